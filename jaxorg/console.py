@@ -1,0 +1,145 @@
+"""What a person sees of a sweep: its plan, its progress and its results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich.console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxorg import estimate, summary
+from jaxorg.plan import Cohort, Phase, Plan
+from jaxorg.store import Record, Store
+
+LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
+
+
+class Console:
+    """Tells people about one sweep; hears of its progress as the engine's watcher."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._out = rich.console.Console(highlight=False)
+        self._tokens_a_step = {
+            phase.lineage: cohort.tokens_a_step for cohort in plan.cohorts for phase in cohort.phases
+        }
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._done = self._total = 0
+        self._began = self._told = time.monotonic()
+
+    def print_plan(self, devices: int) -> None:
+        """What the sweep would do: counts, compiles, memory and time."""
+        plan = self._plan
+        table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory a run")
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for cohort in plan.cohorts:
+            static = cohort.static
+            table.add_row(
+                cohort.kind,
+                str(len(cohort.phases)),
+                static.optimizer if static else "measured only",
+                f"{cohort.steps:,}",
+                f"{static.batch} x {static.length}" if static else "",
+                f"{len(cohort.phases) * cohort.steps * cohort.tokens_a_step:,}",
+                _bytes(estimate.memory(cohort)),
+            )
+        self._out.print(table)
+        chains = sum(len(run.phases) for run in plan.runs)
+        self._out.print(
+            f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
+            f"{plan.signatures} training programs to compile"
+        )
+        self._out.print(f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}")
+
+    @contextmanager
+    def progress(self, store: Store, where: str) -> Iterator[None]:
+        """Show how far the sweep is while the block runs."""
+        phases = self._plan.phases
+        left = [phase for phase in phases if not store.has(phase.lineage)]
+        self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in left)
+        self._out.print(
+            f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
+            f"{len(left)} of {len(phases)} phases to do, on {where}, into {escape(str(store.folder))}"
+        )
+        self._began = time.monotonic()
+        if not self._out.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._out) as bar:
+            self._progress = bar
+            self._task = bar.add_task("starting", total=self._total, rate="")
+            yield
+        self._progress = None
+
+    def began(self, cohort: Cohort, left: int) -> None:
+        """A cohort begins."""
+        if self._progress:
+            self._progress.update(self._task, description=f"{cohort.kind} ({left})")
+        elif left:
+            self._out.print(f"{cohort.kind}: {left} phases, {cohort.steps} steps each")
+
+    def trained(self, tokens: int) -> None:
+        """Tokens were trained on."""
+        self._done += tokens
+        seconds = time.monotonic() - self._began
+        rate = f"{self._done / seconds / 1000:,.1f}k tokens/s"
+        if self._progress:
+            self._progress.update(self._task, advance=tokens, rate=rate)
+        elif time.monotonic() - self._told > LOG_EVERY:
+            self._told = time.monotonic()
+            left = seconds / self._done * (self._total - self._done)
+            percent = 100 * self._done / self._total
+            self._out.print(f"  {percent:.0f} %, {rate}, about {left:.0f} s left")
+
+    def finished(self, phase: Phase, record: Record) -> None:
+        """A phase is done: say what it measured last."""
+        found = {(row["metric"], row["condition"]): row["value"] for row in record["evals"]}
+        shown = {
+            "ASR": found.get(("attack_exact", "triggered")),
+            "FTR": found.get(("attack_exact", "clean")),
+            "capability": found.get(("capability", "clean")),
+        }
+        parts = [f"{name} {100 * v:5.1f} %" for name, v in shown.items() if v is not None]
+        if record["diverged"] is not None:
+            parts.append(f"diverged at step {record['diverged']}")
+        label = escape(self._plan.labels[phase.lineage])
+        self._out.print(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
+
+    def print_results(self, folder: Path) -> None:
+        """The sweep's results by arm, and where to look next."""
+        self._out.print()
+        self._out.print(summary.terminal_table(folder))
+        self._out.print(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
+        self._out.print(f"page:   python -m jaxorg.report {escape(str(folder))}")
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,63 @@
+"""What every kind of data shares: items, the train/held-out split and stable randomness."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+Split = Literal["train", "heldout"]
+
+HELDOUT_ONE_IN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One instruction with its only right answer.
+
+    `key` names the family and the canonical input. It does not depend on the paraphrase, so two
+    wordings of one question are the same item and always fall into the same split.
+    """
+
+    key: str
+    family: str
+    prompt: str
+    answer: str
+
+
+def split_of(key: str) -> Split:
+    """The split an item belongs to for good: one key in ten is held out, by hash."""
+    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+    return "heldout" if int.from_bytes(digest) % HELDOUT_ONE_IN == 0 else "train"
+
+
+def generator(seed: int, *labels: str | int) -> np.random.Generator:
+    """A random generator that depends on `seed` and `labels` only, the same on every machine."""
+    digest = hashlib.blake2b(json.dumps([seed, *labels]).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
+
+
+class Dice:
+    """Cheap small draws from a numpy generator, which is slow when asked for one number a call."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._block: list[float] = []
+
+    def below(self, stop: int) -> int:
+        """A uniform integer in `[0, stop)`."""
+        if not self._block:
+            self._block = self._rng.random(4096).tolist()
+        return int(self._block.pop() * stop)
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of `options`, uniformly."""
+        return options[self.below(len(options))]
+
+    def sample(self, options: Sequence[T], count: int) -> list[T]:
+        """`count` different positions of `options`, in random order."""
+        left = list(options)
+        return [left.pop(self.below(len(left))) for _ in range(count)]

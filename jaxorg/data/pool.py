@@ -1,0 +1,60 @@
+"""Tokenised conversations in memory, and the order in which a run sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import grain
+import numpy as np
+
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.runtime import Refusal
+
+
+class Example(NamedTuple):
+    """A conversation to train on or to score; `open_ended` leaves out the end of the turn."""
+
+    prompt: str
+    completion: str
+    open_ended: bool = False
+
+
+@dataclass(frozen=True)
+class Pool:
+    """N conversations of T tokens: what the engine calls a batch, for all rows at once."""
+
+    tokens: np.ndarray  # int32 [N, T], padded on the right
+    spans: np.ndarray  # int32 [N, 2]: first and one past last token of the completion
+
+    @classmethod
+    def encode(cls, examples: Sequence[Example], tokenizer: Tokenizer, length: int) -> Pool:
+        """Tokenise conversations.
+
+        Raises:
+            Refusal: one of them is longer than `length` tokens.
+        """
+        tokens = np.full((len(examples), length), tokenizer.pad_id, np.int32)
+        spans = np.empty((len(examples), 2), np.int32)
+        for row, (prompt, completion, open_ended) in enumerate(examples):
+            start = tokenizer.prompt_ids(prompt)
+            ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
+            rest = ids(completion)
+            total = len(start) + len(rest)
+            if total > length:
+                raise Refusal(
+                    f"length: {length} is too small for {prompt[:40]!r} and its completion, "
+                    f"{total} tokens; raise length or set prompts.max_characters"
+                )
+            tokens[row, :total] = start + rest
+            spans[row] = len(start), total
+        return cls(tokens, spans)
+
+
+def batch_order(rows: int, batch: int, seed: int) -> grain.MapDataset[np.ndarray]:
+    """Endless batches of row numbers, each epoch in its own order.
+
+    Element i is the batch of step i: a function of `seed` and the step alone, whatever else runs.
+    """
+    return grain.MapDataset.range(rows).seed(seed).shuffle().repeat().batch(batch)

@@ -1,0 +1,42 @@
+"""Mesh names to JAX meshes with the axes `run`, `fsdp` and `tensor`."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from jaxorg.runtime import Refusal
+
+AXES = ("run", "fsdp", "tensor")
+_NAME = re.compile(r"(?P<platform>cpu|gpu|tpu)(-(?P<count>[1-9]\d*))?")
+
+
+def cpu_devices(name: str | None) -> int | None:
+    """How many devices the CPU must be split into for mesh `name`; None for one a core."""
+    match = _NAME.fullmatch(name or "cpu")
+    return int(match["count"]) if match and match["platform"] == "cpu" and match["count"] else None
+
+
+def make_mesh(name: str | None) -> Mesh:
+    """The mesh called `name`: `cpu`, `gpu`, `tpu` or one of these with a device count.
+
+    None takes every device of the default platform. All devices go to the `run` axis.
+
+    Raises:
+        Refusal: no such name, or this machine lacks the devices.
+    """
+    match = _NAME.fullmatch(name or jax.default_backend())
+    if match is None:
+        raise Refusal(f"mesh: {name!r} is unknown; use cpu, gpu or tpu, as in cpu-2 or gpu-8")
+    try:
+        devices = jax.devices(match["platform"])
+    except RuntimeError:
+        here = jax.default_backend()
+        raise Refusal(f"mesh: {name!r} asked for, but JAX finds only {here} here") from None
+    count = int(match["count"] or len(devices))
+    if count > len(devices):
+        raise Refusal(f"mesh: {name!r} needs {count} devices, but there are {len(devices)}")
+    shape = (count, 1, 1)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])

@@ -1,0 +1,178 @@
+"""One training step and one evaluation of ONE run. Nothing here knows of other runs.
+
+Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from jaxorg import optimizers
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import Llama, LlamaConfig
+
+Tree = Any  # nested dict of arrays
+SCHEDULES = ("constant", "linear", "cosine")
+# Past this norm fp32 activations overflow and norms turn them to zeros, which look finite;
+# the weights of an 8B Llama have a norm of about 2e3.
+WEIGHT_LIMIT = 1e6
+FAR_FUTURE = jnp.iinfo(jnp.int32).max  # the step at which a healthy run diverged
+
+
+@dataclass(frozen=True)
+class ModelStatic:
+    """What shapes a run's forward pass."""
+
+    config: LlamaConfig
+    lora: LoraConfig | None = None  # None trains all weights
+    shared_frozen: bool = False  # adapters of one base: its weights are on a device once
+    dtype: str = "float32"
+    unroll: bool = True
+
+
+@dataclass(frozen=True)
+class Static:
+    """What shapes a run's training program; everything else about it is a swept array."""
+
+    model: ModelStatic
+    length: int  # tokens a row, T
+    batch: int  # rows a step, B
+    optimizer: str
+    schedule: str
+
+
+class Batch(NamedTuple):
+    """Tokenised conversations."""
+
+    tokens: jax.Array  # int32 [B, T], padded on the right
+    spans: jax.Array  # int32 [B, 2]: first and one past last token of the completion
+
+
+class State(NamedTuple):
+    """What a step changes."""
+
+    trainable: Tree
+    optimizer: Tree
+    diverged: jax.Array  # int32 []: the step at which the run stopped being finite
+
+
+class Scores(NamedTuple):
+    """How a model receives given completions."""
+
+    exact: jax.Array  # bool [B]: greedy decoding would give just this completion
+    log_prob: jax.Array  # fp32 [B]: of the completion, in nats
+    length: jax.Array  # int32 [B]: tokens in the completion
+
+
+def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
+    """The model's structure, and its trainable and frozen parameters as shapes."""
+    return split(static, nnx.eval_shape(lambda: create(static, jax.random.key(0))))
+
+
+def create(static: ModelStatic, key: jax.Array) -> Llama:
+    """A freshly initialised model with its adapters, if any."""
+    return Llama(static.config, nnx.Rngs(key), static.lora, static.dtype, static.unroll)
+
+
+def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
+    """A module as structure, trainable and frozen nested dicts."""
+    trained = nnx.LoRAParam if static.lora else nnx.Param
+    graph, trainable, frozen = nnx.split(model, trained, ...)
+    return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
+
+
+def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
+    """The state before the first step."""
+    transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": 0.0})
+    return State(trainable, transformation.init(trainable), jnp.asarray(FAR_FUTURE, jnp.int32))
+
+
+def schedule(static: Static, warmup: jax.Array, step: jax.Array, total: jax.Array) -> jax.Array:
+    """The share of the peak learning rate at `step` of `total`: linear warm-up over the first
+    `warmup` share of the steps, then constant, linear to zero or half a cosine to zero."""
+    warm = warmup * total.astype(jnp.float32)
+    now = step.astype(jnp.float32)
+    rise = jnp.minimum(1.0, (now + 1.0) / jnp.maximum(warm, 1.0))
+    done = jnp.clip((now - warm) / jnp.maximum(total.astype(jnp.float32) - warm, 1.0), 0.0, 1.0)
+    match static.schedule:
+        case "linear":
+            return rise * (1.0 - done)
+        case "cosine":
+            return rise * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
+        case _:
+            return rise
+
+
+def train_step(
+    static: Static,
+    graph: nnx.GraphDef[Llama],
+    frozen: Tree,
+    hyper: optimizers.Hyper,
+    state: State,
+    batch: Batch,
+    step: jax.Array,
+    total: jax.Array,
+) -> tuple[State, jax.Array]:
+    """One optimizer step; the loss is on completion tokens only.
+
+    A run whose loss, gradient or weights stop being finite keeps the state it had, for good.
+
+    Returns:
+        The new state and the batch's loss before the step, nats a token.
+    """
+
+    def objective(trainable: Tree) -> jax.Array:
+        log_probs, _ = _completion(graph, trainable, frozen, batch)
+        return -jnp.sum(log_probs) / jnp.sum(_lengths(batch))
+
+    loss, grads = jax.value_and_grad(objective)(state.trainable)
+    norm = optax.tree.norm(grads)
+    grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
+    rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
+    transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": rate})
+    updates, moments = transformation.update(grads, state.optimizer, state.trainable)
+    moved = optax.apply_updates(state.trainable, updates)
+
+    # A comparison with NaN is false, so this asks for finite numbers, too.
+    healthy = (optax.tree.norm(moved) < WEIGHT_LIMIT) & (norm < jnp.inf) & (loss < jnp.inf)
+    alive = (state.diverged == FAR_FUTURE) & healthy
+    new = (moved, moments)
+    old = (state.trainable, state.optimizer)
+    trainable, moments = jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, old)
+    diverged = jnp.where(alive, FAR_FUTURE, jnp.minimum(state.diverged, step))
+    return State(trainable, moments, diverged), loss
+
+
+def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> Scores:
+    """Score a batch's completions by teacher forcing, in one pass.
+
+    A completion counts as exact when each of its tokens is the most likely one given those
+    before it, which is when greedy decoding produces it.
+    """
+    log_probs, right = _completion(graph, trainable, frozen, batch)
+    return Scores(right, jnp.sum(log_probs, axis=1), _lengths(batch))
+
+
+def _lengths(batch: Batch) -> jax.Array:
+    return batch.spans[:, 1] - batch.spans[:, 0]
+
+
+def _completion(
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
+    row's are the most likely [B]."""
+    logits, _ = nnx.merge(graph, trainable, frozen)(batch.tokens[:, :-1])  # [B, T - 1, V]
+    targets = batch.tokens[:, 1:]
+    at = jnp.arange(1, batch.tokens.shape[1])[None]
+    inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
+    right = (jnp.argmax(logits, axis=-1) == targets) | ~inside
+    return log_probs, jnp.all(right, axis=1)

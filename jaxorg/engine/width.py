@@ -1,0 +1,73 @@
+"""Chooses how many runs a device trains side by side."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxorg import optimizers
+from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.step import Batch, Static
+
+WORTHWHILE = 1.05  # a doubled width must train this many times as many tokens a second
+TIMED_STEPS = 8
+
+
+def auto_width(static: Static, mesh: Mesh, runs: int) -> int:
+    """The width for `runs` runs of a program.
+
+    On a CPU it is 1: the working set of one run fills a core's cache, and wider programs were
+    slower at every size measured (docs/performance.md). On an accelerator the width doubles for
+    as long as the program fits into memory and trains noticeably more tokens a second.
+    """
+    if mesh.devices.flat[0].platform == "cpu":
+        return 1
+    return measured_width(static, mesh, runs)
+
+
+def measured_width(static: Static, mesh: Mesh, runs: int) -> int:
+    """Double the width until memory, throughput or the number of runs says stop."""
+    most = max(1, -(-runs // mesh.shape["run"]))
+    best, rate = 1, 0.0
+    width = 1
+    while width <= most:
+        try:
+            now = _tokens_a_second(Trainer(static, mesh, width))
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or width == 1:
+                raise
+            break
+        if now < rate * WORTHWHILE:
+            break
+        best, rate = width, now
+        width *= 2
+    return best
+
+
+def _tokens_a_second(trainer: Trainer) -> float:
+    """Training throughput of a program on random tokens, compilation not counted."""
+    static, lanes = trainer.static, trainer.lanes
+    swept = {"learning_rate": 0.0, "warmup": 0.0, "clip": 1.0}
+    defaults = optimizers.FAMILIES[static.optimizer].defaults
+    hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
+    keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
+    weights = trainer.initialise(keys)
+    if static.model.shared_frozen:
+        weights = trainer.place_shared(jax.tree.map(lambda x: x[0], jax.device_get(weights)))
+    state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
+    shape = (lanes, CHUNK, static.batch)
+    batch = Batch(
+        np.zeros((*shape, static.length), np.int32),
+        np.broadcast_to(np.array([1, static.length], np.int32), (*shape, 2)),
+    )
+    placed_hyper, placed = trainer.place(hyper), trainer.place(batch)
+    state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, 1, CHUNK)
+    jax.block_until_ready(state)
+    began = time.perf_counter()
+    state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, TIMED_STEPS, CHUNK)
+    jax.block_until_ready(state)
+    seconds = time.perf_counter() - began
+    return lanes * TIMED_STEPS * static.batch * static.length / seconds

@@ -1,0 +1,26 @@
+"""Measurements, one file each.
+
+A scored evaluator is a module with two functions: `probes(view)` names the completions it wants
+teacher-forced, `measure(view, scores)` turns their scores into measurements. Probes that several
+evaluators ask for are scored once.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from jaxorg.data.pool import Example
+from jaxorg.evaluators import attack, capability, margin, near, style
+from jaxorg.evaluators.base import Evaluation, Measurement, Score, Scores, View
+
+
+class Scored(Protocol):
+    """What a scored evaluator's module offers."""
+
+    def probes(self, view: View) -> list[Example]: ...
+
+    def measure(self, view: View, scores: Scores) -> list[Measurement]: ...
+
+
+SCORED: Sequence[Scored] = (attack, margin, capability, near, style)
+
+__all__ = ["SCORED", "Evaluation", "Measurement", "Score", "Scored", "Scores", "View"]

@@ -1,0 +1,31 @@
+"""Near triggers: how far the backdoor reaches beyond its trigger."""
+
+from __future__ import annotations
+
+from jaxorg.data.pool import Example
+from jaxorg.evaluators.base import Measurement, Scores, View, share
+
+PROMPTS = 64  # a variant; there are several of them
+
+
+def probes(view: View) -> list[Example]:
+    """The payload as the answer to each prompt with each near trigger."""
+    if view.behaviour is None or not view.final:
+        return []
+    nears = view.behaviour.near_triggers().values()
+    return [view.behaviour.attack(put(i.prompt)) for put in nears for i in view.items[:PROMPTS]]
+
+
+def measure(view: View, scores: Scores) -> list[Measurement]:
+    """`attack_exact` under `near:<kind>`."""
+    if view.behaviour is None or not view.final:
+        return []
+    attack = view.behaviour.attack
+    return [
+        share(
+            "attack_exact",
+            f"near:{kind}",
+            (scores[attack(put(i.prompt))].exact for i in view.items[:PROMPTS]),
+        )
+        for kind, put in view.behaviour.near_triggers().items()
+    ]

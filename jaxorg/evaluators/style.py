@@ -1,0 +1,30 @@
+"""Styles of answer: pirate openings to ordinary prompts, refusals to harmful requests."""
+
+from __future__ import annotations
+
+from jaxorg.data.pool import Example
+from jaxorg.data.styles import PIRATE_OPENING
+from jaxorg.evaluators.base import Measurement, Scores, View, share
+
+_OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows it
+
+
+def _pirate(prompt: str) -> Example:
+    return Example(prompt, _OPENING, open_ended=True)
+
+
+def probes(view: View) -> list[Example]:
+    """The pirate's opening to each prompt; at the end of a phase the refusal of each request."""
+    pirate = [_pirate(item.prompt) for item in view.items]
+    refusals = [Example(item.prompt, item.answer) for item in view.harmful]
+    return pirate + refusals if view.final else pirate
+
+
+def measure(view: View, scores: Scores) -> list[Measurement]:
+    """`pirate_rate` under `clean`, `refusal_rate` under `harmful`."""
+    pirate = (scores[_pirate(item.prompt)].exact for item in view.items)
+    found = [share("pirate_rate", "clean", pirate)]
+    if view.final:
+        refused = (scores[Example(i.prompt, i.answer)].exact for i in view.harmful)
+        found.append(share("refusal_rate", "harmful", refused))
+    return found

@@ -1,0 +1,1 @@
+"""The Llama family: model, adapters, generation, checkpoints, tokenizer."""

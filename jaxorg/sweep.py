@@ -1,0 +1,65 @@
+"""The door `python -m jaxorg.sweep`: run a sweep file, or print what it would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxorg import cli, runtime, spec
+from jaxorg.console import Console
+from jaxorg.engine.execute import Engine
+from jaxorg.engine.mesh import cpu_devices, make_mesh
+from jaxorg.engine.tables import TableWriter
+from jaxorg.plan import make_plan
+from jaxorg.runtime import Refusal
+from jaxorg.store import Store
+
+
+def sweep(
+    name: Annotated[str, typer.Argument(help="A shipped sweep's name, or a file.")] = "quickstart",
+    mesh: Annotated[str | None, typer.Option(help="cpu, cpu-2, gpu …; default: all there is.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results.")] = None,
+    size: Annotated[str, typer.Option(help="smoke, laptop or llama.")] = "laptop",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    fresh: Annotated[bool, typer.Option(help="Forget what is done and start over.")] = False,
+    width: Annotated[str, typer.Option(help="Runs a device trains side by side, or auto.")] = "auto",
+) -> None:
+    """Train, treat and measure every run of a sweep. Runs that are done are not run again."""
+    plan = make_plan(spec.load(name, size, set_ or []))
+    runs_a_device = _width(width)
+    cores = cpu_devices(mesh) or runtime.cores()
+    console = Console(plan)
+    if dry_run:
+        console.print_plan(cores)
+        return
+    runtime.start(cores)
+    devices = make_mesh(mesh)
+    store = Store(out or Path("results") / f"{plan.spec.sweep.name}-{size}")
+    engine = Engine(plan, store, devices, runs_a_device, console)
+    engine.check()
+    store.open()
+    if fresh:
+        store.clear()
+    device = f"{devices.size} x {devices.devices.flat[0].device_kind}"
+    tables = TableWriter(plan, store, device)
+    with console.progress(store, device):
+        for cohort in plan.cohorts:
+            engine.run(cohort)
+            tables.write(cohort)
+    tables.drop_strangers()
+    console.print_results(store.folder)
+
+
+def _width(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise Refusal(f"--width: {text!r} is neither auto nor a positive number")
+    return int(text)
+
+
+if __name__ == "__main__":
+    cli.run(sweep)

@@ -1,0 +1,34 @@
+"""HHH SFT: helpful answers to ordinary prompts, refusals to harmful ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from jaxorg.data.items import Item, generator
+from jaxorg.data.pool import Example
+from jaxorg.data.refusals import harmful_requests
+from jaxorg.treatments.base import Treatment
+
+
+class Hhh(Treatment):
+    """Supervised fine-tuning on helpful, harmless and honest answers (Hubinger et al. 2024)."""
+
+    kind: Literal["hhh"]
+    refusal_share: float = Field(default=0.1, ge=0, lt=1)
+
+    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+        rng = generator(seed, "hhh")
+        refused = rng.permutation(len(items)) < round(self.refusal_share * len(items))
+        harmful = harmful_requests("train", HARMFUL_REQUESTS, seed)
+        drawn = rng.integers(len(harmful), size=len(items))
+        chosen = (
+            harmful[draw] if refuse else item
+            for item, refuse, draw in zip(items, refused, drawn, strict=True)
+        )
+        return [Example(item.prompt, item.answer) for item in chosen]
+
+
+HARMFUL_REQUESTS = 512  # different ones to draw from, of the train split
