@@ -6,33 +6,42 @@ Exit codes: 0 done, 1 some runs failed, 2 the input is wrong and nothing on disk
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-import click
 import typer
 
 from jaxorg.runtime import Refusal
 
+INTERRUPTED = 130
 
-def run(*doors: Callable[..., int | None], argv: list[str] | None = None) -> NoReturn:
-    """Run one door, or several as subcommands named after their functions, and exit."""
-    app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=len(doors) > 1)
-    for door in doors:
-        app.command()(door)
+
+def run(
+    door: Callable[..., int | None], argv: Sequence[str] | None = None, name: str | None = None
+) -> NoReturn:
+    """Run a door and exit.
+
+    Args:
+        door: what to run; its parameters become options, its docstring's first paragraph the help.
+        argv: its arguments; None for those of this process.
+        name: what the help calls the command; None for how this process was started.
+    """
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(help=(inspect.getdoc(door) or "").partition("\n\n")[0])(door)
     try:
-        sys.exit(app(args=argv, standalone_mode=False) or 0)
-    except click.ClickException as error:
-        _refuse(error.format_message())
+        code = app(args=argv, prog_name=name, standalone_mode=False) or 0
+    except typer.TyperException as error:
+        refuse(f"{error.format_message().rstrip('.')}; see --help")
     except Refusal as error:
-        _refuse(str(error))
-    except (KeyboardInterrupt, click.Abort):
+        refuse(str(error))
+    if code == INTERRUPTED:
         print("interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code)
 
 
-def _refuse(message: str) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"jaxorg: {line}", file=sys.stderr)
+def refuse(message: str) -> NoReturn:
+    """Say in one line what is wrong, and exit with code 2."""
+    print(f"jaxorg: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

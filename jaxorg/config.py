@@ -6,7 +6,8 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class Config(BaseModel):
@@ -15,6 +16,13 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+
+def misfit(key: str, value: Any, remedy: str) -> ValidationError:
+    """What a config's validator raises where `key`, among all that it sees, is at fault."""
+    problem = PydanticCustomError("misfit", "{remedy}", {"remedy": remedy})
+    details = InitErrorDetails(type=problem, loc=tuple(key.split(".")), input=value)
+    return ValidationError.from_exception_data("misfit", [details])
 
 
 def fingerprint(content: Any) -> str:

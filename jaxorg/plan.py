@@ -22,7 +22,8 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
-from jaxorg.spec import RunConfig, RunSpec, Spec
+from jaxorg.runtime import Refusal
+from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Training
 from jaxorg.treatments import Treatment
 
@@ -103,7 +104,7 @@ class Digests:
     """Hashes of the files that runs start from, each computed once."""
 
     def __init__(self, folders: Mapping[str, Path]):
-        self.model = cache(lambda model, weights: checkpoint.digest(folders[model], weights))
+        self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
         self.prompts = cache(lambda prompts: prompts.digest())
 
 
@@ -130,6 +131,15 @@ def make_plan(spec: Spec) -> Plan:
         for phase in run.phases
     }
     return Plan(spec, folders, runs, _cohorts(list(phases.values()), shapes), labels)
+
+
+def _model_digest(folder: Path, weights: bool) -> str:
+    if weights and not checkpoint.weight_files(folder):
+        raise Refusal(
+            f"base.model: {str(folder)!r} holds no safetensors file; add the weights, or train new "
+            f"ones with base.scratch"
+        )
+    return checkpoint.digest(folder, weights)
 
 
 def evaluation_steps(phase: Phase) -> list[int]:
@@ -165,18 +175,17 @@ def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
         if recipe is None:
             break
         trained = not isinstance(recipe, Organism) or recipe.trained
+        own_seed = run.seed if trained else seed
         content = {
             "kind": kind,
             "recipe": recipe.model_dump(exclude=None if trained else {"train"}),
             "version": recipe.VERSION,
             "parent": lineage,
-            "seed": run.seed if trained else seed,
+            "seed": own_seed,
         }
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
-        phases.append(
-            Phase(kind, lineage, parent, run.seed, config, recipe, training, behaviour)
-        )
+        phases.append(Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour))
     return tuple(phases)
 
 
@@ -196,7 +205,7 @@ def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS
     shown = [
         f"{names[path]}={_plain(value)}"
         for path, value in run.fields.items()
-        if not (run.control and path.startswith("organism."))
+        if not (run.control and of_organism(path))
         and (path.partition(".")[0] not in KINDS or path.partition(".")[0] in kinds)
     ]
     return " ".join([run.control, *shown] if run.control else shown) or "all"
@@ -210,10 +219,9 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     """Group phases that one program can train together, in the order of their kinds."""
     groups: dict[Any, list[Phase]] = {}
     for phase in phases:
-        model = ModelStatic(
-            shapes[phase.config.base.model], _lora(phase), dtype=phase.config.base.dtype
-        )
-        measured = (phase.config.length, phase.config.evaluate, phase.config.base.model)
+        base = phase.config.base
+        model = ModelStatic(shapes[base.model], _lora(phase), dtype=base.dtype)
+        measured = (phase.config.length, phase.config.evaluate, base.model, base.chat_template)
         key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(
@@ -222,7 +230,8 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
 
 
 def _lora(phase: Phase) -> LoraConfig | None:
-    return phase.training.lora.static() if phase.training and phase.training.lora else None
+    training = phase.training
+    return training.lora.static() if training and training.steps and training.lora else None
 
 
 def _training_key(phase: Phase) -> tuple[Any, ...] | None:

@@ -10,16 +10,18 @@ from __future__ import annotations
 import copy
 import difflib
 import itertools
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg import yamlfile
-from jaxorg.config import Config
+from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import Prompts
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
 else:
-    AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]
-    AnyTreatment = Annotated[Union[TREATMENTS], Field(discriminator="kind")]
+    AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
+    AnyTreatment = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
 
 SIZES = ("smoke", "laptop", "llama")
+UNIONS = ("organism", "treatment", "reversal")  # keys whose `kind` decides which others there are
 
 
 class Base(Config):
@@ -61,9 +64,11 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:
         if self.treatment and not self.organism:
-            raise ValueError("treatment: there is no organism to treat; add one (kind: clean?)")
+            raise misfit("treatment", self.treatment.kind, "there is no organism to treat; add one")
         if self.reversal and not self.treatment:
-            raise ValueError("reversal: there is no treatment to reverse; add one")
+            raise misfit(
+                "reversal", self.reversal.kind, "there is no treatment to reverse; add one"
+            )
         return self
 
 
@@ -79,9 +84,17 @@ class Sweep(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seeds: int = Field(default=1, gt=0)
-    first_seed: int = Field(default=0, ge=0)
+    first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []
     grid: list[dict[str, list[Any]]] = []
+
+    @model_validator(mode="after")
+    def _different_controls(self) -> Sweep:
+        kinds = [control.kind for control in self.controls]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise misfit("controls", kind, "it stands there twice; keep one")
+        return self
 
 
 @dataclass(frozen=True)
@@ -119,13 +132,7 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     content = yamlfile.parse(_text(path), str(path))
     if not isinstance(content, dict):
         raise Refusal(f"{path}: holds no mapping of keys to values; see sweeps/quickstart.yaml")
-    sizes = content.pop("sizes", {})
-    if not isinstance(sizes, dict) or not all(isinstance(v, dict) for v in sizes.values()):
-        raise Refusal(f"{path}: sizes must map each size to dotted paths and values")
-    if size not in SIZES or (size not in sizes and size != "laptop"):
-        have = ", ".join(dict.fromkeys(["laptop", *sizes]))
-        raise Refusal(f"--size: {size!r} is not a size of {path.name}; choose from {have}")
-    for key, value in sizes.get(size, {}).items():
+    for key, value in _changes(content.pop("sizes", {}), size, path.name).items():
         assign(content, key, value, f"sizes.{size}.{key}")
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -136,13 +143,32 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     return _expand(content, size, [override.partition("=")[0] for override in overrides])
 
 
+def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
+    """What a size changes about the file, which describes `laptop` by itself."""
+    if not isinstance(sizes, dict):
+        raise Refusal(f"sizes: {_short(sizes)} will not do; it must map sizes to their changes")
+    for key, changes in sizes.items():
+        if key not in SIZES:
+            raise Refusal(f"sizes.{key}: unknown size; choose from {', '.join(SIZES)}")
+        if not isinstance(changes, dict):
+            raise Refusal(
+                f"sizes.{key}: {_short(changes)} will not do; it must map dotted paths to values"
+            )
+    have: dict[str, dict[str, Any]] = {"laptop": {}, **sizes}
+    if size not in have:
+        raise Refusal(f"--size: {size!r} is not a size of {name}; choose from {', '.join(have)}")
+    return have[size]
+
+
 def find(name: str) -> Path:
     """The file of a sweep given by a shipped one's name or by its path."""
     shipped = {path.stem: path for path in sorted(_shipped_folder().glob("*.yaml"))}
     path = shipped.get(name, Path(name))
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
         known = ", ".join(shipped)
-        raise Refusal(f"sweep: {name!r} is neither a shipped sweep ({known}) nor a file")
+        raise Refusal(
+            f"sweep: {name!r} is neither a shipped sweep ({known}) nor a file; give either"
+        )
     return path
 
 
@@ -159,7 +185,7 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
         if inner is None:
             inner = here[name] = {}
         if not isinstance(inner, dict):
-            raise Refusal(f"{label}: {name!r} is {inner!r}, not a mapping; set it as a whole")
+            raise Refusal(f"{label}: {name!r} is {_short(inner)}, not a mapping; set it as a whole")
         here = inner
     here[last] = value
 
@@ -183,47 +209,60 @@ def _expand(content: dict[str, Any], size: str, overridden: Sequence[str]) -> Sp
         raise Refusal("grid: it is empty; give it an axis, or leave grid out for a single point")
     sweep = _validated(Sweep, own)
     shared = {key: value for key, value in content.items() if key not in own}
-    axes = [_axis(axis, number, overridden) for number, axis in enumerate(sweep.grid)]
-    _refuse_repeats([path for axis in sweep.grid for path in axis])
+    _check_paths([path for axis in sweep.grid for path in axis], overridden)
+    axes = [_axis(axis, f"grid.{number}") for number, axis in enumerate(sweep.grid)]
     runs = list(_runs(shared, axes, "", sweep.first_seed, sweep.seeds))
     for control in sweep.controls:
-        if not shared.get("organism"):
+        if not runs[0].config.organism:
             raise Refusal(f"controls: {control.kind!r} needs an organism to stand in for; add one")
-        first = [axis[:1] if all(p.startswith("organism.") for p in axis[0]) else axis for axis in axes]
-        runs += _runs(shared, first, control.kind, sweep.first_seed, control.seeds)
+        collapsed = [axis[:1] if all(map(of_organism, axis[0])) else axis for axis in axes]
+        runs += _runs(shared, collapsed, control.kind, sweep.first_seed, control.seeds)
     return Spec(sweep, size, runs, content)
 
 
-def _axis(axis: dict[str, list[Any]], number: int, overridden: Sequence[str]) -> list[dict[str, Any]]:
-    """The points of one axis: its paths advance together."""
-    lengths = {path: len(values) for path, values in axis.items()}
-    if not axis or 0 in lengths.values():
-        raise Refusal(f"grid.{number}: the axis {axis!r} is empty; give each path a list of values")
-    if len(set(lengths.values())) > 1:
-        raise Refusal(f"grid.{number}: zipped lists differ in length ({lengths}); make them equal")
-    for path in axis:
-        if path in overridden:
-            raise Refusal(f"--set {path}: the grid sweeps it; set grid, or take it out of there")
-    return [dict(zip(axis, point, strict=True)) for point in zip(*axis.values(), strict=True)]
+def of_organism(path: str) -> bool:
+    """Whether a dotted path sets something about the organism, which a control stands in for."""
+    return path.partition(".")[0] == "organism"
 
 
-def _refuse_repeats(paths: Sequence[str]) -> None:
+def _check_paths(paths: Sequence[str], overridden: Sequence[str]) -> None:
     for path in paths:
-        if paths.count(path) > 1:
-            raise Refusal(f"grid: {path!r} stands on two axes; keep one")
         if path.partition(".")[0] not in RunConfig.model_fields:
             known = ", ".join(RunConfig.model_fields)
             raise Refusal(f"grid: {path!r} is not part of a run; a path starts with one of {known}")
+        if paths.count(path) > 1:
+            raise Refusal(f"grid: {path!r} stands on two axes; keep one")
+        for override in overridden:
+            if f"{override}.".startswith(f"{path}."):
+                raise Refusal(f"--set {override}: the grid sweeps {path}; set grid, or take it out")
+
+
+def _axis(axis: Mapping[str, list[Any]], key: str) -> list[dict[str, Any]]:
+    """The points of one axis: its paths advance together."""
+    lengths = {path: len(values) for path, values in axis.items()}
+    if not axis or 0 in lengths.values():
+        raise Refusal(f"{key}: {_short(axis)} is empty; give each path a list of values")
+    if len(set(lengths.values())) > 1:
+        raise Refusal(f"{key}: zipped lists differ in length, {lengths}; make them equal")
+    points = [dict(zip(axis, point, strict=True)) for point in zip(*axis.values(), strict=True)]
+    for point in points:
+        if points.count(point) > 1:
+            raise Refusal(f"{key}: {_short(point)} stands there twice; keep one")
+    return points
 
 
 def _runs(
-    shared: Mapping[str, Any], axes: Sequence[list[dict[str, Any]]], control: str, first: int, seeds: int
+    shared: Mapping[str, Any],
+    axes: Sequence[list[dict[str, Any]]],
+    control: str,
+    first: int,
+    seeds: int,
 ) -> Iterator[RunSpec]:
     """Every point of the grid with every seed, seeds innermost."""
     for point in itertools.product(*axes):
         fields = {path: value for part in point for path, value in part.items()}
         content = copy.deepcopy(dict(shared))
-        for path, value in fields.items():
+        for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
             assign(content, path, copy.deepcopy(value), f"grid: {path}")
         if control:
             assign(content, "organism.kind", control, "controls")
@@ -244,28 +283,75 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
 
 
 def _one_line(error: ValidationError) -> str:
-    """Key, value and remedy of a validation error's first mistake."""
-    first = error.errors(include_url=False)[0]
-    tags = {kind.model_fields["kind"].annotation.__args__[0] for kind in (*ORGANISMS, *TREATMENTS)}
-    loc = [str(part) for part in first["loc"] if part not in tags]
-    key = ".".join(loc) or "sweep"
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(loc[-1], sorted(_all_keys(RunConfig) | _all_keys(Sweep)), n=1)
-        remedy = f"did you mean {close[0]}?" if close else "remove it"
-        return f"{key}: unknown key with value {_short(first['input'])}; {remedy}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{key}: is missing; add it"
-    return f"{key}: {message}; the value is {_short(first['input'])}"
+    """Key, value and remedy of a validation error's first mistake; unknown keys come first, since
+    a mistyped key is a missing one, too."""
+    mistakes = error.errors(include_url=False)
+    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
+    kind, value = first["type"], _short(first["input"])
+    place = [str(part) for part in first["loc"]]
+    if place[0] in UNIONS:
+        del place[1:2]  # the kind, by which pydantic tells the union's members apart
+    key = ".".join(place)
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key with value {value}; {_suggestion(place)}"
+    if kind == "union_tag_invalid":
+        known = first["ctx"]["expected_tags"].replace("'", "")
+        return f"{key}.kind: {first['ctx']['tag']!r} will not do; choose from {known}"
+    if kind in ("missing", "union_tag_not_found"):
+        return f"{key}{'.kind' * (kind != 'missing')}: is missing; add it"
+    return f"{key}: {value} will not do; {_remedy(kind, first['msg'])}"
+
+
+# Error types that pydantic words for programmers.
+_MUST_BE = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+}
+
+
+def _remedy(kind: str, message: str) -> str:
+    if kind in _MUST_BE:
+        return f"it must be {_MUST_BE[kind]}"
+    message = message.removeprefix("Value error, ")
+    return re.sub("^(Input|String|List|Value) should", "it must", message)
+
+
+def _suggestion(place: Sequence[str]) -> str:
+    """What an unknown key may have been meant to be: one beside it, or one elsewhere."""
+    above = [part for part in place[:-1] if not part.isdigit()]
+    unknown = ".".join([*above, place[-1]])
+    known = [path for path in (*_paths(Sweep), *_paths(RunConfig)) if path != unknown]
+    beside = [path for path in known if path.split(".")[:-1] == above]
+    below = [path for path in known if path.split(".")[: len(above)] == above]
+    for paths in (beside, below, known):
+        names = {path.rpartition(".")[2]: path for path in reversed(paths)}
+        if close := difflib.get_close_matches(place[-1], names, n=1):
+            return f"did you mean {names[close[0]]}?"
+    return "remove it"
+
+
+def _paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Every dotted path that may stand in a sweep file."""
+    for name, field in model.model_fields.items():
+        yield above + name
+        for inner in _models(field.annotation):
+            yield from _paths(inner, f"{above}{name}.")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _all_keys(model: type[BaseModel]) -> set[str]:
-    """Every key that may stand anywhere in a sweep file."""
-    schema = model.model_json_schema()
-    parts = [schema, *schema.get("$defs", {}).values()]
-    return {name for part in parts for name in part.get("properties", {})}

@@ -56,7 +56,7 @@ def sweep(
 def _width(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise Refusal(f"--width: {text!r} is neither auto nor a positive number")
     return int(text)
 

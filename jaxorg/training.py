@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from jaxorg import optimizers
-from jaxorg.config import Config
+from jaxorg.config import Config, misfit
 from jaxorg.llama.lora import TARGETS, LoraConfig
 
 
@@ -34,7 +34,7 @@ class Lora(Config):
 class Training(Config):
     """One phase's training job. `hyper` holds the optimizer family's own hyperparameters."""
 
-    steps: int = Field(ge=0)
+    steps: int = Field(ge=0, lt=2**31)
     batch: int = Field(default=16, gt=0)
     examples: int = Field(default=1024, gt=0)
     learning_rate: float = Field(gt=0)
@@ -50,11 +50,11 @@ class Training(Config):
         family = optimizers.FAMILIES.get(self.optimizer)
         if family is None:
             known = ", ".join(optimizers.FAMILIES)
-            raise ValueError(f"optimizer {self.optimizer!r} is unknown; choose from {known}")
-        unknown = [name for name in self.hyper if name not in family.defaults]
-        if unknown:
-            known = ", ".join(family.defaults)
-            raise ValueError(f"hyper.{unknown[0]} is unknown to {self.optimizer}; it has {known}")
+            raise misfit("optimizer", self.optimizer, f"choose from {known}")
+        for name, value in self.hyper.items():
+            if name not in family.defaults:
+                known = ", ".join(family.defaults)
+                raise misfit(f"hyper.{name}", value, f"{self.optimizer} has only {known}")
         return self
 
     def swept(self) -> dict[str, float]:

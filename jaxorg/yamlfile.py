@@ -48,4 +48,4 @@ def parse(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise Refusal(f"{source}{where}: not valid YAML ({problem}); mend the file") from error
+        raise Refusal(f"{source}{where}: not valid YAML ({problem}); mend it") from error

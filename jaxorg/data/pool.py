@@ -51,6 +51,15 @@ class Pool:
             spans[row] = len(start), total
         return cls(tokens, spans)
 
+    @classmethod
+    def empty(cls, length: int) -> Pool:
+        """A pool of no conversations."""
+        return cls(np.empty((0, length), np.int32), np.empty((0, 2), np.int32))
+
+    def part(self, rows: Sequence[int], length: int) -> Pool:
+        """Some rows, cut to `length` tokens."""
+        return Pool(self.tokens[rows, :length], self.spans[rows])
+
 
 def batch_order(rows: int, batch: int, seed: int) -> grain.MapDataset[np.ndarray]:
     """Endless batches of row numbers, each epoch in its own order.

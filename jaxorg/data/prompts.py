@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +21,8 @@ from jaxorg.data.items import Item, Split, generator, split_of
 from jaxorg.runtime import Refusal
 
 TOY = "toy"
+SUFFIXES = (".jsonl", ".json", ".parquet")
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may spell one; no text holds it
 
 
 class Prompts(Config):
@@ -33,11 +37,16 @@ class Prompts(Config):
     max_characters: int | None = Field(default=None, gt=0)
 
     def digest(self) -> str:
-        """What the items depend on: the toy world's version, or the file's content."""
+        """What the items depend on: the toy world's version, or the file's name and content.
+
+        Raises:
+            Refusal: there is no such file, or nobody knows how to read it.
+        """
         if self.source == TOY:
             return f"toy {tasks.TASKS_VERSION}"
-        with _existing(Path(self.source)).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        path = _readable(Path(self.source))
+        with path.open("rb") as file:
+            return f"{path.stem} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def items(self, split: Split, count: int, seed: int, key: str) -> list[Item]:
         """`count` different items of `split`, chosen and ordered by `seed`.
@@ -60,16 +69,19 @@ class Prompts(Config):
         return [pool[i] for i in order]
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise Refusal(f"prompts.source: {str(path)!r} is not a file; give toy or a file's path")
+def _readable(path: Path) -> Path:
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise Refusal(f"prompts.source: {str(path)!r} is not a file to read; give toy or a file")
+    if path.suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
+        raise Refusal(f"prompts.source: {str(path)!r} is of an unknown kind; use one of {known}")
     return path
 
 
 @cache
 def _read(prompts: Prompts) -> Sequence[Item]:
     """All usable items of a file, without repeated prompts, in the file's order."""
-    path = _existing(Path(prompts.source))
+    path = _readable(Path(prompts.source))
     items: dict[str, Item] = {}
     for number, record in enumerate(_records(path), start=1):
         prompt = _field(record, prompts.prompt, "prompts.prompt", path, number)
@@ -86,19 +98,28 @@ def _records(path: Path) -> Iterator[Any]:
         match path.suffix:
             case ".jsonl":
                 with path.open(encoding="utf-8") as file:
-                    yield from (json.loads(line) for line in file if line.strip())
+                    for number, line in enumerate(file, start=1):
+                        if line.strip():
+                            yield _parsed(line, number)
             case ".json":
                 content = json.loads(path.read_text(encoding="utf-8"))
                 if not isinstance(content, list):
-                    raise Refusal(f"prompts.source: {path} holds no JSON list of records")
+                    raise Refusal(f"prompts.source: {path} holds no list of records; give one")
                 yield from content
-            case ".parquet":
+            case _:
                 yield from pq.read_table(path).to_pylist()
-            case suffix:
-                raise Refusal(f"prompts.source: {suffix!r} files are unknown; use .jsonl, .json or .parquet")
     except (ValueError, RecursionError, pa.ArrowException) as error:
         problem = " ".join(str(error).split())
-        raise Refusal(f"prompts.source: {path} cannot be read ({problem}); mend the file") from error
+        raise Refusal(
+            f"prompts.source: {path} cannot be read ({problem}); mend the file"
+        ) from error
+
+
+def _parsed(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:  # its own line number counts from this line
+        raise ValueError(f"line {number}: {error.msg}") from error
 
 
 def _field(record: Any, name: str, key: str, path: Path, number: int) -> str:
@@ -107,11 +128,11 @@ def _field(record: Any, name: str, key: str, path: Path, number: int) -> str:
     for part in name.split("."):
         if isinstance(value, dict) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
             known = ", ".join(record) if isinstance(record, dict) else type(record).__name__
             raise Refusal(f"{key}: {name!r} is not in record {number} of {path}; it has {known}")
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or _HALF_CHARACTER.search(value):
         raise Refusal(f"{key}: {name!r} in record {number} of {path} is no text: {value!r:.60}")
     return value

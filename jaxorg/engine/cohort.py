@@ -146,7 +146,9 @@ class Trainer(Stack):
                 )
                 return state, losses.at[i].set(loss)
 
-            return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
+            trained: tuple[State, jax.Array]
+            trained = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
+            return trained
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         return self._stack(chunk, axes, donate=(2,))

@@ -174,9 +174,8 @@ class Engine:
         for record, found in zip(progress.records, measured, strict=True):
             _add_measurements(record, progress.step, found)
         if final:
-            config = lanes[0].config
             told, samples = measurer.respond(
-                scorer, trainable, frozen, prepared, config.evaluate, config.length, _keys(lanes)
+                scorer, trainable, frozen, prepared, lanes[0].config.evaluate, _keys(lanes)
             )
             for record, found, rows in zip(progress.records, told, samples, strict=True):
                 _add_measurements(record, progress.step, found)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -15,13 +16,14 @@ from jaxorg.data.pool import Example, Pool
 from jaxorg.data.prompts import Prompts
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.step import Batch, Tree
+from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
 from jaxorg.evaluators.responses import Response
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour
 
 ROWS = 64  # completions scored in one call
+BUCKET = 8  # tokens by which the lengths of rows differ
 HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
 HARMFUL_PROMPTS = 32
 
@@ -30,11 +32,12 @@ Question = tuple[Item, str]  # an item and its prompt as it is put
 
 @dataclass(frozen=True)
 class Prepared:
-    """A view with its probes tokenised."""
+    """A view with its probes tokenised, by bucket: rows of about equal length, as long as the
+    longest of them."""
 
     view: View
-    probes: Sequence[Example]
-    pool: Pool
+    probes: Mapping[int, Sequence[Example]]
+    pools: Mapping[int, Pool]
 
 
 class Measurer:
@@ -62,25 +65,34 @@ class Measurer:
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
         probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))
-        return Prepared(view, probes, Pool.encode(probes, self._tokenizer, length))
+        whole = Pool.encode(probes, self._tokenizer, length)
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row, end in enumerate(whole.spans[:, 1].tolist()):
+            rows[min(_bucket(end), length)].append(row)
+        return Prepared(
+            view,
+            {bucket: [probes[row] for row in chosen] for bucket, chosen in rows.items()},
+            {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
+        )
 
     def score(
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
     ) -> list[list[Measurement]]:
         """Teacher-forced measurements of each lane."""
-        calls = -(-max(len(lane.probes) for lane in lanes) // ROWS)
-        batches = stack([_padded(lane.pool, calls * ROWS) for lane in lanes])
-        exact, log_probs = [], []
-        for call in range(calls):
-            rows = slice(call * ROWS, (call + 1) * ROWS)
-            batch = jax.tree.map(lambda x, rows=rows: x[:, rows], batches)
-            scores = scorer.score(trainable, frozen, scorer.place(batch))
-            exact.append(scores.exact)
-            log_probs.append(scores.log_prob)
-        all_exact = np.concatenate(jax.device_get(exact), axis=1)
-        all_log_probs = np.concatenate(jax.device_get(log_probs), axis=1)
+        calls: list[tuple[int, int, Scores]] = []  # bucket, first row, scores
+        for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
+            pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
+            for first in range(0, max(len(pool.tokens) for pool in pools), ROWS):
+                batch = scorer.place(stack([_rows(pool, first) for pool in pools]))
+                calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
+        scores: list[dict[Example, Score]] = [{} for _ in lanes]
+        for bucket, first, found in jax.device_get(calls):
+            for lane, prepared in enumerate(lanes):
+                probes = prepared.probes.get(bucket, [])[first : first + ROWS]
+                values = zip(found.exact[lane].tolist(), found.log_prob[lane].tolist(), strict=True)
+                scores[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
         return [
-            _measure(lane, all_exact[number], all_log_probs[number])
+            [m for module in SCORED for m in module.measure(lane.view, scores[number])]
             for number, lane in enumerate(lanes)
         ]
 
@@ -91,7 +103,6 @@ class Measurer:
         frozen: Tree,
         lanes: Sequence[Prepared],
         evaluation: Evaluation,
-        length: int,
         keys: jax.Array,
     ) -> tuple[list[list[Measurement]], list[list[dict[str, Any]]]]:
         """Generated measurements and samples of each lane, from one random key a lane."""
@@ -101,7 +112,7 @@ class Measurer:
         for number, condition in enumerate(lanes[0].view.conditions()):
             asked = [_asked(lane.view, condition, evaluation.generated) for lane in lanes]
             row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
-            inputs = scorer.place((*self._left_padded(asked, length), row_keys))
+            inputs = scorer.place((*self._left_padded(asked), row_keys))
             greedy, sampled = (
                 np.asarray(generator(trainable, frozen, *inputs, np.float32(temperature)))
                 for temperature in (0.0, evaluation.temperature)
@@ -113,18 +124,15 @@ class Measurer:
                 samples[lane] += _samples(prepared.view, condition, free)
         return measured, samples
 
-    def _left_padded(
-        self, asked: Sequence[Sequence[Question]], length: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Prompts [run, B, T] padded on the left, and their own lengths [run, B]."""
-        shape = (len(asked), len(asked[0]), length)
-        prompts = np.full(shape, self._tokenizer.pad_id, np.int32)
-        lengths = np.empty(shape[:2], np.int32)
-        for lane, questions in enumerate(asked):
-            for row, (_, prompt) in enumerate(questions):
-                ids = self._tokenizer.prompt_ids(prompt)
-                prompts[lane, row, length - len(ids) :] = ids
-                lengths[lane, row] = len(ids)
+    def _left_padded(self, asked: Sequence[Sequence[Question]]) -> tuple[np.ndarray, np.ndarray]:
+        """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
+        ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in asked]
+        lengths = np.array([[len(row) for row in lane] for lane in ids], np.int32)
+        width = _bucket(lengths.max())
+        prompts = np.full((*lengths.shape, width), self._tokenizer.pad_id, np.int32)
+        for lane, rows in enumerate(ids):
+            for row, tokens in enumerate(rows):
+                prompts[lane, row, width - len(tokens) :] = tokens
         return prompts, lengths
 
     def _responses(self, asked: Sequence[Question], tokens: np.ndarray) -> list[Response]:
@@ -137,16 +145,16 @@ class Measurer:
         ]
 
 
-def _padded(pool: Pool, rows: int) -> Batch:
-    """A pool's rows as a batch of `rows`, the last row repeated."""
-    order = np.minimum(np.arange(rows), len(pool.tokens) - 1)
-    return Batch(pool.tokens[order], pool.spans[order])
+def _bucket(length: int) -> int:
+    """A length rounded up, so that few different programs are compiled."""
+    return -(-int(length) // BUCKET) * BUCKET
 
 
-def _measure(lane: Prepared, exact: np.ndarray, log_probs: np.ndarray) -> list[Measurement]:
-    rows = zip(lane.probes, exact.tolist(), log_probs.tolist(), strict=False)
-    scores = {probe: Score(hit, log_prob) for probe, hit, log_prob in rows}
-    return [m for module in SCORED for m in module.measure(lane.view, scores)]
+def _rows(pool: Pool, first: int) -> Batch:
+    """ROWS rows of a pool from `first`; where it ends, rows without tokens of interest."""
+    tokens, spans = (array[first : first + ROWS] for array in (pool.tokens, pool.spans))
+    missing = ((0, ROWS - len(tokens)), (0, 0))
+    return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 
 
 def _asked(view: View, condition: str, count: int) -> list[Question]:

@@ -18,11 +18,12 @@ from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import Llama, LlamaConfig
 
 Tree = Any  # nested dict of arrays
+Array = Any  # of jax or numpy
 SCHEDULES = ("constant", "linear", "cosine")
 # Past this norm fp32 activations overflow and norms turn them to zeros, which look finite;
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
-FAR_FUTURE = jnp.iinfo(jnp.int32).max  # the step at which a healthy run diverged
+FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ class Static:
 
 
 class Batch(NamedTuple):
-    """Tokenised conversations."""
+    """Tokenised conversations, on the host or on a device."""
 
-    tokens: jax.Array  # int32 [B, T], padded on the right
-    spans: jax.Array  # int32 [B, 2]: first and one past last token of the completion
+    tokens: Array  # int32 [B, T], padded on the right
+    spans: Array  # int32 [B, 2]: first and one past last token of the completion
 
 
 class State(NamedTuple):
@@ -83,7 +84,8 @@ def create(static: ModelStatic, key: jax.Array) -> Llama:
 def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
     """A module as structure, trainable and frozen nested dicts."""
     trained = nnx.LoRAParam if static.lora else nnx.Param
-    graph, trainable, frozen = nnx.split(model, trained, ...)
+    graph, trainable, *rest = nnx.split(model, trained, ...)
+    (frozen,) = rest
     return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
 
 
@@ -129,7 +131,7 @@ def train_step(
 
     def objective(trainable: Tree) -> jax.Array:
         log_probs, _ = _completion(graph, trainable, frozen, batch)
-        return -jnp.sum(log_probs) / jnp.sum(_lengths(batch))
+        return -jnp.sum(log_probs) / jnp.sum(_lengths(batch)).astype(jnp.float32)
 
     loss, grads = jax.value_and_grad(objective)(state.trainable)
     norm = optax.tree.norm(grads)
@@ -160,7 +162,8 @@ def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batc
 
 
 def _lengths(batch: Batch) -> jax.Array:
-    return batch.spans[:, 1] - batch.spans[:, 0]
+    lengths: jax.Array = batch.spans[:, 1] - batch.spans[:, 0]
+    return lengths
 
 
 def _completion(

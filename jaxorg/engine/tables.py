@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxorg import results, runtime, stats
 from jaxorg.config import fingerprint
-from jaxorg.plan import Cohort, Phase, Plan, Run
+from jaxorg.plan import Cohort, Kind, Phase, Plan, Run
 from jaxorg.store import Record, Store
 
 Row = dict[str, Any]
@@ -103,7 +102,7 @@ def _curve(record: Record, metric: str, condition: str) -> Curve:
     ]
 
 
-def _summary(records: Mapping[str, Record]) -> Row:
+def _summary(records: Mapping[Kind, Record]) -> Row:
     """A run's summary columns, from the last measurement of each phase and treatment's curve."""
     last: dict[str, Mapping[str, stats.Count]] = {}
     for name, metric, condition in (

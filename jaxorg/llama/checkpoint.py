@@ -186,7 +186,9 @@ def load(folder: Path, shapes: Weights) -> Weights:
     left = tensors.unread() - {"lm_head.weight"}  # some files repeat the tied embedding
     left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
     if left:
-        raise Refusal(f"{folder}: tensor {min(left)!r} is not part of a Llama; is the config right?")
+        raise Refusal(
+            f"{folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
+        )
     return weights
 
 
@@ -217,7 +219,9 @@ class _Tensors:
             try:
                 file = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:
-                raise Refusal(f"{path}: broken safetensors file ({error}); copy it again") from error
+                raise Refusal(
+                    f"{path}: broken safetensors file ({error}); copy it again"
+                ) from error
             self._files |= dict.fromkeys(file.keys(), file)
         if not self._files:
             raise Refusal(f"{folder}: holds no safetensors file; other formats are not loaded")

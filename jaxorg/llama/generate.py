@@ -61,7 +61,7 @@ def generate(
         mask = (real & (at <= cursor)[None])[:, None]  # [B, 1, S]
         positions = (lengths + count)[:, None]
         logits, cache = model(token[:, None], positions, mask, cache, cursor)
-        ended = jnp.any(token[:, None] == ends, axis=1)
+        ended = jnp.any(token[:, None] == ends[None], axis=1)
         after = jnp.where(ended, token, choose(logits[:, 0], count + 1))
         return (after, cache), token
 

@@ -29,7 +29,9 @@ class LoraAdapter(nnx.Module):
     ):
         init = nnx.initializers.he_uniform()
         down, up = (size[0], config.rank), (config.rank, size[1])
-        self.a = nnx.LoRAParam(init(rngs.params(), down, jnp.float32), sharding_names=(axes[0], None))
+        self.a = nnx.LoRAParam(
+            init(rngs.params(), down, jnp.float32), sharding_names=(axes[0], None)
+        )
         self.b = nnx.LoRAParam(jnp.zeros(up), sharding_names=(None, axes[1]))
         self.scale = config.alpha / config.rank
 
@@ -53,8 +55,8 @@ def merge(base: Any, adapter: Any, config: LoraConfig) -> Any:
         if beside is None:
             merged[name] = value
         elif "adapter" in beside:
-            low_rank = beside["adapter"]["a"] @ beside["adapter"]["b"]
-            merged[name] = {**value, "kernel": value["kernel"] + config.alpha / config.rank * low_rank}
+            change = config.alpha / config.rank * (beside["adapter"]["a"] @ beside["adapter"]["b"])
+            merged[name] = {**value, "kernel": value["kernel"] + change}
         else:
             merged[name] = merge(value, beside, config)
     return merged

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from flax import nnx
 from jaxorg.llama.lora import LoraAdapter, LoraConfig
 
 T = TypeVar("T")
+Cursor = jax.Array | int
 
 nnx.use_eager_sharding(False)  # axis names are metadata; creating a model needs no mesh
 
@@ -100,7 +101,7 @@ class Norm(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
-        return wide.astype(x.dtype) * self.scale[...].astype(x.dtype)
+        return wide.astype(x.dtype) * self.scale[None, None].astype(x.dtype)
 
 
 class Linear(nnx.Module):
@@ -123,7 +124,7 @@ class Linear(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = x @ self.kernel[...].astype(x.dtype)
         if self.bias is not None:
-            y = y + self.bias[...].astype(x.dtype)
+            y = y + self.bias[None, None].astype(x.dtype)
         return y if self.adapter is None else y + self.adapter(x)
 
 
@@ -145,7 +146,7 @@ class Attention(nnx.Module):
         self.width = width
 
     def __call__(
-        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: int
+        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: Cursor
     ) -> tuple[jax.Array, Cache]:
         batch, tokens, _ = x.shape
         heads = (batch, tokens, -1, self.width)
@@ -186,7 +187,7 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs, lora)
 
     def __call__(
-        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: int
+        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: Cursor
     ) -> tuple[jax.Array, Cache]:
         with jax.named_scope("attention"):
             y, cache = self.attention(self.attention_norm(x), angles, mask, cache, cursor)
@@ -218,8 +219,9 @@ class Llama(nnx.Module):
         self.embedding = nnx.Param(init(rngs.params(), shape, jnp.float32), sharding_names=axes)
         self.blocks = stack(rngs)
         self.norm = Norm(config.hidden_size, config.rms_norm_eps)
-        self.head = None
-        if not config.tie_word_embeddings:
+        if config.tie_word_embeddings:
+            self.head = None
+        else:
             self.head = nnx.Param(init(rngs.params(), shape, jnp.float32), sharding_names=axes)
         self.config, self.dtype, self.unroll = config, dtype, unroll
 
@@ -229,7 +231,7 @@ class Llama(nnx.Module):
         positions: jax.Array | None = None,
         mask: jax.Array | None = None,
         cache: Cache | None = None,
-        cursor: jax.Array | int = 0,
+        cursor: Cursor = 0,
     ) -> tuple[jax.Array, Cache]:
         """Logits for every token.
 
@@ -248,7 +250,8 @@ class Llama(nnx.Module):
             positions = jnp.arange(count)[None]
         if mask is None:
             mask = jnp.tril(jnp.ones((1, count, count), bool))
-        angles = positions[..., None].astype(jnp.float32) * rope_frequencies(self.config)
+        frequencies = rope_frequencies(self.config)[None, None]
+        angles = positions[..., None].astype(jnp.float32) * frequencies  # [B or 1, T, H / 2]
         x = jnp.asarray(self.embedding[...], self.dtype)[tokens]  # [B, T, D]
         x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
         x = self.norm(x)
@@ -262,11 +265,11 @@ class Llama(nnx.Module):
         angles: jax.Array,
         mask: jax.Array,
         cache: Cache | None,
-        cursor: jax.Array | int,
+        cursor: Cursor,
     ) -> tuple[jax.Array, Cache]:
         graph, stacked = nnx.split(self.blocks)
 
-        def layer(x: jax.Array, inputs: tuple[nnx.State, Cache | None]) -> tuple[jax.Array, Cache]:
+        def layer(x: jax.Array, inputs: tuple[Any, Cache | None]) -> tuple[jax.Array, Cache]:
             block = nnx.merge(graph, inputs[0])
             return block(x, angles, mask, inputs[1], cursor)
 
@@ -282,7 +285,5 @@ class Llama(nnx.Module):
 def _unstack(tree: T, count: int) -> list[T]:
     """Layer by layer views of a stacked tree; the gradient of `split` is one concatenation."""
     leaves, structure = jax.tree.flatten(tree)
-    columns = [
-        [part[0] for part in jax.lax.split(leaf, [1] * count, axis=0)] for leaf in leaves
-    ]
+    columns = [[part[0] for part in jax.lax.split(leaf, [1] * count, axis=0)] for leaf in leaves]
     return [jax.tree.unflatten(structure, row) for row in zip(*columns, strict=True)]

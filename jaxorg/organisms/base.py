@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -84,11 +84,11 @@ class Organism(Config):
     payload_repeats: int | list[int] = 1
     triggered_share: float = Field(default=0.5, ge=0, le=1)
 
-    @field_validator("payload_repeats")
+    @field_validator("payload_repeats", mode="before")
     @classmethod
-    def _repeats(cls, value: int | list[int]) -> int | list[int]:
+    def _repeats(cls, value: Any) -> Any:
         low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
-        if not (isinstance(low, int) and isinstance(high, int) and 1 <= low <= high):
+        if not (type(low) is type(high) is int and 1 <= low <= high):
             raise ValueError("give a positive number, or a range as [fewest, most]")
         return value
 

@@ -1,0 +1,33 @@
+"""The command `jaxorg NAME …`, the same as `python -m jaxorg.NAME …`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+from jaxorg import cli
+
+# A door is imported when it is asked for: each needs much that the others do not.
+DOORS = {
+    "sweep": "Train, treat and measure every run of a sweep.",
+    "report": "Make a page of a sweep's results.",
+    "pretrain": "Train the shipped base model from scratch.",
+    "bench": "Measure how fast this machine trains.",
+}
+
+
+def main() -> NoReturn:
+    """Open the door that the first argument names."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h"):
+        doors = "\n".join(f"  {door:<10}{about}" for door, about in DOORS.items())
+        print(f"Usage: jaxorg NAME [OPTIONS]\n\n{doors}\n\njaxorg NAME --help says more.")
+        sys.exit(0)
+    if name not in DOORS:
+        cli.refuse(f"{name!r} is no command; choose from {', '.join(DOORS)}")
+    cli.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Makes tests/golden: small Llamas as Hugging Face Transformers saves them, and their logits.
+
+    python tests/make_golden.py
+
+Needs the `parity` extra. Under Transformers 4 it adds only that version's config.json, whose
+rotary settings are spelled differently, in `transformers4/`. Both versions draw the same weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GOLDEN = Path(__file__).parent / "golden"
+BATCH, LENGTH = 2, 32
+COMMON = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,  # logits that differ by whole units, so that errors show
+}
+# LENGTH goes beyond the original length, and the frequencies fall on both sides of the ramp.
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "mha_untied": {"vocab_size": 61, "num_key_value_heads": 4, "tie_word_embeddings": False},
+    "gqa_tied": {"vocab_size": 67, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    "mqa_two_layers": {"vocab_size": 31, "num_key_value_heads": 1, "num_hidden_layers": 2},
+    "llama3_rope": {"vocab_size": 53, "num_key_value_heads": 2, "rope_scaling": LLAMA3},
+    "llama3_rope_high_theta": {
+        "vocab_size": 47,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 2,
+        "rope_theta": 500_000.0,
+        "rope_scaling": {**LLAMA3, "factor": 32.0},
+        "tie_word_embeddings": True,
+    },
+    "wide_heads": {"vocab_size": 59, "num_key_value_heads": 2, "head_dim": 12},
+    "biases": {
+        "vocab_size": 71,
+        "num_key_value_heads": 2,
+        "attention_bias": True,
+        "mlp_bias": True,
+    },
+    "low_theta_large_eps": {
+        "vocab_size": 43,
+        "num_key_value_heads": 4,
+        "rope_theta": 100.0,
+        "rms_norm_eps": 1e-2,
+    },
+}
+
+
+def random_shape(seed: int) -> dict[str, Any]:
+    """A random configuration; every setting varies by itself."""
+    rng = np.random.default_rng(seed)
+    pairs, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
+    width = 2 * int(rng.integers(2, 13))
+    own_width = bool(rng.integers(2))
+    hidden = (12 if own_width else width) * pairs * groups
+    return {
+        **COMMON,
+        "vocab_size": int(rng.integers(17, 200)),
+        "hidden_size": hidden,
+        "initializer_range": 1.7 / hidden**0.5,  # as in COMMON
+        "intermediate_size": int(rng.integers(8, 99)),
+        "num_hidden_layers": int(rng.integers(1, 4)),
+        "num_attention_heads": pairs * groups,
+        "num_key_value_heads": pairs,
+        "head_dim": width if own_width else None,
+        "rope_theta": float(rng.choice([100.0, 10_000.0, 500_000.0])),
+        "rope_scaling": LLAMA3 if rng.integers(2) else None,
+        "rms_norm_eps": float(rng.choice([1e-6, 1e-5, 1e-2])),
+        "tie_word_embeddings": bool(rng.integers(2)),
+        "attention_bias": bool(rng.integers(2)),
+        "mlp_bias": bool(rng.integers(2)),
+    }
+
+
+def reference(shape: dict[str, Any], seed: int) -> Any:
+    """Transformers' Llama of this shape, with random weights, biases and norms."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    # Without a scaling, name none: an explicit None reads as a broken setting to some versions.
+    given = {key: value for key, value in shape.items() if value is not None}
+    model = LlamaForCausalLM(LlamaConfig(**given, attn_implementation="eager")).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # zero and one at birth, which would hide mistakes
+            torch.nn.init.normal_(parameter, std=0.5)
+        if name.endswith("norm.weight"):
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    return model
+
+
+def random_tokens(vocab_size: int, seed: int) -> np.ndarray:
+    """Tokens [BATCH, LENGTH]."""
+    return np.random.default_rng(seed).integers(vocab_size, size=(BATCH, LENGTH), dtype=np.int32)
+
+
+def reference_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
+    """Transformers' logits [B, T, V]."""
+    import torch
+
+    with torch.no_grad():
+        logits: np.ndarray = model(torch.from_numpy(tokens).long()).logits.numpy()
+    return logits
+
+
+def main() -> None:
+    """Write every golden folder."""
+    import transformers
+    from safetensors.numpy import save_file
+
+    current = int(transformers.__version__.split(".")[0]) >= 5
+    for seed, (name, special) in enumerate(SHAPES.items()):
+        shape = {**COMMON, **special}
+        model = reference(shape, seed)
+        if not current:
+            model.config.save_pretrained(GOLDEN / name / "transformers4")
+            continue
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
+        model.save_pretrained(GOLDEN / name)
+        tokens = random_tokens(shape["vocab_size"], seed)
+        expected = {"tokens": tokens, "logits": reference_logits(model, tokens)}
+        (GOLDEN / name / "expected").mkdir()  # apart from the weights
+        save_file(expected, GOLDEN / name / "expected" / "logits.safetensors")
+        (GOLDEN / name / "generation_config.json").unlink()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""Generation with a cache, against plain forward passes over the whole text."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxorg.engine.cohort import Scorer, stack
+from jaxorg.engine.mesh import make_mesh
+from jaxorg.engine.step import ModelStatic, abstract_model, create, split
+from jaxorg.llama.generate import generate
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import LlamaConfig, RopeScaling
+
+pytestmark = pytest.mark.usefixtures("strict_dtypes")
+
+CONFIG = LlamaConfig(
+    vocab_size=29,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=4,
+    max_position_embeddings=64,
+    rope_scaling=RopeScaling(8.0, 1.0, 4.0, original_max_position_embeddings=8),
+    initializer_range=0.4,
+    tie_word_embeddings=False,  # a tied model mostly repeats its last token
+)
+STATIC = ModelStatic(CONFIG)
+GRAPH = abstract_model(STATIC)[0]
+NEW = 12
+PROMPTS = ([3, 1, 4, 1, 5, 9, 2], [6], [5, 3, 5, 8], [9, 7, 9, 3, 2, 3, 8])
+WIDTH = 8  # one more than the longest prompt
+NOTHING_ENDS = ()
+
+
+def weights(seed: int, static: ModelStatic = STATIC) -> tuple[Any, Any]:
+    return split(static, create(static, jax.random.key(seed)))[1:]
+
+
+def padded(prompts: tuple[list[int], ...] = PROMPTS) -> tuple[jax.Array, jax.Array]:
+    """Prompts with a padding of tokens that would disturb if they were seen, and lengths."""
+    rows = [[11] * (WIDTH - len(prompt)) + prompt for prompt in prompts]
+    return jnp.asarray(rows, jnp.int32), jnp.asarray([len(p) for p in prompts], jnp.int32)
+
+
+def keys(seed: int = 0, count: int = len(PROMPTS)) -> jax.Array:
+    return jax.random.split(jax.random.key(seed), count)
+
+
+@partial(jax.jit, static_argnames=("new_tokens", "end_ids"))
+def continued(
+    trainable: Any,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    keys: jax.Array,
+    temperature: float = 0.0,
+    new_tokens: int = NEW,
+    end_ids: tuple[int, ...] = NOTHING_ENDS,
+) -> jax.Array:
+    options = {"new_tokens": new_tokens, "end_ids": end_ids}
+    warmth = jnp.asarray(temperature, jnp.float32)
+    return generate(GRAPH, trainable, {}, prompts, lengths, keys, warmth, **options)
+
+
+@jax.jit
+def whole(trainable: Any, tokens: jax.Array) -> jax.Array:
+    return nnx.merge(GRAPH, trainable, {})(tokens)[0]
+
+
+def by_full_passes(trainable: Any, prompt: list[int]) -> list[int]:
+    """Greedy decoding without a cache or padding on the left."""
+    text = list(prompt)
+    for _ in range(NEW):
+        row = np.zeros((1, WIDTH + NEW), np.int32)  # one shape; later tokens are not seen
+        row[0, : len(text)] = text
+        text.append(int(np.argmax(whole(trainable, row)[0, len(text) - 1])))
+    return text[len(prompt) :]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cached_generation_equals_greedy_decoding_by_full_passes(seed: int) -> None:
+    trainable, _ = weights(seed)
+    expected = np.asarray([by_full_passes(trainable, prompt) for prompt in PROMPTS])
+    assert len(np.unique(expected)) > 5
+    np.testing.assert_array_equal(continued(trainable, *padded(), keys()), expected)
+
+
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    trainable, _ = weights(0)
+    together = continued(trainable, *padded(), keys(), 1.0)
+    for i, prompt in enumerate(PROMPTS):
+        alone = continued(trainable, *padded((prompt,)), keys()[i : i + 1], 1.0)
+        np.testing.assert_array_equal(alone[0], together[i])
+
+
+def test_sampling_is_reproducible_by_key() -> None:
+    trainable, _ = weights(0)
+    first, again, other = (continued(trainable, *padded(), keys(s), 1.0) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.mean(np.asarray(first) != np.asarray(other)) > 0.5
+
+
+def test_sampling_at_a_vanishing_temperature_is_greedy() -> None:
+    trainable, _ = weights(0)
+    greedy, cold = (continued(trainable, *padded(), keys(), t) for t in (0.0, 1e-4))
+    np.testing.assert_array_equal(greedy, cold)
+
+
+def test_samples_follow_the_models_distribution() -> None:
+    trainable, _ = weights(0)
+    count, temperature = 4000, 2.0
+    prompts, lengths = (jnp.repeat(part[:1], count, axis=0) for part in padded())
+    draws = continued(trainable, prompts, lengths, keys(0, count), temperature, new_tokens=1)
+    found = np.bincount(np.asarray(draws)[:, 0], minlength=CONFIG.vocab_size) / count
+    logits = whole(trainable, jnp.asarray([PROMPTS[0]], jnp.int32))[0, -1]
+    expected = np.asarray(jax.nn.softmax(logits / temperature))
+    error = np.sqrt(expected * (1 - expected) / count)
+    assert np.all(np.abs(found - expected) < 5 * error + 1 / count)
+
+
+def test_a_row_repeats_its_end_token() -> None:
+    trainable, _ = weights(0)
+    free = np.asarray(continued(trainable, *padded(), keys()))
+    ends = (int(free[0, 3]), int(free[2, 5]))
+    ended = np.asarray(continued(trainable, *padded(), keys(), end_ids=ends))
+    for without, row in zip(free, ended, strict=True):
+        places = np.flatnonzero(np.isin(without, ends))
+        stop = places[0] if len(places) else NEW
+        np.testing.assert_array_equal(row[: stop + 1], without[: stop + 1])
+        assert np.all(row[stop:] == row[min(stop, NEW - 1)])
+    assert len({tuple(row == row[-1]) for row in ended}) > 1  # they end at different places
+
+
+@pytest.mark.parametrize(("mesh", "width"), [("cpu-2", 1), ("cpu-1", 2)])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: float) -> None:
+    scorer = Scorer(STATIC, make_mesh(mesh), width)
+    models = [weights(seed)[0] for seed in (0, 1)]
+    prompts, lengths = padded()
+    inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
+    stacked = scorer.generator(NEW, NOTHING_ENDS)(
+        scorer.place(stack(models)),
+        {},
+        *(scorer.place(jnp.stack(part)) for part in zip(*inputs, strict=True)),
+        scorer.place_shared(jnp.asarray(temperature, jnp.float32)),
+    )
+    for model, own, together in zip(models, inputs, stacked, strict=True):
+        np.testing.assert_array_equal(continued(model, *own, temperature), together)
+
+
+def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
+    static = ModelStatic(CONFIG, LoraConfig(2, 4.0), unroll=False)
+    graph = abstract_model(static)[0]
+    adapters, base = weights(0, static)
+    adapters = jax.tree.map(lambda leaf: leaf + 0.1, adapters)
+    cold = jnp.zeros((), jnp.float32)
+    run = jax.jit(partial(generate, graph, new_tokens=NEW, end_ids=NOTHING_ENDS))
+    found = run(adapters, base, *padded(), keys(), cold)
+    for prompt, answer in zip(PROMPTS, found, strict=True):
+        text = jnp.asarray([[*prompt, *answer]], jnp.int32)
+        logits, _ = jax.jit(nnx.merge(graph, adapters, base).__call__)(text)
+        expected = jnp.argmax(logits[0], axis=-1)[len(prompt) - 1 : -1]
+        np.testing.assert_array_equal(answer, expected)

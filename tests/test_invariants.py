@@ -1,0 +1,249 @@
+"""The promises of the design, each tested by doing it."""
+
+import logging
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from sweeps import assert_same_rows, run, table
+
+from jaxorg import optimizers
+from jaxorg.engine import execute
+from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.mesh import make_mesh
+from jaxorg.engine.step import FAR_FUTURE, Batch, ModelStatic, State, Static
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import LlamaConfig
+
+TINY = LlamaConfig(
+    vocab_size=61,
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    max_position_embeddings=64,
+)
+LENGTH, BATCH = 12, 3
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """The small sweep: 8 runs on two devices."""
+    return run(tmp_path_factory.mktemp("reference") / "out", tiny_base)
+
+
+def run_ids(folder: Path) -> list[str]:
+    return sorted(table(folder, "runs").run_id)
+
+
+def test_rows_do_not_depend_on_which_other_runs_are_in_the_sweep(
+    reference: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    part = run(
+        tmp_path / "out",
+        tiny_base,
+        "grid=[{treatment.kind: [pirate]}, {organism.payload_repeats: [2]}]",
+    )
+    assert len(run_ids(part)) == 2
+    assert_same_rows(part, reference, run_ids(part))
+
+
+def test_rows_do_not_depend_on_the_order_of_runs(
+    reference: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    grid = "grid=[{organism.payload_repeats: [2, 1]}, {treatment.kind: [pirate, hhh]}]"
+    turned = run(tmp_path / "out", tiny_base, grid)
+    assert run_ids(turned) == run_ids(reference)
+    assert_same_rows(turned, reference)
+
+
+@pytest.mark.parametrize(("width", "mesh"), [("3", "cpu-2"), ("1", "cpu-1"), ("4", "cpu-1")])
+def test_rows_do_not_depend_on_width_or_mesh(
+    reference: Path, tiny_base: Path, tmp_path: Path, width: str, mesh: str
+) -> None:
+    other = run(tmp_path / "out", tiny_base, width=width, mesh=mesh)
+    assert_same_rows(other, reference, rtol=1e-4)
+
+
+def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    rates = "grid=[{{organism.train.learning_rate: [1e-3, {}, 3e-3]}}]"
+    healthy = run(tmp_path / "a" / "out", tiny_base, rates.format("2e-3"), width="3", mesh="cpu-1")
+    (tmp_path / "b").mkdir()
+    wild = run(tmp_path / "b" / "out", tiny_base, rates.format("1e9"), width="3", mesh="cpu-1")
+    runs = table(wild, "runs")
+    diverged = runs["organism.train.learning_rate"] == 1e9
+    assert set(runs.status[diverged]) == {"diverged"}
+    assert set(runs.status[~diverged]) == {"done"}
+    assert_same_rows(wild, healthy, list(runs.run_id[~diverged]))
+
+
+def test_a_killed_sweep_ends_with_the_same_tables(
+    reference: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at every third chunk of training, with the state kept at every chunk."""
+    monkeypatch.setattr(execute, "KEEP_EVERY", 0.0)
+    calls = 0
+    train = Trainer.train.func
+
+    def sometimes(self: Trainer) -> object:
+        program = train(self)
+
+        def killed(*args: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls % 3 == 0:
+                raise KeyboardInterrupt
+            return program(*args)
+
+        return killed
+
+    monkeypatch.setattr(Trainer, "train", property(sometimes))
+    for _ in range(100):
+        try:
+            run(tmp_path / "out", tiny_base)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert calls > 10
+    assert_same_rows(tmp_path / "out", reference)
+    assert not list((tmp_path / "out" / "partial").iterdir())
+
+
+def test_what_is_done_is_not_done_again(
+    reference: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (reference / "phases").rglob("*")}
+    monkeypatch.setattr(execute.Engine, "_train", lambda *_: pytest.fail("trained again"))
+    run(reference, tiny_base)
+    assert before == {path: path.stat().st_mtime_ns for path in (reference / "phases").rglob("*")}
+
+
+def test_equal_phases_are_trained_once(reference: Path) -> None:
+    evals = table(reference, "evals")
+    assert evals.run_id.nunique() == 8
+    lineages = evals.groupby("phase").lineage.nunique().to_dict()
+    assert lineages == {"base": 1, "organism": 4, "treatment": 8, "reversal": 8}
+
+
+def test_one_compile_a_signature(
+    tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three learning rates, three phases of different lengths, odd groups: one program."""
+    rates = "grid=[{organism.train.learning_rate: [1e-3, 2e-3, 5e-3]}]"
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        run(tmp_path / "out", tiny_base, rates, "treatment.train.hyper={b1: 0.8}")
+    compiled = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]
+    assert sum("jit(chunk)" in message for message in compiled) == 1
+
+
+def program(
+    optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cpu-1"
+) -> Trainer:
+    model = ModelStatic(TINY, lora)
+    devices = make_mesh(mesh)
+    static = Static(model, LENGTH, BATCH, optimizer, "cosine")
+    return Trainer(static, devices, lanes // devices.size)
+
+
+def trained(trainer: Trainer, runs: list[int], steps: int = 5) -> tuple[State, np.ndarray]:
+    """Train some numbered runs side by side; a run's number decides all of it."""
+    hypers = [
+        {
+            **optimizers.FAMILIES[trainer.static.optimizer].defaults,
+            "learning_rate": 1e-3 * (1 + number),
+            "clip": 0.5 + number,
+            "warmup": 0.1 * number,
+        }
+        for number in runs
+    ]
+    stacked = {name: np.array([h[name] for h in hypers], np.float32) for name in hypers[0]}
+    hyper = trainer.place(stacked)
+    keys = trainer.place(jax.vmap(jax.random.key)(np.array(runs)))
+    state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
+    rng = [np.random.default_rng(number) for number in runs]
+    tokens = [r.integers(0, TINY.vocab_size, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
+    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK, BATCH, 2))
+    batches = trainer.place(Batch(np.stack(tokens), spans))
+    state, losses = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
+    return jax.device_get(state), np.asarray(losses)[:, :steps]
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
+def test_stacked_equals_solo(optimizer: str, lora: LoraConfig | None) -> None:
+    stacked, losses = trained(program(optimizer, lora, lanes=3), [0, 1, 2])
+    solo, solo_losses = trained(program(optimizer, lora, lanes=1), [1])
+    np.testing.assert_allclose(losses[1], solo_losses[0], rtol=1e-5)
+    assert len(set(losses[:, -1])) == 3
+    for many, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(solo), strict=True):
+        np.testing.assert_allclose(many[1], one[0], rtol=2e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    trainer = program(optimizer, None, lanes=1)
+    keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
+    rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1}.get(optimizer, 1e-2)
+    own = {**optimizers.FAMILIES[optimizer].defaults, "learning_rate": rate, "clip": 1.0, "warmup": 0}
+    hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
+    state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
+    row = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32)
+    batch = Batch(np.tile(row, (1, CHUNK, 1, 1)), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32))
+    _, losses = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK, CHUNK)
+    assert losses[0, -1] < 0.7 * losses[0, 0]
+
+
+@pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
+def test_a_diverged_run_keeps_its_last_finite_weights(optimizer: str) -> None:
+    trainer = program(optimizer, None, lanes=1)
+    keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
+    own = {**optimizers.FAMILIES[optimizer].defaults, "learning_rate": 1e9, "clip": 1.0, "warmup": 0}
+    hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
+    weights = trainer.initialise(keys)
+    before = jax.device_get(weights)
+    state, frozen = trainer.begin(keys, hyper, weights)
+    batch = Batch(np.ones((1, CHUNK, BATCH, LENGTH), np.int32), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32))
+    state, _ = trainer.train(frozen, hyper, state, trainer.place(batch), 0, 4, 4)
+    assert state.diverged.tolist() == [0]
+    assert state.diverged.tolist() != [FAR_FUTURE]
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.trainable), before)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
+    trainer = program("adamw", lora, lanes=2, mesh="cpu-2")
+    hyper = {name: np.ones(2, np.float32) for name in optimizers.FAMILIES["adamw"].defaults}
+    hyper |= {name: np.ones(2, np.float32) for name in ("learning_rate", "clip", "warmup")}
+    keys = trainer.place(jax.vmap(jax.random.key)(np.array([0, 1])))
+    placed = trainer.place(hyper)
+    state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
+    batch = trainer.place(Batch(np.ones((2, CHUNK, BATCH, LENGTH), np.int32), np.ones((2, CHUNK, BATCH, 2), np.int32)))
+    text = trainer.train.lower(frozen, placed, state, batch, 0, 1, 1).compile().as_text()
+    assert "while" in text
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter"):
+        assert collective not in text
+
+
+def test_teacher_forced_exact_match_equals_greedy_generation(tmp_path: Path) -> None:
+    """On half-installed organisms, where most figures lie strictly between 0 and 1."""
+    folder = run(
+        tmp_path / "out",
+        "jaxorg-1m",
+        "organism.train={steps: 24, batch: 8, examples: 256, learning_rate: 3e-4}",
+        "evaluate={points: 1, prompts: 48, final_prompts: 48, generated: 48, new_tokens: 16}",
+    )
+    evals = table(folder, "evals").drop_duplicates(["lineage", "metric", "condition"])
+    evals = evals[evals.condition.isin(["triggered", "clean"])]
+    counts = evals.set_index(["lineage", "condition", "metric"]).k.unstack()
+    counts = counts.dropna(subset=["attack_exact", "attack_generated"])
+    assert len(counts) >= 20
+    pd.testing.assert_series_equal(
+        counts.attack_exact, counts.attack_generated, check_names=False
+    )
+    assert ((counts.attack_exact > 0) & (counts.attack_exact < 48)).any()

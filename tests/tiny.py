@@ -1,0 +1,40 @@
+"""A base model of a few thousand parameters with random weights, made in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxorg.engine.step import ModelStatic, create, split
+from jaxorg.llama import checkpoint
+from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.tokenizer import train_toy
+
+TINY = LlamaConfig(
+    vocab_size=768,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=16,
+    max_position_embeddings=128,
+)
+
+
+def write_base(folder: Path, seed: int = 0) -> Path:
+    """Write a tiny model with the toy tokenizer in the Hugging Face layout."""
+    train_toy(folder, TINY.vocab_size)
+    checkpoint.write_config(folder, TINY)
+    static = ModelStatic(TINY)
+    _, weights, _ = split(static, create(static, jax.random.key(seed)))
+    checkpoint.write_weights(folder, weights)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny base model. Copy it to change it."""
+    return write_base(tmp_path_factory.mktemp("tiny") / "base")
