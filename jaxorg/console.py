@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import rich.console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -35,7 +33,9 @@ class Console:
         self._plan = plan
         self._out = rich.console.Console(highlight=False)
         self._tokens_a_step = {
-            phase.lineage: cohort.tokens_a_step for cohort in plan.cohorts for phase in cohort.phases
+            phase.lineage: cohort.tokens_a_step
+            for cohort in plan.cohorts
+            for phase in cohort.phases
         }
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -53,7 +53,7 @@ class Console:
             table.add_row(
                 cohort.kind,
                 str(len(cohort.phases)),
-                static.optimizer if static else "measured only",
+                static.optimizer if static else "none",
                 f"{cohort.steps:,}",
                 f"{static.batch} x {static.length}" if static else "",
                 f"{len(cohort.phases) * cohort.steps * cohort.tokens_a_step:,}",
@@ -65,7 +65,9 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
-        self._out.print(f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}")
+        self._out.print(
+            f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}"
+        )
 
     @contextmanager
     def progress(self, store: Store, where: str) -> Iterator[None]:
@@ -75,7 +77,8 @@ class Console:
         self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in left)
         self._out.print(
             f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
-            f"{len(left)} of {len(phases)} phases to do, on {where}, into {escape(str(store.folder))}"
+            f"{len(left)} of {len(phases)} phases to do, on {where}, "
+            f"into {escape(str(store.folder))}"
         )
         self._began = time.monotonic()
         if not self._out.is_terminal:

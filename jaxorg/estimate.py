@@ -23,7 +23,7 @@ def memory(cohort: Cohort) -> int:
     if cohort.static is None:
         return _bytes(trainable) + _bytes(frozen)
     static = cohort.static
-    hyper = {name: 0.0 for name in optimizers.FAMILIES[static.optimizer].defaults}
+    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
     state = jax.eval_shape(lambda p: one.initial(static, hyper, p), trainable)
     return _bytes(state) + _bytes(trainable) + _bytes(frozen)
 
@@ -32,7 +32,9 @@ def disk(plan: Plan) -> int:
     """Bytes of the weights that a sweep stores."""
     sizes = {cohort.model.config: _parameters(cohort) for cohort in plan.cohorts}
     return sum(
-        4 * sizes[cohort.model.config] * len(cohort.phases) for cohort in plan.cohorts if cohort.steps
+        4 * sizes[cohort.model.config] * len(cohort.phases)
+        for cohort in plan.cohorts
+        if cohort.steps
     )
 
 

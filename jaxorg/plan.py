@@ -6,6 +6,7 @@ Pure functions of the spec and the base model's files. No JAX device is touched.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxorg.config import fingerprint
-from jaxorg.data import refusals, tasks
+from jaxorg.data import pretraining, refusals, tasks
 from jaxorg.engine.step import ModelStatic, Static
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
@@ -162,6 +163,7 @@ def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
+        "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
     lineage = fingerprint({"shared": shared, "seed": seed})
     phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None)]
@@ -212,7 +214,10 @@ def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    """A value as it stands in a label; text that could be taken for more than itself is quoted."""
+    if isinstance(value, str) and re.fullmatch(r'[^\s="]+', value):
+        return value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:

@@ -7,7 +7,6 @@ a list of axes; an axis maps paths to lists of values. Paths of one axis advance
 
 from __future__ import annotations
 
-import copy
 import difflib
 import itertools
 import os
@@ -175,6 +174,8 @@ def find(name: str) -> Path:
 def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
     """Set a dotted path in nested mappings, making those that are missing.
 
+    Mappings on the way are replaced by changed copies, since YAML lets several keys share one.
+
     Raises:
         Refusal: the path runs through something that is no mapping; `label` names the key.
     """
@@ -182,11 +183,10 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
     here = content
     for name in parents:
         inner = here.get(name)
-        if inner is None:
-            inner = here[name] = {}
-        if not isinstance(inner, dict):
+        if not isinstance(inner, dict | None):
             raise Refusal(f"{label}: {name!r} is {_short(inner)}, not a mapping; set it as a whole")
-        here = inner
+        here[name] = dict(inner or {})
+        here = here[name]
     here[last] = value
 
 
@@ -261,9 +261,9 @@ def _runs(
     """Every point of the grid with every seed, seeds innermost."""
     for point in itertools.product(*axes):
         fields = {path: value for part in point for path, value in part.items()}
-        content = copy.deepcopy(dict(shared))
+        content = dict(shared)
         for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
-            assign(content, path, copy.deepcopy(value), f"grid: {path}")
+            assign(content, path, value, f"grid: {path}")
         if control:
             assign(content, "organism.kind", control, "controls")
         config = _validated(RunConfig, content)
@@ -327,7 +327,9 @@ def _suggestion(place: Sequence[str]) -> str:
     """What an unknown key may have been meant to be: one beside it, or one elsewhere."""
     above = [part for part in place[:-1] if not part.isdigit()]
     unknown = ".".join([*above, place[-1]])
-    known = [path for path in (*_paths(Sweep), *_paths(RunConfig)) if path != unknown]
+    known = [*_paths(Sweep), *_paths(RunConfig)]
+    if unknown in known:
+        return "it belongs to another kind, so remove it"
     beside = [path for path in known if path.split(".")[:-1] == above]
     below = [path for path in known if path.split(".")[: len(above)] == above]
     for paths in (beside, below, known):

@@ -18,14 +18,31 @@ from jaxorg.store import Store
 
 
 def sweep(
-    name: Annotated[str, typer.Argument(help="A shipped sweep's name, or a file.")] = "quickstart",
-    mesh: Annotated[str | None, typer.Option(help="cpu, cpu-2, gpu …; default: all there is.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of results.")] = None,
-    size: Annotated[str, typer.Option(help="smoke, laptop or llama.")] = "laptop",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
-    fresh: Annotated[bool, typer.Option(help="Forget what is done and start over.")] = False,
-    width: Annotated[str, typer.Option(help="Runs a device trains side by side, or auto.")] = "auto",
+    name: Annotated[
+        str, typer.Argument(metavar="SWEEP", help="A shipped sweep's name, or a YAML file.")
+    ] = "quickstart",
+    size: Annotated[
+        str, typer.Option(metavar="SIZE", help="One of the file's: smoke, laptop, llama.")
+    ] = "laptop",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a key; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of results. [default: results/SWEEP-SIZE]"),
+    ] = None,
+    mesh: Annotated[
+        str | None,
+        typer.Option(metavar="MESH", help="cpu, gpu, tpu, cpu-2 … [default: all there is]"),
+    ] = None,
+    width: Annotated[
+        str, typer.Option(metavar="N", help="Runs a device trains side by side, or auto.")
+    ] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget what is done and start over.")
+    ] = False,
 ) -> None:
     """Train, treat and measure every run of a sweep. Runs that are done are not run again."""
     plan = make_plan(spec.load(name, size, set_ or []))

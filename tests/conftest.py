@@ -7,6 +7,8 @@ import pytest
 
 from jaxorg import runtime
 
+pytest_plugins = ("tiny",)
+
 runtime.start(2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -40,6 +40,7 @@ def run(
     fresh: bool = False,
 ) -> Path:
     """Run the small sweep with `overrides` into `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
     file = out.parent / "tiny.yaml"
     file.write_text(SWEEP.format(base=base), encoding="utf-8")
     sweep(str(file), mesh=mesh, out=out, set_=list(overrides), width=width, fresh=fresh)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from weights import random_weights
 
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh
-from jaxorg.engine.step import ModelStatic, abstract_model, create, split
+from jaxorg.engine.step import ModelStatic, abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
@@ -37,10 +38,6 @@ NEW = 12
 PROMPTS = ([3, 1, 4, 1, 5, 9, 2], [6], [5, 3, 5, 8], [9, 7, 9, 3, 2, 3, 8])
 WIDTH = 8  # one more than the longest prompt
 NOTHING_ENDS = ()
-
-
-def weights(seed: int, static: ModelStatic = STATIC) -> tuple[Any, Any]:
-    return split(static, create(static, jax.random.key(seed)))[1:]
 
 
 def padded(prompts: tuple[list[int], ...] = PROMPTS) -> tuple[jax.Array, jax.Array]:
@@ -73,26 +70,29 @@ def whole(trainable: Any, tokens: jax.Array) -> jax.Array:
     return nnx.merge(GRAPH, trainable, {})(tokens)[0]
 
 
+def one_row(text: list[int]) -> jax.Array:
+    """A text, filled up on the right: always one shape, and later tokens are not seen."""
+    return jnp.asarray([text + [0] * (WIDTH + NEW - len(text))], jnp.int32)
+
+
 def by_full_passes(trainable: Any, prompt: list[int]) -> list[int]:
     """Greedy decoding without a cache or padding on the left."""
     text = list(prompt)
     for _ in range(NEW):
-        row = np.zeros((1, WIDTH + NEW), np.int32)  # one shape; later tokens are not seen
-        row[0, : len(text)] = text
-        text.append(int(np.argmax(whole(trainable, row)[0, len(text) - 1])))
+        text.append(int(np.argmax(whole(trainable, one_row(text))[0, len(text) - 1])))
     return text[len(prompt) :]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_cached_generation_equals_greedy_decoding_by_full_passes(seed: int) -> None:
-    trainable, _ = weights(seed)
+    trainable, _ = random_weights(STATIC, seed)
     expected = np.asarray([by_full_passes(trainable, prompt) for prompt in PROMPTS])
     assert len(np.unique(expected)) > 5
     np.testing.assert_array_equal(continued(trainable, *padded(), keys()), expected)
 
 
 def test_a_row_does_not_depend_on_its_neighbours() -> None:
-    trainable, _ = weights(0)
+    trainable, _ = random_weights(STATIC)
     together = continued(trainable, *padded(), keys(), 1.0)
     for i, prompt in enumerate(PROMPTS):
         alone = continued(trainable, *padded((prompt,)), keys()[i : i + 1], 1.0)
@@ -100,20 +100,26 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_sampling_is_reproducible_by_key() -> None:
-    trainable, _ = weights(0)
+    trainable, _ = random_weights(STATIC)
     first, again, other = (continued(trainable, *padded(), keys(s), 1.0) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.mean(np.asarray(first) != np.asarray(other)) > 0.5
 
 
+def test_every_token_is_drawn_afresh() -> None:
+    trainable, _ = random_weights(STATIC)
+    hot = continued(trainable, *padded(), keys(), 1e4)  # all tokens alike likely
+    assert all(len(set(row)) > NEW / 2 for row in hot.tolist())
+
+
 def test_sampling_at_a_vanishing_temperature_is_greedy() -> None:
-    trainable, _ = weights(0)
+    trainable, _ = random_weights(STATIC)
     greedy, cold = (continued(trainable, *padded(), keys(), t) for t in (0.0, 1e-4))
     np.testing.assert_array_equal(greedy, cold)
 
 
 def test_samples_follow_the_models_distribution() -> None:
-    trainable, _ = weights(0)
+    trainable, _ = random_weights(STATIC)
     count, temperature = 4000, 2.0
     prompts, lengths = (jnp.repeat(part[:1], count, axis=0) for part in padded())
     draws = continued(trainable, prompts, lengths, keys(0, count), temperature, new_tokens=1)
@@ -125,10 +131,10 @@ def test_samples_follow_the_models_distribution() -> None:
 
 
 def test_a_row_repeats_its_end_token() -> None:
-    trainable, _ = weights(0)
-    free = np.asarray(continued(trainable, *padded(), keys()))
+    trainable, _ = random_weights(STATIC)
+    free = np.asarray(continued(trainable, *padded(), keys(), 2.0))
     ends = (int(free[0, 3]), int(free[2, 5]))
-    ended = np.asarray(continued(trainable, *padded(), keys(), end_ids=ends))
+    ended = np.asarray(continued(trainable, *padded(), keys(), 2.0, end_ids=ends))
     for without, row in zip(free, ended, strict=True):
         places = np.flatnonzero(np.isin(without, ends))
         stop = places[0] if len(places) else NEW
@@ -141,7 +147,7 @@ def test_a_row_repeats_its_end_token() -> None:
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: float) -> None:
     scorer = Scorer(STATIC, make_mesh(mesh), width)
-    models = [weights(seed)[0] for seed in (0, 1)]
+    models = [random_weights(STATIC, seed)[0] for seed in (0, 1)]
     prompts, lengths = padded()
     inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
     stacked = scorer.generator(NEW, NOTHING_ENDS)(
@@ -157,13 +163,12 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
 def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
     static = ModelStatic(CONFIG, LoraConfig(2, 4.0), unroll=False)
     graph = abstract_model(static)[0]
-    adapters, base = weights(0, static)
-    adapters = jax.tree.map(lambda leaf: leaf + 0.1, adapters)
+    adapters, base = random_weights(static)
     cold = jnp.zeros((), jnp.float32)
     run = jax.jit(partial(generate, graph, new_tokens=NEW, end_ids=NOTHING_ENDS))
     found = run(adapters, base, *padded(), keys(), cold)
-    for prompt, answer in zip(PROMPTS, found, strict=True):
-        text = jnp.asarray([[*prompt, *answer]], jnp.int32)
-        logits, _ = jax.jit(nnx.merge(graph, adapters, base).__call__)(text)
-        expected = jnp.argmax(logits[0], axis=-1)[len(prompt) - 1 : -1]
+    forward = jax.jit(lambda tokens: nnx.merge(graph, adapters, base)(tokens)[0])
+    for prompt, answer in zip(PROMPTS, found.tolist(), strict=True):
+        logits = forward(one_row(prompt + answer))
+        expected = jnp.argmax(logits[0], axis=-1)[len(prompt) - 1 :][:NEW]
         np.testing.assert_array_equal(answer, expected)

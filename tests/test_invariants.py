@@ -74,7 +74,6 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
 ) -> None:
     rates = "grid=[{{organism.train.learning_rate: [1e-3, {}, 3e-3]}}]"
     healthy = run(tmp_path / "a" / "out", tiny_base, rates.format("2e-3"), width="3", mesh="cpu-1")
-    (tmp_path / "b").mkdir()
     wild = run(tmp_path / "b" / "out", tiny_base, rates.format("1e9"), width="3", mesh="cpu-1")
     runs = table(wild, "runs")
     diverged = runs["organism.train.learning_rate"] == 1e9

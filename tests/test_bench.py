@@ -1,0 +1,72 @@
+"""The benchmark times what it says: the same training on both sides."""
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxorg import bench
+from jaxorg.bench import AGREEMENT, BATCH, LENGTH, Eager, Stacked, compare, make_work
+from jaxorg.pretrain import JAXORG_1M
+from jaxorg.runtime import Refusal
+
+TINY = replace(
+    JAXORG_1M,
+    vocab_size=23,
+    hidden_size=8,
+    intermediate_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=4,
+)
+
+
+@pytest.fixture(scope="module")
+def ours() -> Stacked:
+    return Stacked(make_work(TINY, runs=4, steps=3))
+
+
+def test_every_round_trains_every_run_from_its_first_weights(ours: Stacked) -> None:
+    first, again = ours.train(), ours.train()
+    assert first.losses.shape == (4, 3)
+    np.testing.assert_array_equal(first.losses, again.losses)
+    np.testing.assert_allclose(first.losses, np.log(TINY.vocab_size), rtol=0.05)
+    assert len(np.unique(first.losses)) == 12
+    assert first.seconds > 0
+
+
+def test_speed_is_trained_tokens_a_second(ours: Stacked, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = ours.train()._replace(seconds=0.5)
+    monkeypatch.setattr(ours, "train", lambda: taken)
+    work = make_work(TINY, runs=4, steps=3)
+    assert compare([ours], work, rounds=2) == {"jaxorg": [4 * 3 * BATCH * LENGTH / 0.5] * 2}
+
+
+@pytest.mark.filterwarnings("ignore")  # whatever torch and Transformers say while being imported
+def test_both_sides_train_alike() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    work = make_work(TINY, runs=2, steps=8)
+    found, expected = (side(work).train().losses for side in (Stacked, Eager))
+    np.testing.assert_allclose(found[:, 0], expected[:, 0], rtol=0, atol=AGREEMENT)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=10 * AGREEMENT)
+
+
+def test_sides_that_train_different_models_are_refused(ours: Stacked) -> None:
+    work = make_work(TINY, runs=4, steps=3)
+    changed = {**work.weights, "embedding": 2 * work.weights["embedding"]}
+    with pytest.raises(Refusal, match="first losses differ"):
+        compare([ours, Stacked(replace(work, weights=changed))], work, rounds=1)
+
+
+def test_without_the_parity_extra_the_door_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Refusal, match=r"jaxorg\[parity\]"):
+        bench.bench()
+
+
+def test_runs_that_do_not_fill_the_devices_are_refused() -> None:
+    with pytest.raises(Refusal, match="--runs: 3"):
+        Stacked(make_work(TINY, runs=3, steps=1))

@@ -1,0 +1,81 @@
+"""The doors open from the command line, and say what they take."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from jaxorg import cli
+from jaxorg.__main__ import DOORS, main
+
+
+def test_help_names_every_door(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments in ([], ["--help"]):
+        monkeypatch.setattr(sys, "argv", ["jaxorg", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert not caught.value.code
+        shown = capsys.readouterr().out
+        assert all(door in shown for door in DOORS)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_explains_its_options(
+    door: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["jaxorg", door, "--help"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert not caught.value.code
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"Usage: jaxorg {door} ")
+    assert "Raises" not in shown
+    module = importlib.import_module(f"jaxorg.{door}")
+    first_words = (getattr(module, door).__doc__ or "").split()[:4]
+    assert " ".join(first_words) in shown
+
+
+def test_a_module_is_a_door_of_its_own() -> None:
+    command = [sys.executable, "-m", "jaxorg.sweep", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("Usage: python -m jaxorg.sweep ")
+
+
+def test_help_of_all_doors_imports_none() -> None:
+    check = (
+        "import sys; from jaxorg.__main__ import main; sys.argv = ['jaxorg', '--help']\n"
+        "try: main()\n"
+        "finally: assert not {'jaxorg.sweep', 'orbax', 'pandas', 'flax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], capture_output=True, check=True)
+
+
+def test_an_interrupted_door_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def door() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(door, [])
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_door_returns_its_exit_code(code: int) -> None:
+    def door() -> int:
+        return code
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(door, [])
+    assert caught.value.code == code
+
+
+def test_a_bug_is_not_dressed_up_as_a_wrong_input() -> None:
+    def door() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cli.run(door, [])

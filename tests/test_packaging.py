@@ -1,0 +1,58 @@
+"""The wheel holds all that the package needs where there is no checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-c", BUILD, str(folder)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (path,) = folder.glob("*.whl")
+    return zipfile.ZipFile(path)
+
+
+def tracked(*folders: str) -> set[str]:
+    """Files of the checkout that belong in the wheel, by the names they have there."""
+    paths = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(ROOT)) for path in paths if "__pycache__" not in path.parts}
+
+
+def test_the_wheel_holds_the_package_and_the_sweeps(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    sweeps = {f"jaxorg/{name}" for name in tracked("sweeps")}
+    assert "jaxorg/sweeps/quickstart.yaml" in sweeps
+    assert "jaxorg/report.html.j2" in names
+    assert tracked("jaxorg") | sweeps == {name for name in names if name.startswith("jaxorg/")}
+
+
+def test_the_wheel_makes_the_command(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "jaxorg = jaxorg.__main__:main" in wheel.read(name).decode()
+
+
+def test_shipped_sweeps_are_found_without_a_checkout(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    wheel.extractall(installed)
+    elsewhere.mkdir()
+    found = subprocess.run(
+        [sys.executable, "-c", "from jaxorg import spec; print(spec.find('quickstart'))"],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == str(installed / "jaxorg" / "sweeps" / "quickstart.yaml")
