@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import typer
 
@@ -96,9 +95,7 @@ class Stacked:
         seconds, losses = 0.0, []
         spans = np.broadcast_to(np.array([1, LENGTH], np.int32), (self._lanes, CHUNK, BATCH, 2))
         for group in np.split(self._work.tokens, len(self._work.tokens) // self._lanes):
-            # Training consumes the state, and without adapters the weights are part of it.
-            weights = jax.tree.map(jnp.copy, self._weights)
-            state, frozen = self._trainer.begin(self._keys, self._hyper, weights)
+            state, frozen = self._trainer.begin(self._keys, self._hyper, self._weights)
             jax.block_until_ready(state)
             began = time.perf_counter()
             batches = self._trainer.place(Batch(group, spans))

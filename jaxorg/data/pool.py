@@ -29,11 +29,13 @@ class Pool:
     spans: np.ndarray  # int32 [N, 2]: first and one past last token of the completion
 
     @classmethod
-    def encode(cls, examples: Sequence[Example], tokenizer: Tokenizer, length: int) -> Pool:
+    def encode(
+        cls, examples: Sequence[Example], tokenizer: Tokenizer, length: int, key: str = "length"
+    ) -> Pool:
         """Tokenise conversations.
 
         Raises:
-            Refusal: one of them is longer than `length` tokens.
+            Refusal: one of them is longer than `length` tokens; `key` names who set the limit.
         """
         tokens = np.full((len(examples), length), tokenizer.pad_id, np.int32)
         spans = np.empty((len(examples), 2), np.int32)
@@ -44,8 +46,8 @@ class Pool:
             total = len(start) + len(rest)
             if total > length:
                 raise Refusal(
-                    f"length: {length} is too small for {prompt[:40]!r} and its completion, "
-                    f"{total} tokens; raise length or set prompts.max_characters"
+                    f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
+                    f"{total} tokens; raise it or set prompts.max_characters"
                 )
             tokens[row, :total] = start + rest
             spans[row] = len(start), total

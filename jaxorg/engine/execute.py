@@ -66,17 +66,20 @@ class Engine:
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
         self._tokenizer = cache(lambda model, chat: Tokenizer.load(plan.folders[model], chat))
-        self._measurer = cache(lambda model, chat: Measurer(self._tokenizer(model, chat)))
+        self._measurer = cache(self._make_measurer)
         self._base_weights = cache(self._load_base)
 
     def check(self) -> None:
-        """Build the data of one phase of each kind, so that what is wrong with it shows up now.
+        """Read base weights and build each config's data for one seed, so that what is wrong with
+        them shows up before anything is written.
 
         Raises:
-            Refusal: prompts are too few or too long.
+            Refusal: weights are broken, or prompts are too few or too long.
         """
-        recipes = {(p.kind, repr(p.recipe), repr(p.training)): p for p in self._plan.phases}
-        for phase in recipes.values():
+        configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
+        for phase in configs.values():
+            if phase.config.base.scratch is None:
+                self._base_weights(phase.config.base.model)
             if phase.training:
                 self._pool(phase)
             self._prepared(phase, final=True)
@@ -202,6 +205,10 @@ class Engine:
             return self._weights_before(parent)
         return self._store.weights(parent.lineage, self._shapes(phase.config.base.model))
 
+    def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
+        config = checkpoint.read_config(self._plan.folders[model])
+        return Measurer(self._tokenizer(model, chat_template), config.max_position_embeddings)
+
     def _shapes(self, model: str) -> Tree:
         config = checkpoint.read_config(self._plan.folders[model])
         return abstract_model(ModelStatic(config))[1]
@@ -211,9 +218,7 @@ class Engine:
 
     def _prepared(self, phase: Phase, final: bool) -> Prepared:
         config, measurer = phase.config, self._measurer(*_speech(phase))
-        return measurer.prepare(
-            config.prompts, config.length, config.evaluate, phase.behaviour, final
-        )
+        return measurer.prepare(config.prompts, config.evaluate, phase.behaviour, final)
 
     def _pool(self, phase: Phase) -> Pool:
         """The conversations a phase trains on."""

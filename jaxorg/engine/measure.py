@@ -43,14 +43,14 @@ class Prepared:
 class Measurer:
     """Prepares views for one tokenizer and measures groups of stacked runs."""
 
-    def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, most_tokens: int):
+        """`most_tokens` is the longest conversation that the model can take."""
+        self._tokenizer, self._most_tokens = tokenizer, most_tokens
         self.prepare = lru_cache(maxsize=64)(self._prepare)
 
     def _prepare(
         self,
         source: Prompts,
-        length: int,
         evaluation: Evaluation,
         behaviour: Behaviour | None,
         final: bool,
@@ -65,10 +65,10 @@ class Measurer:
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
         probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))
-        whole = Pool.encode(probes, self._tokenizer, length)
+        whole = Pool.encode(probes, self._tokenizer, self._most_tokens, "max_position_embeddings")
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
-            rows[min(_bucket(end), length)].append(row)
+            rows[min(_bucket(end), self._most_tokens)].append(row)
         return Prepared(
             view,
             {bucket: [probes[row] for row in chosen] for bucket, chosen in rows.items()},

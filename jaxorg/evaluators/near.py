@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxorg.data.pool import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, share
 
-PROMPTS = 64  # a variant; there are several of them
+PROMPTS = 32  # a variant; there are several of them
 
 
 def probes(view: View) -> list[Example]:
