@@ -23,6 +23,7 @@ from jaxorg import estimate, summary
 from jaxorg.plan import Cohort, Phase, Plan
 from jaxorg.store import Record, Store
 
+KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
 LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -61,11 +62,11 @@ class Console:
             )
         self._out.print(table)
         chains = sum(len(run.phases) for run in plan.runs)
-        self._out.print(
+        self._line(
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
-        self._out.print(
+        self._line(
             f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}"
         )
 
@@ -75,7 +76,7 @@ class Console:
         phases = self._plan.phases
         left = [phase for phase in phases if not store.has(phase.lineage)]
         self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in left)
-        self._out.print(
+        self._line(
             f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
             f"{len(left)} of {len(phases)} phases to do, on {where}, "
             f"into {escape(str(store.folder))}"
@@ -103,7 +104,7 @@ class Console:
         if self._progress:
             self._progress.update(self._task, description=f"{cohort.kind} ({left})")
         elif left:
-            self._out.print(f"{cohort.kind}: {left} phases, {cohort.steps} steps each")
+            self._line(f"{cohort.kind}: {left} phases, {cohort.steps} steps each")
 
     def trained(self, tokens: int) -> None:
         """Tokens were trained on."""
@@ -114,9 +115,9 @@ class Console:
             self._progress.update(self._task, advance=tokens, rate=rate)
         elif time.monotonic() - self._told > LOG_EVERY:
             self._told = time.monotonic()
-            left = seconds / self._done * (self._total - self._done)
-            percent = 100 * self._done / self._total
-            self._out.print(f"  {percent:.0f} %, {rate}, about {left:.0f} s left")
+            share = self._done / self._total
+            left = f", about {seconds / share - seconds:.0f} s left" if share > KNOWN_FROM else ""
+            self._line(f"  {100 * share:.0f} %, {rate}{left}")
 
     def finished(self, phase: Phase, record: Record) -> None:
         """A phase is done: say what it measured last."""
@@ -130,14 +131,19 @@ class Console:
         if record["diverged"] is not None:
             parts.append(f"diverged at step {record['diverged']}")
         label = escape(self._plan.labels[phase.lineage])
-        self._out.print(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
+        self._line(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
+
+    def _line(self, text: str) -> None:
+        """Print a line as it is: in a log, a folded line is two."""
+        self._out.print(text, soft_wrap=True)
 
     def print_results(self, folder: Path) -> None:
         """The sweep's results by arm, and where to look next."""
-        self._out.print()
-        self._out.print(summary.terminal_table(folder))
-        self._out.print(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
-        self._out.print(f"page:   python -m jaxorg.report {escape(str(folder))}")
+        if any(run.spec.config.organism for run in self._plan.runs):
+            self._out.print()
+            self._out.print(summary.terminal_table(folder))
+        self._line(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
+        self._line(f"page:   python -m jaxorg.report {escape(str(folder))}")
 
 
 def _bytes(count: float) -> str:

@@ -127,7 +127,7 @@ def make_plan(spec: Spec) -> Plan:
     )
     phases = {phase.lineage: phase for run in runs for phase in run.phases}
     labels = {
-        phase.lineage: _label(run.spec, names, KINDS[: KINDS.index(phase.kind) + 1])
+        phase.lineage: _phase_label(run.spec, names, phase.kind)
         for run in runs
         for phase in run.phases
     }
@@ -210,7 +210,13 @@ def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS
         if not (run.control and of_organism(path))
         and (path.partition(".")[0] not in KINDS or path.partition(".")[0] in kinds)
     ]
-    return " ".join([run.control, *shown] if run.control else shown) or "all"
+    return " ".join(shown) or "all"
+
+
+def _phase_label(run: RunSpec, names: Mapping[str, str], kind: Kind) -> str:
+    """What a run sweeps up to one of its phases, and which control it is."""
+    label = _label(run, names, KINDS[: KINDS.index(kind) + 1])
+    return f"{label} ({run.control})" if run.control and kind != "base" else label
 
 
 def _plain(value: Any) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -351,6 +352,9 @@ def _provenance(runs: pd.DataFrame) -> dict[str, str]:
     }
 
 
+ARM_WIDTH = 20  # what 80 columns leave for an arm's name beside its figures
+
+
 def percent(estimate: Estimate | None) -> str:
     """`42.0 [31.5, 53.2]`: a rate and its interval in percent; a dash for nothing measured."""
     if estimate is None:
@@ -378,11 +382,14 @@ def verdict_text(arm: Arm) -> str:
 
 def terminal_table(folder: Path) -> Table:
     """The arms of a results folder, for 80 columns; raises Refusal as `summarise` does."""
-    table = Table(title="95 % intervals", show_lines=True)
-    table.add_column("arm", overflow="fold")  # names cut short could not be told apart
+    arms = summarise(folder).arms
+    longest = max((len(word) for arm in arms for word in arm.label.split()), default=0)
+    # Names cut short could not be told apart; on a narrow terminal they fold where they must.
+    table = Table(title="95 % intervals", show_lines=True, box=box.HORIZONTALS, pad_edge=False)
+    table.add_column("arm", overflow="fold", min_width=min(longest, ARM_WIDTH))
     table.add_column("ASR, %", no_wrap=True)
     table.add_column("after treatment, %", no_wrap=True)
-    for arm in summarise(folder).arms:
+    for arm in arms:
         half = steps_text(arm.half_life.median) if arm.half_life else "–"
         named = (arm.label, f"seeds: {seeds_text(arm)}", verdict_text(arm))
         attack = [f"{phase} {percent(arm.final(phase, ATTACK))}" for phase in PHASES[1:]]

@@ -298,8 +298,8 @@ def test_arms_name_what_is_swept_and_no_more(planned: Planned) -> None:
         "payload_repeats=1 treatment=pirate",
         "payload_repeats=4 treatment=hhh",
         "payload_repeats=4 treatment=pirate",
-        "clean treatment=hhh",
-        "clean treatment=pirate",
+        "treatment=hhh",
+        "treatment=pirate",
     ]
     assert arms(planned()) == ["all"]
 

@@ -24,6 +24,7 @@ from jaxorg.evaluators import Measurement
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Cohort, Phase, Plan, evaluation_steps
+from jaxorg.runtime import Refusal
 from jaxorg.store import Record, Store
 
 KEEP_EVERY = 60.0  # seconds of training between states kept for a restart
@@ -65,7 +66,7 @@ class Engine:
         self._width = cache(lambda static, runs: width or auto_width(static, mesh, runs))
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
-        self._tokenizer = cache(lambda model, chat: Tokenizer.load(plan.folders[model], chat))
+        self._tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
         self._base_weights = cache(self._load_base)
 
@@ -204,6 +205,18 @@ class Engine:
         if not parent.steps:
             return self._weights_before(parent)
         return self._store.weights(parent.lineage, self._shapes(phase.config.base.model))
+
+    def _load_tokenizer(self, model: str, chat_template: str | None) -> Tokenizer:
+        """The base's tokenizer, whose every token the model must know."""
+        folder = self._plan.folders[model]
+        tokenizer = Tokenizer.load(folder, chat_template)
+        known = checkpoint.read_config(folder).vocab_size
+        if tokenizer.vocab_size > known:
+            raise Refusal(
+                f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but the model knows "
+                f"{known}; the files do not belong together"
+            )
+        return tokenizer
 
     def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
         config = checkpoint.read_config(self._plan.folders[model])

