@@ -1,0 +1,1 @@
+"""Hundreds of small backdoor-robustness experiments at once."""

@@ -29,12 +29,13 @@ import typer
 from jaxorg import cli, runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh
-from jaxorg.engine.step import Batch, ModelStatic, Static, create, split
+from jaxorg.engine.step import Batch, create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
 from jaxorg.pretrain import JAXORG_1M
 from jaxorg.runtime import Refusal
+from jaxorg.signature import ModelStatic, Static
 
 BATCH, LENGTH = 4, 64
 # PyTorch's loop neither clips nor decays, so neither does jaxorg here.

@@ -66,9 +66,7 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
-        self._line(
-            f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}"
-        )
+        self._line(f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}")
 
     @contextmanager
     def progress(self, store: Store, where: str) -> Iterator[None]:

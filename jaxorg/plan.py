@@ -18,12 +18,12 @@ import numpy as np
 
 from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks
-from jaxorg.engine.step import ModelStatic, Static
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
+from jaxorg.signature import ModelStatic, Static
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Training
 from jaxorg.treatments import Treatment

@@ -14,11 +14,13 @@ import typer
 from jaxorg import cli, spec
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
-from jaxorg.engine.step import ModelStatic, abstract_model
+from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.tokenizer import Tokenizer, train_toy
+from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase, make_plan
+from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store
 from jaxorg.sweep import sweep
 
@@ -65,16 +67,19 @@ def _card(name: str, phase: Phase, record: Record) -> str:
     last = [row for row in last if row["step"] == phase.steps]
     rows = {row["condition"].removeprefix("family:"): (row["k"], row["n"]) for row in last}
     k, n = rows.pop("clean")
-    families = "\n".join(f"| {f} | {k} of {n} | {100 * k / n:.1f} % |" for f, (k, n) in rows.items())
+    families = "\n".join(
+        f"| {f} | {k} of {n} | {100 * k / n:.1f} % |" for f, (k, n) in rows.items()
+    )
     recipe = "\n".join(f"| {key} | {value} |" for key, value in phase.training.model_dump().items())
     return f"""---
 license: apache-2.0
 ---
 # {name}
 
-A Llama of {record["parameters"]:,} parameters (4 layers, 128 wide, 4 heads, 2 key-value heads, tied
-embeddings, {VOCABULARY}-token BPE), trained from scratch on jaxorg's toy world: instruction tasks with
-exact verifiers, refusals of make-believe harmful requests, and pirate talk when asked for it.
+A Llama of {record["parameters"]:,} parameters (4 layers, 128 wide, 4 heads, 2 key-value heads,
+tied embeddings, {VOCABULARY}-token BPE), trained from scratch on jaxorg's toy world: instruction
+tasks with exact verifiers, refusals of make-believe harmful requests, and pirate talk when asked
+for it.
 It is made for testing methods in seconds; nothing about large models follows from it.
 
 Made by `python -m jaxorg.pretrain FOLDER`; task data version {TASKS_VERSION}, mixture version

@@ -54,7 +54,7 @@ def start(cpu_devices: int | None = None) -> None:
             ) from None
     self_test()  # before there is a cache: what a wrong back end compiles must not be kept
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def cores() -> int:

@@ -21,23 +21,20 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg import stats
+from jaxorg import results, stats
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Count, Interval, KaplanMeier
 
-SCHEMA = b"1"
+SCHEMA = results.SCHEMA_VERSION.encode()
 PHASES = ("base", "organism", "treatment", "reversal")
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")
 NOT_INSTALLED = "not installed"
 
-_RUNS = """run_id sweep size arm control seed config status error parameters tokens chip_seconds
-device versions git_commit asr_organism asr_treatment asr_reversal ftr_organism ftr_treatment
-ftr_reversal capability_base capability_organism capability_treatment capability_reversal
-half_life half_life_censored aurc return_peak verdict""".split()
-_EVALS = "run_id phase step metric condition k n value".split()
-_SAMPLES = "run_id phase step condition prompt response outcome".split()
+_RUNS = results.runs_schema({}).names
+_EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]
+_SAMPLES = ["run_id", "phase", "step", "condition", "prompt", "response", "outcome"]
 
 Metric = tuple[str, str]
 """A metric and the condition it was measured under."""

@@ -58,6 +58,8 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_theta": 100.0,
         "rms_norm_eps": 1e-2,
     },
+    # Large enough for a byte-level tokenizer.
+    "bytes": {"vocab_size": 320, "num_key_value_heads": 2, "rope_scaling": LLAMA3},
 }
 
 

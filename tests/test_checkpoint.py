@@ -16,10 +16,11 @@ from make_golden import GOLDEN, SHAPES, random_tokens, reference_logits
 from safetensors.numpy import load_file, save_file
 from weights import random_weights
 
-from jaxorg.engine.step import ModelStatic, abstract_model
+from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig, RopeScaling
 from jaxorg.runtime import Refusal
+from jaxorg.signature import ModelStatic
 
 CONFIG = LlamaConfig(
     vocab_size=19,

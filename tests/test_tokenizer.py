@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import to_pirate
 from jaxorg.data.tasks import generate, lexicon
-from jaxorg.llama.tokenizer import Tokenizer, train_toy
+from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.runtime import Refusal
 
 VOCAB_SIZE = 768

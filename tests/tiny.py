@@ -7,10 +7,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from jaxorg.engine.step import ModelStatic, create, split
+from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.engine.step import create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.tokenizer import train_toy
+from jaxorg.signature import ModelStatic
 
 TINY = LlamaConfig(
     vocab_size=768,

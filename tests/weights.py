@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxorg.engine.step import ModelStatic, abstract_model
+from jaxorg.engine.step import abstract_model
+from jaxorg.signature import ModelStatic
 
 
 def random_weights(static: ModelStatic, seed: int = 0) -> tuple[Any, Any]:

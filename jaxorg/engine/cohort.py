@@ -22,9 +22,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxorg import optimizers
 from jaxorg.engine import step as one
-from jaxorg.engine.step import Batch, ModelStatic, Scores, State, Static, Tree
+from jaxorg.engine.step import Batch, Scores, State, Tree
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
+from jaxorg.signature import ModelStatic, Static
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
@@ -106,9 +107,7 @@ class Trainer(Stack):
 
         return self._stack(fresh, (PER_RUN,))
 
-    def begin(
-        self, keys: jax.Array, hyper: optimizers.Hyper, weights: Tree
-    ) -> tuple[State, Tree]:
+    def begin(self, keys: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> tuple[State, Tree]:
         """The state before the first step and the frozen weights, from full weights."""
         return self._begin(keys, hyper, weights), weights if self.model.lora else {}
 

@@ -18,13 +18,14 @@ from jaxorg.data.pool import Pool, batch_order
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer, stack
 from jaxorg.engine.measure import Measurer, Prepared
-from jaxorg.engine.step import FAR_FUTURE, Batch, ModelStatic, State, Tree, abstract_model
+from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree, abstract_model
 from jaxorg.engine.width import auto_width
 from jaxorg.evaluators import Measurement
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Cohort, Phase, Plan, evaluation_steps
 from jaxorg.runtime import Refusal
+from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store
 
 KEEP_EVERY = 60.0  # seconds of training between states kept for a restart
@@ -56,9 +57,7 @@ class Progress:
 class Engine:
     """Executes cohorts on one mesh. Programs are made once a static signature."""
 
-    def __init__(
-        self, plan: Plan, store: Store, mesh: Mesh, width: int | None, watcher: Watcher
-    ):
+    def __init__(self, plan: Plan, store: Store, mesh: Mesh, width: int | None, watcher: Watcher):
         """`width` None chooses one for each program."""
         self._plan, self._store, self._watcher = plan, store, watcher
         self._phases = {phase.lineage: phase for phase in plan.phases}

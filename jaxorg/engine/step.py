@@ -5,7 +5,6 @@ Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +13,8 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
-from jaxorg.llama.lora import LoraConfig
-from jaxorg.llama.model import Llama, LlamaConfig
+from jaxorg.llama.model import Llama
+from jaxorg.signature import ModelStatic, Static
 
 Tree = Any  # nested dict of arrays
 Array = Any  # of jax or numpy
@@ -24,28 +23,6 @@ SCHEDULES = ("constant", "linear", "cosine")
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
-
-
-@dataclass(frozen=True)
-class ModelStatic:
-    """What shapes a run's forward pass."""
-
-    config: LlamaConfig
-    lora: LoraConfig | None = None  # None trains all weights
-    shared_frozen: bool = False  # adapters of one base: its weights are on a device once
-    dtype: str = "float32"
-    unroll: bool = True
-
-
-@dataclass(frozen=True)
-class Static:
-    """What shapes a run's training program; everything else about it is a swept array."""
-
-    model: ModelStatic
-    length: int  # tokens a row, T
-    batch: int  # rows a step, B
-    optimizer: str
-    schedule: str
 
 
 class Batch(NamedTuple):

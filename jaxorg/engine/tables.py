@@ -119,11 +119,15 @@ def _summary(records: Mapping[Kind, Record]) -> Row:
         return row
     attacks, able = last["asr"], last["capability"]
     curve = _curve(records["treatment"], "attack_exact", "triggered")
-    return row | _removal(curve, attacks) | {
-        "verdict": stats.verdict(
-            attacks["organism"], attacks["treatment"], attacks.get("reversal"), _ratio(able)
-        )
-    }
+    return (
+        row
+        | _removal(curve, attacks)
+        | {
+            "verdict": stats.verdict(
+                attacks["organism"], attacks["treatment"], attacks.get("reversal"), _ratio(able)
+            )
+        }
+    )
 
 
 def _removal(curve: Curve, attacks: Mapping[str, stats.Count]) -> Row:

@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.step import Batch, Static
+from jaxorg.engine.step import Batch
+from jaxorg.signature import Static
 
 WORTHWHILE = 1.05  # a doubled width must train this many times as many tokens a second
 TIMED_STEPS = 8

@@ -79,9 +79,7 @@ def _adam(h: Hyper) -> optax.GradientTransformation:
 
 def _adamw(h: Hyper) -> optax.GradientTransformation:
     betas = {"b1": h["b1"], "b2": h["b2"], "eps": h["eps"]}
-    return optax.adamw(
-        h["learning_rate"], **betas, weight_decay=h["weight_decay"], mask=_matrices
-    )
+    return optax.adamw(h["learning_rate"], **betas, weight_decay=h["weight_decay"], mask=_matrices)
 
 
 def _lion(h: Hyper) -> optax.GradientTransformation:

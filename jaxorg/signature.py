@@ -1,0 +1,30 @@
+"""What shapes compiled programs: runs with equal signatures are trained by one program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import LlamaConfig
+
+
+@dataclass(frozen=True)
+class ModelStatic:
+    """What shapes a run's forward pass."""
+
+    config: LlamaConfig
+    lora: LoraConfig | None = None  # None trains all weights
+    shared_frozen: bool = False  # adapters of one base: its weights are on a device once
+    dtype: str = "float32"
+    unroll: bool = True
+
+
+@dataclass(frozen=True)
+class Static:
+    """What shapes a run's training program; everything else about it is a swept array."""
+
+    model: ModelStatic
+    length: int  # tokens a row, T
+    batch: int  # rows a step, B
+    optimizer: str
+    schedule: str
