@@ -145,9 +145,8 @@ class Trainer(Stack):
                 )
                 return state, losses.at[i].set(loss)
 
-            trained: tuple[State, jax.Array]
-            trained = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
-            return trained
+            state, losses = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
+            return one.check_weights(state, start + count - 1), losses
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         return self._stack(chunk, axes, donate=(2,))

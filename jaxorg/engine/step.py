@@ -100,7 +100,7 @@ def train_step(
 ) -> tuple[State, jax.Array]:
     """One optimizer step; the loss is on completion tokens only.
 
-    A run whose loss, gradient or weights stop being finite keeps the state it had, for good.
+    A run whose loss or gradient stops being finite keeps the state it had, for good.
 
     Returns:
         The new state and the batch's loss before the step, nats a token.
@@ -118,14 +118,25 @@ def train_step(
     updates, moments = transformation.update(grads, state.optimizer, state.trainable)
     moved = optax.apply_updates(state.trainable, updates)
 
-    # A comparison with NaN is false, so this asks for finite numbers, too.
-    healthy = (optax.tree.norm(moved) < WEIGHT_LIMIT) & (norm < jnp.inf) & (loss < jnp.inf)
+    # Known before the update, so that choosing between old and new is part of its arithmetic. A
+    # comparison with NaN is false.
+    healthy = (norm < jnp.inf) & (loss < jnp.inf)
     alive = (state.diverged == FAR_FUTURE) & healthy
     new = (moved, moments)
     old = (state.trainable, state.optimizer)
     trainable, moments = jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, old)
     diverged = jnp.where(alive, FAR_FUTURE, jnp.minimum(state.diverged, step))
     return State(trainable, moments, diverged), loss
+
+
+def check_weights(state: State, step: jax.Array) -> State:
+    """Call a run diverged at `step` if its weights have grown beyond any use.
+
+    Asked for once a chunk: reading all weights at each step would cost a tenth of it.
+    """
+    sane = optax.tree.norm(state.trainable) < WEIGHT_LIMIT
+    diverged = jnp.where(sane, state.diverged, jnp.minimum(state.diverged, step))
+    return state._replace(diverged=diverged)
 
 
 def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> Scores:
