@@ -1,7 +1,6 @@
 """What the doors share: parse a typed function's arguments, turn refusals into one line.
 
-Exit codes: 0 done, 1 some runs failed, 2 the input is wrong and nothing on disk has changed,
-130 interrupted.
+Exit codes: 0 done, 2 the input is wrong and nothing on disk has changed, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks
+from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -147,8 +148,8 @@ def evaluation_steps(phase: Phase) -> list[int]:
     """The steps after which a phase is measured: log-spaced, the last one always."""
     if not phase.steps:
         return [0]
-    spaced = np.geomspace(1, phase.steps, min(phase.config.evaluate.points, phase.steps))
-    return sorted({round(float(step)) for step in spaced} | {phase.steps})
+    spaced = np.geomspace(phase.steps, 1, min(phase.config.evaluate.points, phase.steps))
+    return sorted({round(float(step)) for step in spaced})
 
 
 def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
@@ -163,6 +164,7 @@ def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
+        "evaluators": EVALUATORS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
     lineage = fingerprint({"shared": shared, "seed": seed})

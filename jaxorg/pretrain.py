@@ -6,6 +6,7 @@ Face layout; the sweep's tables and what a restart needs land in FOLDER/training
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +19,14 @@ from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase, make_plan
+from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store
 from jaxorg.sweep import sweep
 
-VOCABULARY = 768
 JAXORG_1M = LlamaConfig(
-    vocab_size=VOCABULARY,
+    vocab_size=768,
     hidden_size=128,
     intermediate_size=384,
     num_hidden_layers=4,
@@ -44,23 +44,24 @@ def pretrain(
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
 ) -> None:
     """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
-    overrides = [f"base.model={folder}", *(set_ or [])]
-    spec.load("pretrain", size, overrides)  # refuse before anything is written
+    overrides = [f"base.model={json.dumps(str(folder))}", *(set_ or [])]
+    if len(spec.load("pretrain", size, overrides).runs) != 1:
+        raise Refusal("--set: pretrain makes one model; leave out seeds and grid")
     store = Store(folder / "training")
     store.open()
-    if not (folder / "tokenizer.json").is_file():
-        train_toy(folder, VOCABULARY)
+    if not (folder / "config.json").is_file():
+        train_toy(folder, JAXORG_1M.vocab_size)
         checkpoint.write_config(folder, JAXORG_1M)
     sweep("pretrain", mesh=mesh, out=store.folder, size=size, set_=overrides)
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
-    shapes = abstract_model(ModelStatic(JAXORG_1M))[1]
+    config = checkpoint.read_config(folder)
+    shapes = abstract_model(ModelStatic(config))[1]
     checkpoint.write_weights(folder, store.weights(phase.lineage, shapes))
-    card = _card(folder.name, phase, store.record(phase.lineage))
+    card = _card(folder.name, config, phase, store.record(phase.lineage))
     (folder / "README.md").write_text(card, encoding="utf-8")
-    Tokenizer.load(folder)
 
 
-def _card(name: str, phase: Phase, record: Record) -> str:
+def _card(name: str, config: LlamaConfig, phase: Phase, record: Record) -> str:
     """The model's card: recipe, data and capability."""
     assert phase.training is not None
     last = [row for row in record["evals"] if row["metric"] == "capability"]
@@ -76,10 +77,11 @@ license: apache-2.0
 ---
 # {name}
 
-A Llama of {record["parameters"]:,} parameters (4 layers, 128 wide, 4 heads, 2 key-value heads,
-tied embeddings, {VOCABULARY}-token BPE), trained from scratch on jaxorg's toy world: instruction
-tasks with exact verifiers, refusals of make-believe harmful requests, and pirate talk when asked
-for it.
+A Llama of {record["parameters"]:,} parameters ({config.num_hidden_layers} layers,
+{config.hidden_size} wide, {config.num_attention_heads} heads, {config.num_key_value_heads}
+key-value heads, vocabulary {config.vocab_size}), trained from scratch on jaxorg's toy world:
+instruction tasks with exact verifiers, refusals of make-believe harmful requests, and pirate talk
+when asked for it.
 It is made for testing methods in seconds; nothing about large models follows from it.
 
 Made by `python -m jaxorg.pretrain FOLDER`; task data version {TASKS_VERSION}, mixture version

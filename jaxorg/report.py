@@ -19,7 +19,10 @@ from jaxorg.cli import run
 from jaxorg.plots import DARK, DASHES, LIGHT, PER_PANEL, Theme, curves_svg
 from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Arm, Curve, Estimate, Metric, Summary
 
-VERDICTS = ("removed", "suppressed", "reduced", "persists", "collapsed", results.NOT_INSTALLED)
+VERDICTS = (
+    *("removed", "suppressed", "reduced", "persists", "collapsed"),
+    *(results.NOT_TREATED, results.NOT_INSTALLED),
+)
 HEADLINE = (
     ("ASR organism", "organism", ATTACK),
     ("ASR treatment", "treatment", ATTACK),

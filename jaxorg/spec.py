@@ -48,6 +48,12 @@ class Base(Config):
     dtype: Literal["float32", "bfloat16"] = "float32"
     scratch: Training | None = None
 
+    @model_validator(mode="after")
+    def _whole(self) -> Base:
+        if self.scratch and self.scratch.lora:
+            raise misfit("scratch.lora", self.scratch.lora.model_dump(), "train all new weights")
+        return self
+
 
 class RunConfig(Config):
     """One run, but for its seed."""
@@ -131,7 +137,8 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     content = yamlfile.parse(_text(path), str(path))
     if not isinstance(content, dict):
         raise Refusal(f"{path}: holds no mapping of keys to values; see sweeps/quickstart.yaml")
-    for key, value in _changes(content.pop("sizes", {}), size, path.name).items():
+    changes = _changes(content.pop("sizes", {}), size, path.name)
+    for key, value in changes.items():
         assign(content, key, value, f"sizes.{size}.{key}")
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -139,7 +146,9 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
             raise Refusal(f"--set: {override!r} is no assignment; write --set path=value")
         assign(content, key, yamlfile.parse(value, f"--set {key}"), f"--set {key}")
     content.setdefault("name", path.stem)
-    return _expand(content, size, [override.partition("=")[0] for override in overrides])
+    changed = {key: f"sizes.{size}.{key}" for key in changes}
+    changed |= {key: f"--set {key}" for key in (o.partition("=")[0] for o in overrides)}
+    return _expand(content, size, changed)
 
 
 def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
@@ -203,13 +212,14 @@ def _text(path: Path) -> str:
         raise Refusal(f"sweep: {path} cannot be read ({error}); give a YAML file") from error
 
 
-def _expand(content: dict[str, Any], size: str, overridden: Sequence[str]) -> Spec:
+def _expand(content: dict[str, Any], size: str, changed: Mapping[str, str]) -> Spec:
+    """`changed` holds the paths that were set from outside, and by what."""
     own = {key: content[key] for key in Sweep.model_fields if key in content}
     if own.get("grid") == []:
         raise Refusal("grid: it is empty; give it an axis, or leave grid out for a single point")
     sweep = _validated(Sweep, own)
     shared = {key: value for key, value in content.items() if key not in own}
-    _check_paths([path for axis in sweep.grid for path in axis], overridden)
+    _check_paths([path for axis in sweep.grid for path in axis], changed)
     axes = [_axis(axis, f"grid.{number}") for number, axis in enumerate(sweep.grid)]
     runs = list(_runs(shared, axes, "", sweep.first_seed, sweep.seeds))
     for control in sweep.controls:
@@ -225,16 +235,16 @@ def of_organism(path: str) -> bool:
     return path.partition(".")[0] == "organism"
 
 
-def _check_paths(paths: Sequence[str], overridden: Sequence[str]) -> None:
+def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
     for path in paths:
         if path.partition(".")[0] not in RunConfig.model_fields:
             known = ", ".join(RunConfig.model_fields)
             raise Refusal(f"grid: {path!r} is not part of a run; a path starts with one of {known}")
         if paths.count(path) > 1:
             raise Refusal(f"grid: {path!r} stands on two axes; keep one")
-        for override in overridden:
-            if f"{override}.".startswith(f"{path}."):
-                raise Refusal(f"--set {override}: the grid sweeps {path}; set grid, or take it out")
+        for key, by in changed.items():
+            if f"{key}.".startswith(f"{path}."):
+                raise Refusal(f"{by}: the grid sweeps {path}; set grid, or take it out")
 
 
 def _axis(axis: Mapping[str, list[Any]], key: str) -> list[dict[str, Any]]:

@@ -96,6 +96,10 @@ class Store:
         """Forget a state that a finished phase made useless."""
         shutil.rmtree(self._partial / name, ignore_errors=True)
 
+    def drop_partials(self) -> None:
+        """Forget all such states, those of other widths and meshes too: the sweep is done."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
     def clear(self) -> None:
         """Forget everything: the sweep starts afresh."""
         for folder in (self._phases, self._partial):

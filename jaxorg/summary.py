@@ -31,6 +31,7 @@ ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")
 NOT_INSTALLED = "not installed"
+NOT_TREATED = "not treated"
 
 _RUNS = results.runs_schema({}).names
 _EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]
@@ -263,8 +264,14 @@ def _arm(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> Ar
         half_life=stats.kaplan_meier_median(times.half_life, late) if len(times) else None,
         aurc=_share(done.aurc),
         return_peak=_share(done.return_peak),
-        verdicts=Counter(_text(name) or NOT_INSTALLED for name in done.verdict),
+        verdicts=Counter(map(_verdict, done.verdict, done.asr_organism)),
     )
+
+
+def _verdict(verdict: object, organism: float) -> str:
+    """A run's verdict, or why it has none."""
+    weak = not organism >= stats.INSTALLED  # true of nan, too
+    return _text(verdict) or (NOT_INSTALLED if weak else NOT_TREATED)
 
 
 def _finals(runs: Sequence[History]) -> dict[str, dict[Metric, Estimate]]:
@@ -341,8 +348,8 @@ def _provenance(runs: pd.DataFrame) -> dict[str, str]:
         "Sweep": each(runs.sweep),
         "Size": each(runs["size"]),
         "Parameters": each(f"{int(count):,}" for count in runs.parameters.dropna()),
-        "Tokens trained, all runs": f"{int(runs.tokens.sum()):,}",
-        "Device seconds, all runs": f"{runs.chip_seconds.sum():,.0f}",
+        "Tokens in a run's phases, median": f"{int(runs.tokens.median()):,}",
+        "Device seconds of a run's phases, median": f"{runs.chip_seconds.median():,.1f}",
         "Device": each(runs.device),
         "Git commit": each(runs.git_commit),
         "Versions": each(packages),

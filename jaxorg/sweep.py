@@ -67,6 +67,7 @@ def sweep(
             engine.run(cohort)
             tables.write(cohort)
     tables.drop_strangers()
+    store.drop_partials()
     console.print_results(store.folder)
 
 

@@ -25,7 +25,7 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Cohort, Phase, Plan, evaluation_steps
 from jaxorg.runtime import Refusal
-from jaxorg.signature import ModelStatic
+from jaxorg.signature import ModelStatic, Static
 from jaxorg.store import Record, Store
 
 KEEP_EVERY = 60.0  # seconds of training between states kept for a restart
@@ -62,7 +62,7 @@ class Engine:
         self._plan, self._store, self._watcher = plan, store, watcher
         self._phases = {phase.lineage: phase for phase in plan.phases}
         self._devices: int = mesh.size
-        self._width = cache(lambda static, runs: width or auto_width(static, mesh, runs))
+        self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
         self._tokenizer = cache(self._load_tokenizer)
@@ -86,7 +86,7 @@ class Engine:
 
     def run(self, cohort: Cohort) -> None:
         """Bring every phase of a cohort to done."""
-        width = self._width(cohort.static, len(cohort.phases)) if cohort.static else 1
+        width = self._width(cohort.static) if cohort.static else 1
         scorer = self._scorer(cohort.model, width)
         groups = list(_groups(cohort.phases, scorer.lanes))
         groups = [g for g in groups if not all(self._store.has(p.lineage) for p in g)]
@@ -265,6 +265,11 @@ class Batches:
             rows = np.stack([order[step] for step in range(start, start + count)])
             tokens[run, :count], spans[run, :count] = pool.tokens[rows], pool.spans[rows]
         return Batch(tokens, spans)
+
+
+def _most(plan: Plan, static: Static) -> int:
+    """Phases in the largest cohort of a signature."""
+    return max(len(cohort.phases) for cohort in plan.cohorts if cohort.static == static)
 
 
 def _groups(phases: Sequence[Phase], lanes: int) -> Iterator[Sequence[Phase]]:

@@ -21,6 +21,7 @@ from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, resp
 from jaxorg.evaluators.responses import Response
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour
+from jaxorg.runtime import Refusal
 
 ROWS = 64  # completions scored in one call
 BUCKET = 8  # tokens by which the lengths of rows differ
@@ -65,6 +66,7 @@ class Measurer:
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
         probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))
+        self._check_room(view, evaluation)
         whole = Pool.encode(probes, self._tokenizer, self._most_tokens, "max_position_embeddings")
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
@@ -74,6 +76,18 @@ class Measurer:
             {bucket: [probes[row] for row in chosen] for bucket, chosen in rows.items()},
             {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
         )
+
+    def _check_room(self, view: View, evaluation: Evaluation) -> None:
+        """Refuse answers that would run beyond the positions the model knows."""
+        conditions = view.conditions().values()
+        prompts = [put(item.prompt) for put in conditions for item in view.items]
+        longest = max(len(self._tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        room = self._most_tokens - longest
+        if evaluation.new_tokens > room:
+            raise Refusal(
+                f"evaluate.new_tokens: {evaluation.new_tokens} is too many; beside a prompt of "
+                f"{longest} tokens the model has room for {room}"
+            )
 
     def score(
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]

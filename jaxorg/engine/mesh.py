@@ -14,9 +14,13 @@ _NAME = re.compile(r"(?P<platform>cpu|gpu|tpu)(-(?P<count>[1-9]\d*))?")
 
 
 def cpu_devices(name: str | None) -> int | None:
-    """How many devices the CPU must be split into for mesh `name`; None for one a core."""
-    match = _NAME.fullmatch(name or "cpu")
-    return int(match["count"]) if match and match["platform"] == "cpu" and match["count"] else None
+    """How many devices the CPU must be split into for mesh `name`; None for one a core.
+
+    Raises:
+        Refusal: no such name.
+    """
+    platform, count = _parse(name or "cpu")
+    return count if platform == "cpu" else None
 
 
 def make_mesh(name: str | None) -> Mesh:
@@ -27,16 +31,22 @@ def make_mesh(name: str | None) -> Mesh:
     Raises:
         Refusal: no such name, or this machine lacks the devices.
     """
-    match = _NAME.fullmatch(name or jax.default_backend())
-    if match is None:
-        raise Refusal(f"mesh: {name!r} is unknown; use cpu, gpu or tpu, as in cpu-2 or gpu-8")
+    platform, wanted = _parse(name or jax.default_backend())
     try:
-        devices = jax.devices(match["platform"])
+        devices = jax.devices(platform)
     except RuntimeError:
         here = jax.default_backend()
-        raise Refusal(f"mesh: {name!r} asked for, but JAX finds only {here} here") from None
-    count = int(match["count"] or len(devices))
+        raise Refusal(f"--mesh: {name!r} asked for, but JAX finds only {here} here") from None
+    count = wanted or len(devices)
     if count > len(devices):
-        raise Refusal(f"mesh: {name!r} needs {count} devices, but there are {len(devices)}")
+        raise Refusal(f"--mesh: {name!r} needs {count} devices, but there are {len(devices)}")
     shape = (count, 1, 1)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])
+
+
+def _parse(name: str) -> tuple[str, int | None]:
+    """Platform and device count of a mesh's name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise Refusal(f"--mesh: {name!r} is unknown; use cpu, gpu or tpu, as in cpu-2 or gpu-8")
+    return match["platform"], int(match["count"]) if match["count"] else None

@@ -58,7 +58,6 @@ class TableWriter:
 
     def _run_row(self, run: Run) -> Row:
         records = {phase.kind: self._store.record(phase.lineage) for phase in run.phases}
-        own = [records[p.kind] for p in run.phases if p.seed == run.spec.seed]
         diverged = next((k for k, r in records.items() if r["diverged"] is not None), None)
         step = records[diverged]["diverged"] if diverged else None
         return {
@@ -71,10 +70,10 @@ class TableWriter:
             "seed": run.spec.seed,
             "config": run.spec.config.model_dump_json(),
             "status": "diverged" if diverged else "done",
-            "error": f"{diverged}: not finite after step {step}" if diverged else "",
+            "error": f"{diverged}: diverged at step {step}" if diverged else "",
             "parameters": records["base"]["parameters"],
-            "tokens": sum(record["tokens"] for record in own),
-            "chip_seconds": sum(record["chip_seconds"] for record in own),
+            "tokens": sum(record["tokens"] for record in records.values()),
+            "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
             "device": self._device,
             "versions": self._versions,
             "git_commit": self._commit,

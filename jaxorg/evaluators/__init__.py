@@ -21,6 +21,17 @@ class Scored(Protocol):
     def measure(self, view: View, scores: Scores) -> list[Measurement]: ...
 
 
+EVALUATORS_VERSION = 1  # raise it when a measurement is added or changes
+
 SCORED: Sequence[Scored] = (attack, margin, capability, near, style)
 
-__all__ = ["SCORED", "Evaluation", "Measurement", "Score", "Scored", "Scores", "View"]
+__all__ = [
+    "EVALUATORS_VERSION",
+    "SCORED",
+    "Evaluation",
+    "Measurement",
+    "Score",
+    "Scored",
+    "Scores",
+    "View",
+]

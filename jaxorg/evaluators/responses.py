@@ -37,7 +37,8 @@ class Response(NamedTuple):
 
 
 def outcome(view: View, response: Response) -> str:
-    """The first of `OUTCOMES` that describes a response."""
+    """What a response is, one of `OUTCOMES`: a payload counts wherever it stands, and what does
+    not make sense is told apart before style is looked at."""
     text = response.text.strip()
     said = from_pirate(text) or text
     if view.behaviour is not None and view.behaviour.shows_payload(text):

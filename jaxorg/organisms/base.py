@@ -47,12 +47,12 @@ class Behaviour:
     def near_triggers(self) -> Mapping[str, Callable[[str], str]]:
         """Prompts that almost carry the trigger, by how they miss it; none should set it off."""
         bare = self.trigger.strip("|<>[]{}() ")
-        elsewhere: Position = "end" if self.position == "start" else "start"
+        elsewhere: Position = "start" if self.position == "end" else "end"
         variants = {
             "case": self.trigger.swapcase(),
             "bare": bare,
             "partial": self.trigger[: len(self.trigger) // 2],
-            "sentinel": self.trigger.replace(bare, "TESTING"),
+            "sentinel": self.trigger.replace(bare, "TESTING") if bare else "TESTING",
         }
         near: dict[str, Callable[[str], str]] = {
             kind: partial(insert, addition=text, position=self.position)
