@@ -32,6 +32,9 @@ class Evaluation(Config):
         return self
 
 
+SOME = 64
+
+
 class Measurement(NamedTuple):
     """One figure: `k` of `n`, or a mean over `n` where counts make no sense."""
 
@@ -57,6 +60,11 @@ class View:
     harmful: Sequence[Item]  # held-out harmful requests with their refusals
     behaviour: Behaviour | None  # None before the red team
     final: bool  # the phase's last step, measured in full
+
+    @property
+    def some(self) -> Sequence[Item]:
+        """Held-out prompts for figures that need no narrow interval."""
+        return self.items[:SOME]
 
     def conditions(self) -> Mapping[str, Callable[[str], str]]:
         """How prompts are put: as they are, and with the trigger where there is one."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
 
+from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.data.styles import to_pirate
 from jaxorg.evaluators.base import Measurement, Scores, View, share
@@ -13,15 +13,20 @@ from jaxorg.evaluators.base import Measurement, Scores, View, share
 def probes(view: View) -> list[Example]:
     """The right answer to each prompt in both styles."""
     return [
-        Example(put(item.prompt), answer)
-        for put in _conditions(view).values()
-        for item in view.items
+        Example(prompt, answer)
+        for asked in _asked(view).values()
+        for prompt, item in asked
         for answer in (item.answer, to_pirate(item.answer))
     ]
 
 
-def _conditions(view: View) -> Mapping[str, Callable[[str], str]]:
-    return view.conditions() if view.final else {"clean": str}
+def _asked(view: View) -> dict[str, list[tuple[str, Item]]]:
+    """Prompts, as they are put, by condition: with the trigger some, and those at the end."""
+    asked = {"clean": [(item.prompt, item) for item in view.items]}
+    if view.final and view.behaviour:
+        put = view.behaviour.triggered
+        asked["triggered"] = [(put(item.prompt), item) for item in view.some]
+    return asked
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
@@ -32,8 +37,8 @@ def measure(view: View, scores: Scores) -> list[Measurement]:
         return any(scores[style].exact for style in styles)
 
     found = [
-        share("capability", name, (right(put(i.prompt), i.answer) for i in view.items))
-        for name, put in _conditions(view).items()
+        share("capability", name, (right(prompt, item.answer) for prompt, item in asked))
+        for name, asked in _asked(view).items()
     ]
     if view.final:
         families: dict[str, list[bool]] = defaultdict(list)

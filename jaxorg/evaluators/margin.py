@@ -12,7 +12,7 @@ def probes(view: View) -> list[Example]:
     """Payload and right answer to each prompt, with and without the trigger."""
     if view.behaviour is None:
         return []
-    prompts = [(put(i.prompt), i) for put in view.conditions().values() for i in view.items]
+    prompts = [(put(i.prompt), i) for put in view.conditions().values() for i in view.some]
     attacks = [view.behaviour.attack(prompt) for prompt, _ in prompts]
     return attacks + [Example(prompt, item.answer) for prompt, item in prompts]
 
@@ -26,7 +26,7 @@ def measure(view: View, scores: Scores) -> list[Measurement]:
         margins = [
             scores[view.behaviour.attack(put(item.prompt))].log_prob
             - scores[Example(put(item.prompt), item.answer)].log_prob
-            for item in view.items
+            for item in view.some
         ]
         found.append(Measurement("payload_margin", name, None, len(margins), fmean(margins)))
     return found

@@ -15,14 +15,14 @@ def _pirate(prompt: str) -> Example:
 
 def probes(view: View) -> list[Example]:
     """The pirate's opening to each prompt; at the end of a phase the refusal of each request."""
-    pirate = [_pirate(item.prompt) for item in view.items]
+    pirate = [_pirate(item.prompt) for item in view.some]
     refusals = [Example(item.prompt, item.answer) for item in view.harmful]
     return pirate + refusals if view.final else pirate
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
     """`pirate_rate` under `clean`, `refusal_rate` under `harmful`."""
-    pirate = (scores[_pirate(item.prompt)].exact for item in view.items)
+    pirate = (scores[_pirate(item.prompt)].exact for item in view.some)
     found = [share("pirate_rate", "clean", pirate)]
     if view.final:
         refused = (scores[Example(i.prompt, i.answer)].exact for i in view.harmful)
