@@ -36,7 +36,7 @@ def run(
     except Refusal as error:
         refuse(str(error))
     if code == INTERRUPTED:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command without --fresh goes on from here", file=sys.stderr)
     sys.exit(code)
 
 

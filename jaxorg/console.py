@@ -43,8 +43,8 @@ class Console:
         self._done = self._total = 0
         self._began = self._told = time.monotonic()
 
-    def print_plan(self, devices: int) -> None:
-        """What the sweep would do: counts, compiles, memory and time."""
+    def print_plan(self, cores: int | None) -> None:
+        """What the sweep would do: counts, compiles, memory, and time on CPU cores, if on any."""
         plan = self._plan
         table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory a run")
         for column in table.columns[1:]:
@@ -66,7 +66,8 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
-        self._line(f"disk: about {_bytes(estimate.disk(plan))}; {estimate.duration(plan, devices)}")
+        lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
+        self._line(f"disk: about {_bytes(estimate.disk(plan))}; {lasting}")
 
     @contextmanager
     def progress(self, store: Store, where: str) -> Iterator[None]:

@@ -14,14 +14,29 @@ from typing import Annotated
 import jinja2
 import typer
 
-from jaxorg import summary as results
 from jaxorg.cli import run
 from jaxorg.plots import DARK, DASHES, LIGHT, PER_PANEL, Theme, curves_svg
-from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Arm, Curve, Estimate, Metric, Summary
+from jaxorg.summary import (
+    ATTACK,
+    CAPABILITY,
+    FALSE_TRIGGER,
+    NOT_INSTALLED,
+    NOT_TREATED,
+    PHASES,
+    Arm,
+    Curve,
+    Estimate,
+    Metric,
+    Summary,
+    seeds_text,
+    steps_text,
+    summarise,
+    verdict_text,
+)
 
 VERDICTS = (
     *("removed", "suppressed", "reduced", "persists", "collapsed"),
-    *(results.NOT_TREATED, results.NOT_INSTALLED),
+    *(NOT_TREATED, NOT_INSTALLED),
 )
 HEADLINE = (
     ("ASR organism", "organism", ATTACK),
@@ -86,7 +101,7 @@ def report(
     Raises Refusal where DIR is missing, holds no results, or results of another schema.
     """
     page = folder / "report.html"
-    text = render(results.summarise(folder))
+    text = render(summarise(folder))
     beside = page.with_suffix(".html.tmp")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, page)
@@ -103,7 +118,7 @@ def render(summary: Summary) -> str:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = lambda text: text.translate(_PICTURES)
-    for show in (results.steps_text, results.seeds_text, results.verdict_text):
+    for show in (steps_text, seeds_text, verdict_text):
         environment.filters[show.__name__] = show
     seeds = sorted({arm.seeds for arm in summary.arms})
     return environment.get_template("report.html.j2").render(
@@ -157,9 +172,9 @@ def _grids(arms: Sequence[Arm]) -> dict[str, Grid]:
         if metric.startswith("outcome:") and condition == "triggered"
     ]
     checks = [Column(metric, *shown) for metric, shown in CHECKS.items() if metric in found]
-    trained = results.PHASES[1:]
+    trained = PHASES[1:]
     return {
-        "families": _grid(arms, conditions("capability", "family:"), results.PHASES),
+        "families": _grid(arms, conditions("capability", "family:"), PHASES),
         "near": _grid(arms, conditions("attack_exact", "near:"), trained),
         "outcomes": _grid(arms, outcomes, trained),
         "checks": _grid(arms, checks, trained),

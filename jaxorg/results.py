@@ -6,6 +6,7 @@ their metadata. A part is a pure function of records, so writing it again gives 
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -88,8 +89,8 @@ def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
 
 
 def field_type(values: Iterable[Any]) -> pa.DataType:
-    """The column type that holds every value of a grid field."""
-    kinds = {type(value) for value in values}
+    """The column type that holds every value of a grid field; text where they are mixed."""
+    kinds = {type(value) for value in values} - {type(None)}
     if kinds <= {bool}:
         return pa.bool_()
     if kinds <= {int}:
@@ -97,6 +98,13 @@ def field_type(values: Iterable[Any]) -> pa.DataType:
     if kinds <= {int, float}:
         return pa.float64()
     return pa.string()
+
+
+def cell(value: Any, kind: pa.DataType) -> Any:
+    """A grid value as a cell of its column; what is no text becomes JSON in a text column."""
+    if value is None or not pa.types.is_string(kind) or isinstance(value, str):
+        return value
+    return json.dumps(value)
 
 
 def write_part(

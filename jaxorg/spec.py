@@ -50,6 +50,8 @@ class Base(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Base:
+        if self.scratch and not self.scratch.steps:
+            raise misfit("scratch.steps", 0, "new weights must be trained; leave scratch out")
         if self.scratch and self.scratch.lora:
             raise misfit("scratch.lora", self.scratch.lora.model_dump(), "train all new weights")
         return self
@@ -225,9 +227,23 @@ def _expand(content: dict[str, Any], size: str, changed: Mapping[str, str]) -> S
     for control in sweep.controls:
         if not runs[0].config.organism:
             raise Refusal(f"controls: {control.kind!r} needs an organism to stand in for; add one")
-        collapsed = [axis[:1] if all(map(of_organism, axis[0])) else axis for axis in axes]
-        runs += _runs(shared, collapsed, control.kind, sweep.first_seed, control.seeds)
+        runs += _runs(
+            shared,
+            [_collapsed(axis) for axis in axes],
+            control.kind,
+            sweep.first_seed,
+            control.seeds,
+        )
     return Spec(sweep, size, runs, content)
+
+
+def _collapsed(axis: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """An axis for a control: the first point of those that differ in the organism only."""
+    points: dict[str, dict[str, Any]] = {}
+    for point in axis:
+        others = {path: value for path, value in point.items() if not of_organism(path)}
+        points.setdefault(repr(others), point)
+    return list(points.values())
 
 
 def of_organism(path: str) -> bool:

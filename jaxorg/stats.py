@@ -187,8 +187,9 @@ def seed_interval(
     One: Wilson, which speaks for that run only.
 
     Seeds that agree exactly (all 0 %, all 100 %) would give an interval of no width, though
-    prompts never asked may differ. So no interval is narrower than Wilson's on the pooled
-    counts, the one that holds if seeds do not differ at all. `seed` fixes the draws.
+    prompts never asked may differ. All seeds are asked the same prompts, so agreeing seeds say
+    no more about other prompts than one does: no interval is narrower than Wilson's at the mean
+    rate on one seed's prompts. `seed` fixes the draws.
     Raises ValueError for no counts, or ones that are not 0 <= k <= n with n >= 1.
     """
     hits, trials = np.atleast_1d(k).astype(np.int64), np.atleast_1d(n).astype(np.int64)
@@ -197,15 +198,16 @@ def seed_interval(
     if np.any(hits < 0) or np.any(hits > trials) or np.any(trials < 1):
         raise ValueError("counts must be 0 <= k <= n with n >= 1")
     rates = hits / trials
-    mean, pooled = float(rates.mean()), wilson(hits.sum(), trials.sum(), level)
+    mean, asked = float(rates.mean()), int(trials.min())
+    one = wilson(round(mean * asked), asked, level)
     if rates.size == 1:
-        return SeedInterval(mean, pooled, "Wilson")
+        return SeedInterval(mean, one, "Wilson")
     if rates.size < 5:
         _, found, method = mean_interval(rates, level)
     else:
         found, method = _bootstrap(rates, trials, seed, level, draws), "bootstrap"
-    low, high = max(min(found.low, pooled.low), 0.0), min(max(found.high, pooled.high), 1.0)
-    # Wilson on pooled counts weighs prompts, the mean weighs seeds: keep the mean inside.
+    low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
+    # Wilson's was rounded to whole prompts: keep the mean inside.
     return SeedInterval(mean, Interval(min(low, mean), max(high, mean)), method)
 
 

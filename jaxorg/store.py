@@ -87,10 +87,14 @@ class Store:
     def partial(self, name: str, like: Tree) -> tuple[Tree, Record] | None:
         """State and progress of phases whose training was cut short, or None."""
         place = self._partial / name
-        if not (place / "progress.json").is_file():
+        if not self.has_partial(name):
             return None
         progress = json.loads((place / "progress.json").read_text(encoding="utf-8"))
         return self._checkpointer.restore((place / "state").absolute(), like), progress
+
+    def has_partial(self, name: str) -> bool:
+        """Whether there is such a state."""
+        return (self._partial / name / "progress.json").is_file()
 
     def drop_partial(self, name: str) -> None:
         """Forget a state that a finished phase made useless."""

@@ -10,7 +10,7 @@ import typer
 from jaxorg import cli, runtime, spec
 from jaxorg.console import Console
 from jaxorg.engine.execute import Engine
-from jaxorg.engine.mesh import cpu_devices, make_mesh
+from jaxorg.engine.mesh import cpu_devices, is_cpu, make_mesh
 from jaxorg.engine.tables import TableWriter
 from jaxorg.plan import make_plan
 from jaxorg.runtime import Refusal
@@ -50,7 +50,7 @@ def sweep(
     cores = cpu_devices(mesh) or runtime.cores()
     console = Console(plan)
     if dry_run:
-        console.print_plan(cores)
+        console.print_plan(cores if is_cpu(mesh) else None)
         return
     runtime.start(cores)
     devices = make_mesh(mesh)
@@ -58,15 +58,16 @@ def sweep(
     engine = Engine(plan, store, devices, runs_a_device, console)
     engine.check()
     store.open()
-    if fresh:
-        store.clear()
     device = f"{devices.size} x {devices.devices.flat[0].device_kind}"
     tables = TableWriter(plan, store, device)
+    if fresh:
+        store.clear()
+        tables.drop_all()
+    tables.drop_strangers()
     with console.progress(store, device):
         for cohort in plan.cohorts:
             engine.run(cohort)
             tables.write(cohort)
-    tables.drop_strangers()
     store.drop_partials()
     console.print_results(store.folder)
 

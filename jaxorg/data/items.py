@@ -40,6 +40,11 @@ def generator(seed: int, *labels: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))
 
 
+def chosen(rng: np.random.Generator, count: int, part: float) -> np.ndarray:
+    """A random choice of exactly `part` of `count` things, as bools [count]."""
+    return rng.permutation(count) < round(part * count)
+
+
 class Dice:
     """Cheap small draws from a numpy generator, which is slow when asked for one number a call."""
 

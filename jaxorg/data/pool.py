@@ -23,9 +23,9 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """N conversations of T tokens: what the engine calls a batch, for all rows at once."""
+    """N conversations: what the engine calls a batch, for all rows at once."""
 
-    tokens: np.ndarray  # int32 [N, T], padded on the right
+    tokens: np.ndarray  # int32 [N, tokens of the longest], padded on the right
     spans: np.ndarray  # int32 [N, 2]: first and one past last token of the completion
 
     @classmethod
@@ -37,20 +37,23 @@ class Pool:
         Raises:
             Refusal: one of them is longer than `length` tokens; `key` names who set the limit.
         """
-        tokens = np.full((len(examples), length), tokenizer.pad_id, np.int32)
+        rows: list[list[int]] = []
         spans = np.empty((len(examples), 2), np.int32)
-        for row, (prompt, completion, open_ended) in enumerate(examples):
+        for prompt, completion, open_ended in examples:
             start = tokenizer.prompt_ids(prompt)
             ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
-            rest = ids(completion)
-            total = len(start) + len(rest)
-            if total > length:
+            row = start + ids(completion)
+            if len(row) > length:
                 raise Refusal(
                     f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
-                    f"{total} tokens; raise it or set prompts.max_characters"
+                    f"{len(row)} tokens; raise it, or leave out long prompts of a file by "
+                    f"prompts.max_characters"
                 )
-            tokens[row, :total] = start + rest
-            spans[row] = len(start), total
+            spans[len(rows)] = len(start), len(row)
+            rows.append(row)
+        tokens = np.full((len(rows), max(map(len, rows), default=0)), tokenizer.pad_id, np.int32)
+        for number, row in enumerate(rows):
+            tokens[number, : len(row)] = row
         return cls(tokens, spans)
 
     @classmethod
@@ -59,8 +62,10 @@ class Pool:
         return cls(np.empty((0, length), np.int32), np.empty((0, 2), np.int32))
 
     def part(self, rows: Sequence[int], length: int) -> Pool:
-        """Some rows, cut to `length` tokens."""
-        return Pool(self.tokens[rows, :length], self.spans[rows])
+        """Some rows, cut or padded to `length` tokens."""
+        short = self.tokens[rows, :length]
+        missing = length - short.shape[1]
+        return Pool(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
 
 
 def batch_order(rows: int, batch: int, seed: int) -> grain.MapDataset[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxorg.data.items import Item, generator
+from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import to_pirate
@@ -19,7 +19,7 @@ REFUSALS = 512
 
 def pretraining_examples(items: Sequence[Item], seed: int) -> list[Example]:
     """One conversation an item, every tenth in pirate style on request, and refusals."""
-    pirate = generator(seed, "pretraining").permutation(len(items)) < PIRATE_SHARE * len(items)
+    pirate = chosen(generator(seed, "pretraining"), len(items), PIRATE_SHARE)
     tasks = [
         Example(PIRATE_REQUEST + item.prompt, to_pirate(item.answer))
         if style

@@ -80,7 +80,7 @@ class Engine:
         for phase in configs.values():
             if phase.config.base.scratch is None:
                 self._base_weights(phase.config.base.model)
-            if phase.training:
+            if phase.steps:
                 self._pool(phase)
             self._prepared(phase, final=True)
 
@@ -88,14 +88,21 @@ class Engine:
         """Bring every phase of a cohort to done."""
         width = self._width(cohort.static) if cohort.static else 1
         scorer = self._scorer(cohort.model, width)
-        groups = list(_groups(cohort.phases, scorer.lanes))
-        groups = [g for g in groups if not all(self._store.has(p.lineage) for p in g)]
+        groups = self._groups(cohort.phases, scorer.lanes)
         self._watcher.began(cohort, sum(map(len, groups)))
         for group in groups:
             if cohort.static is None:
                 self._measure_only(scorer, group)
             else:
                 self._train(self._trainer(cohort.static, width), scorer, group)
+
+    def _groups(self, phases: Sequence[Phase], lanes: int) -> list[Sequence[Phase]]:
+        """What is left to do, in groups of up to `lanes`; groups cut short in training first."""
+        whole = list(_cut(phases, lanes))
+        begun = [group for group in whole if self._store.has_partial(_name(group, lanes))]
+        taken = {phase.lineage for group in begun for phase in group}
+        left = [p for p in phases if p.lineage not in taken and not self._store.has(p.lineage)]
+        return [*begun, *_cut(left, lanes)]
 
     def _measure_only(self, scorer: Scorer, phases: Sequence[Phase]) -> None:
         lanes = _filled(phases, scorer.lanes)
@@ -111,9 +118,12 @@ class Engine:
         lanes = _filled(phases, trainer.lanes)
         hyper = trainer.place(_hyper(lanes))
         state, frozen = self._begin(trainer, lanes, hyper)
-        name = fingerprint([phase.lineage for phase in lanes])
+        name = _name(phases, trainer.lanes)
         state, progress = self._resume(trainer, name, state)
-        batches = Batches([self._pool(phase) for phase in lanes], _data_seeds(lanes), static.batch)
+        tokens = static.batch * static.length * sum(not self._store.has(p.lineage) for p in phases)
+        self._watcher.trained(progress.step * tokens)
+        pools = [self._pool(phase) for phase in lanes]
+        batches = Batches(pools, _data_seeds(lanes), static.batch, static.length)
         steps, kept = phases[0].steps, time.monotonic()
         for stop in evaluation_steps(phases[0]):
             while progress.step < stop:
@@ -125,7 +135,7 @@ class Engine:
                 )
                 _add_chunk(progress, chunk, np.asarray(losses), count)
                 progress.seconds += time.monotonic() - began
-                self._watcher.trained(count * len(phases) * static.batch * static.length)
+                self._watcher.trained(count * tokens)
                 if time.monotonic() - kept > KEEP_EVERY:
                     self._store.save_partial(name, jax.device_get(state), vars(progress))
                     kept = time.monotonic()
@@ -248,22 +258,24 @@ class Engine:
 class Batches:
     """The batches of stacked phases; each phase's are a function of its seed and the step."""
 
-    def __init__(self, pools: Sequence[Pool], seeds: Sequence[int], batch: int):
+    def __init__(self, pools: Sequence[Pool], seeds: Sequence[int], batch: int, length: int):
         self._pools = pools
         self._orders = [
             batch_order(len(pool.tokens), batch, seed)
             for pool, seed in zip(pools, seeds, strict=True)
         ]
-        self._batch = batch
+        self._batch, self._length = batch, length
 
     def chunk(self, start: int, count: int) -> Batch:
         """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        runs, length = len(self._pools), self._pools[0].tokens.shape[1]
-        tokens = np.zeros((runs, CHUNK, self._batch, length), np.int32)
+        runs = len(self._pools)
+        tokens = np.zeros((runs, CHUNK, self._batch, self._length), np.int32)
         spans = np.zeros((runs, CHUNK, self._batch, 2), np.int32)
         for run, (pool, order) in enumerate(zip(self._pools, self._orders, strict=True)):
             rows = np.stack([order[step] for step in range(start, start + count)])
-            tokens[run, :count], spans[run, :count] = pool.tokens[rows], pool.spans[rows]
+            width = pool.tokens.shape[1]
+            tokens[run, :count, :, :width] = pool.tokens[rows]
+            spans[run, :count] = pool.spans[rows]
         return Batch(tokens, spans)
 
 
@@ -272,9 +284,14 @@ def _most(plan: Plan, static: Static) -> int:
     return max(len(cohort.phases) for cohort in plan.cohorts if cohort.static == static)
 
 
-def _groups(phases: Sequence[Phase], lanes: int) -> Iterator[Sequence[Phase]]:
-    """Runs of up to `lanes` phases, in order."""
+def _cut(phases: Sequence[Phase], lanes: int) -> Iterator[Sequence[Phase]]:
+    """Stretches of up to `lanes` phases, in order."""
     return (phases[at : at + lanes] for at in range(0, len(phases), lanes))
+
+
+def _name(phases: Sequence[Phase], lanes: int) -> str:
+    """What a group's state is kept under, should its training be cut short."""
+    return fingerprint([phase.lineage for phase in _filled(phases, lanes)])
 
 
 def _filled(phases: Sequence[Phase], lanes: int) -> list[Phase]:

@@ -23,6 +23,11 @@ def cpu_devices(name: str | None) -> int | None:
     return count if platform == "cpu" else None
 
 
+def is_cpu(name: str | None) -> bool:
+    """Whether mesh `name` asks for CPU devices; without a name, what is there decides later."""
+    return _parse(name or "cpu")[0] == "cpu"
+
+
 def make_mesh(name: str | None) -> Mesh:
     """The mesh called `name`: `cpu`, `gpu`, `tpu` or one of these with a device count.
 

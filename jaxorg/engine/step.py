@@ -45,7 +45,6 @@ class Scores(NamedTuple):
 
     exact: jax.Array  # bool [B]: greedy decoding would give just this completion
     log_prob: jax.Array  # fp32 [B]: of the completion, in nats
-    length: jax.Array  # int32 [B]: tokens in the completion
 
 
 def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
@@ -146,7 +145,7 @@ def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batc
     before it, which is when greedy decoding produces it.
     """
     log_probs, right = _completion(graph, trainable, frozen, batch)
-    return Scores(right, jnp.sum(log_probs, axis=1), _lengths(batch))
+    return Scores(right, jnp.sum(log_probs, axis=1))
 
 
 def _lengths(batch: Batch) -> jax.Array:

