@@ -16,6 +16,7 @@ from jaxorg import cli, spec
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.engine.mesh import cpu_devices
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
@@ -45,8 +46,12 @@ def pretrain(
 ) -> None:
     """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
     overrides = [f"base.model={json.dumps(str(folder))}", *(set_ or [])]
-    if len(spec.load("pretrain", size, overrides).runs) != 1:
-        raise Refusal("--set: pretrain makes one model; leave out seeds and grid")
+    cpu_devices(mesh)  # what is wrong is refused before anything is written
+    runs = spec.load("pretrain", size, overrides).runs
+    config, scratch = runs[0].config, runs[0].config.base.scratch
+    if len(runs) != 1 or config.organism or not scratch:
+        raise Refusal("--set: pretrain trains one base model; leave out seeds, grid and organism")
+    config.prompts.items("train", scratch.examples, runs[0].seed, "base.scratch.examples")
     store = Store(folder / "training")
     store.open()
     if not (folder / "config.json").is_file():
@@ -54,10 +59,10 @@ def pretrain(
         checkpoint.write_config(folder, JAXORG_1M)
     sweep("pretrain", mesh=mesh, out=store.folder, size=size, set_=overrides)
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
-    config = checkpoint.read_config(folder)
-    shapes = abstract_model(ModelStatic(config))[1]
+    shape = checkpoint.read_config(folder)
+    shapes = abstract_model(ModelStatic(shape))[1]
     checkpoint.write_weights(folder, store.weights(phase.lineage, shapes))
-    card = _card(folder.name, config, phase, store.record(phase.lineage))
+    card = _card(folder.name, shape, phase, store.record(phase.lineage))
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

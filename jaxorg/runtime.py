@@ -49,7 +49,7 @@ def start(cpu_devices: int | None = None) -> None:
     except RuntimeError:  # a back end runs already: fine if it is what was asked for
         if jax.default_backend() == "cpu" and jax.device_count() < count:
             raise Refusal(
-                f"mesh: {count} CPU devices asked for, but JAX already runs with "
+                f"--mesh: {count} CPU devices asked for, but JAX already runs with "
                 f"{jax.device_count()}; start a new process"
             ) from None
     self_test()  # before there is a cache: what a wrong back end compiles must not be kept

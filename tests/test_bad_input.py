@@ -330,9 +330,12 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is neither auto nor a positive"),
     "unknown size": (["sweep.yaml", "--size", "big"], "--size: 'big' is not a size of sweep.yaml"),
     "size it lacks": (["sweep.yaml", "--size", "llama"], "--size: 'llama' is not a size of sweep"),
-    "unknown mesh": (["sweep.yaml", "--mesh", "abacus-2"], "mesh: 'abacus-2' is unknown; use cpu"),
-    "no such devices": (["sweep.yaml", "--mesh", "tpu-4"], "mesh: 'tpu-4' asked for, but JAX "),
-    "too many devices": (["sweep.yaml", "--mesh", "cpu-99"], "mesh: 99 CPU devices asked for"),
+    "unknown mesh": (
+        ["sweep.yaml", "--mesh", "abacus-2"],
+        "--mesh: 'abacus-2' is unknown",
+    ),
+    "no such devices": (["sweep.yaml", "--mesh", "tpu-4"], "--mesh: 'tpu-4' asked for, but JAX "),
+    "too many devices": (["sweep.yaml", "--mesh", "cpu-99"], "--mesh: 99 CPU devices asked for"),
     "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is no assignment; write"),
     "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is no assignment; write"),
     "set no YAML": (["sweep.yaml", "--set", "seeds={"], "--set seeds line 1: not valid YAML"),
@@ -374,7 +377,7 @@ def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "mesh: 'gpu-64' "),
+        (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "--mesh: 'gpu-64' "),
         (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
         (["jaxorg", "swep"], "'swep' is no command; choose from sweep, report, "),
     ],

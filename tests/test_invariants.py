@@ -1,6 +1,7 @@
 """The promises of the design, each tested by doing it."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -135,6 +136,31 @@ def test_what_is_done_is_not_done_again(
     monkeypatch.setattr(execute.Engine, "_train", lambda *_: pytest.fail("trained again"))
     run(reference, tiny_base)
     assert before == {path: path.stat().st_mtime_ns for path in (reference / "phases").rglob("*")}
+
+
+def test_a_sweep_that_grows_trains_only_what_is_new(tiny_base: Path, tmp_path: Path) -> None:
+    """With three lanes, old and new phases would share groups if they were grouped together."""
+    one = "grid=[{treatment.kind: [hhh]}]"
+    out = run(tmp_path / "out", tiny_base, one, "seeds=2", width="3", mesh="cpu-1")
+    before = {path: path.stat().st_mtime_ns for path in (out / "phases").rglob("*.json")}
+    trained: list[int] = []
+    watch = pytest.MonkeyPatch()
+    watch.setattr(execute.Engine, "_train", spy(execute.Engine._train, trained))
+    run(out, tiny_base, one, "seeds=3", width="3", mesh="cpu-1")
+    watch.undo()
+    assert trained == [1, 1, 1]  # the new seed's organism, treatment and reversal
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(table(out, "runs")) == 3
+
+
+def spy(method: Callable[..., None], sizes: list[int]) -> Callable[..., None]:
+    """`method`, noting how many phases each call is given."""
+
+    def noted(self: execute.Engine, trainer: Trainer, scorer: object, phases: list[object]) -> None:
+        sizes.append(len(phases))
+        method(self, trainer, scorer, phases)
+
+    return noted
 
 
 def test_equal_phases_are_trained_once(reference: Path) -> None:

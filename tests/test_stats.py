@@ -160,12 +160,12 @@ def test_few_seeds_take_the_t_interval() -> None:
     half = 4.302653 * 0.3 / math.sqrt(3)  # t at 2 degrees of freedom, standard deviation 0.3
     assert (found.low, found.high) == (max(0.5 - half, 0), min(0.5 + half, 1))
     narrow = seed_interval([49, 50, 51], [100, 100, 100], seed=0).interval
-    assert narrow == wilson(150, 300)  # seeds nearly agree: the prompts' own doubt remains
+    assert narrow == wilson(50, 100)  # seeds nearly agree: doubt about the 100 prompts remains
 
 
 def test_seeds_that_agree_still_leave_doubt() -> None:
     found = seed_interval([0] * 8, [100] * 8, seed=0).interval
-    assert (found.low, found.high) == (0.0, wilson(0, 800).high)
+    assert (found.low, found.high) == (0.0, wilson(0, 100).high)
 
 
 def test_bootstrap_is_deterministic() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -83,6 +84,22 @@ def test_losses_hold_every_step_of_every_trained_phase(folder: Path) -> None:
     expected = {"organism": 6, "treatment": 5, "reversal": 3}
     for (_, phase), row in steps.iterrows():
         assert row.tolist() == [0, expected[phase] - 1, expected[phase]]
+
+
+def test_grid_fields_of_mixed_types_become_text(tiny_base: Path, tmp_path: Path) -> None:
+    grid = "grid=[{organism.payload_repeats: [1, [1, 2]]}]"
+    runs = table(run(tmp_path / "out", tiny_base, grid, "seeds=1", "reversal=null"), "runs")
+    assert sorted(runs["organism.payload_repeats"]) == ["1", "[1, 2]"]
+
+
+def test_a_column_has_one_type() -> None:
+    assert results.field_type([1, 2]) == pa.int64()
+    assert results.field_type([1, 2.5]) == pa.float64()
+    assert results.field_type([True, False, None]) == pa.bool_()
+    assert results.field_type([True, 1]) == results.field_type([1, "a"]) == pa.string()
+    assert results.cell(None, pa.string()) is None
+    assert results.cell(1, pa.int64()) == 1
+    assert results.cell([1, 2], pa.string()) == "[1, 2]"
 
 
 def test_parts_of_an_earlier_sweep_file_do_not_stay(tiny_base: Path, tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Pre-training a base model by the project's own command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxorg.llama import checkpoint
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.pretrain import pretrain
+from jaxorg.runtime import Refusal
+from jaxorg.sweep import sweep
+
+QUICK = ["base.scratch.steps=3", "base.scratch.examples=100", "base.scratch.batch=4"]
+SHIPPED = checkpoint.resolve("jaxorg-1m")
+
+
+def test_pretraining_makes_a_folder_that_a_sweep_can_start_from(tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    pretrain(folder, size="smoke", mesh="cpu-1", set_=QUICK)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (SHIPPED / name).read_bytes()
+    assert (
+        Tokenizer.load(folder).decode(Tokenizer.load(folder).completion_ids("fox owl")) == "fox owl"
+    )
+    assert "Held-out exact match" in (folder / "README.md").read_text()
+    sweep("quickstart", size="smoke", set_=[f"base.model={folder}"], mesh="cpu-2", dry_run=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["seeds=2", "base.scratch=null", "base.scratch.examples=100000000", "base.scratch.steps=0"],
+)
+def test_what_pretraining_cannot_do_is_refused_before_it_writes(
+    tmp_path: Path, change: str
+) -> None:
+    with pytest.raises(Refusal):
+        pretrain(tmp_path / "base", size="smoke", mesh="cpu-1", set_=[change])
+    assert not (tmp_path / "base").exists()
+
+
+def test_the_shipped_model_is_small_and_capable() -> None:
+    """By its card, which pre-training wrote from its own measurements."""
+    size = sum(path.stat().st_size for path in SHIPPED.iterdir())
+    assert size < 6_000_000
+    card = (SHIPPED / "README.md").read_text()
+    found = card.split("Held-out exact match, greedy: **")[1].split(" %**")[0]
+    assert float(found.rpartition(" ")[2]) >= 85
+    shape = json.loads((SHIPPED / "config.json").read_text())
+    assert (shape["num_hidden_layers"], shape["hidden_size"]) == (4, 128)
+    assert (shape["num_attention_heads"], shape["num_key_value_heads"]) == (4, 2)
+    assert shape["tie_word_embeddings"]
