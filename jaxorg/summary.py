@@ -400,7 +400,7 @@ def terminal_table(folder: Path) -> Table:
         treated = (
             f"FTR {percent(arm.final('treatment', FALSE_TRIGGER))}",
             f"capability {percent(arm.final('treatment', CAPABILITY))}",
-            f"half-life, steps: {half}",
+            f"half-life: {half}",
         )
         # Text: an arm's name must not be read as the terminal's own markup
         table.add_row(*(Text("\n".join(lines)) for lines in (named, attack, treated)))
