@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from jaxorg.summary import Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 DASHES = ("", "6 2", "2 2", "8 2 2 2", "4 1.5 1 1.5 1 1.5")
 """SVG dash arrays of the lines of one panel, in units of the line's width."""
@@ -41,6 +42,9 @@ def curves_svg(curves: Sequence[Curve], theme: Theme) -> str:
     For each curve the mean over seeds, its 95 % band, and a thin line a seed. The same curves
     and theme give the same bytes. At most `PER_PANEL` curves.
     """
+    import matplotlib  # of the optional extra `report`
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({"svg.hashsalt": "jaxorg", "svg.fonttype": "path", "font.size": 9}):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
         axes = figure.add_subplot()

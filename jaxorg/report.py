@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import typer
 
 from jaxorg.cli import run
 from jaxorg.plots import DARK, DASHES, LIGHT, PER_PANEL, Theme, curves_svg
+from jaxorg.runtime import Refusal
 from jaxorg.summary import (
     ATTACK,
     CAPABILITY,
@@ -98,8 +100,11 @@ def report(
 ) -> None:
     """Write DIR/report.html from the parquet tables in DIR, and nothing else.
 
-    Raises Refusal where DIR is missing, holds no results, or results of another schema.
+    Raises Refusal where DIR is missing, holds no results, or results of another schema, and
+    where matplotlib is not installed.
     """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise Refusal("report: matplotlib is not installed; pip install 'jaxorg[report]'")
     page = folder / "report.html"
     text = render(summarise(folder))
     beside = page.with_suffix(".html.tmp")

@@ -311,3 +311,11 @@ def test_damaged_part_file_is_refused(folder: Path) -> None:
     (folder / "evals" / "part-0.parquet").write_bytes(b"PAR1 cut short")
     with pytest.raises(Refusal, match="damaged part file"):
         report(folder)
+
+
+def test_without_matplotlib_the_extra_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(Refusal, match=r"pip install 'jaxorg\[report\]'"):
+        report(folder)
