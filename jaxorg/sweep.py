@@ -10,6 +10,7 @@ import typer
 from jaxorg import cli, runtime, spec
 from jaxorg.console import Console
 from jaxorg.engine.execute import Engine
+from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import cpu_devices, is_cpu, make_mesh
 from jaxorg.engine.tables import TableWriter
 from jaxorg.plan import make_plan
@@ -48,6 +49,8 @@ def sweep(
     plan = make_plan(spec.load(name, size, set_ or []))
     runs_a_device = _width(width)
     cores = cpu_devices(mesh) or runtime.cores()
+    inputs = Inputs(plan)
+    inputs.check()
     console = Console(plan)
     if dry_run:
         console.print_plan(cores if is_cpu(mesh) else None)
@@ -55,8 +58,7 @@ def sweep(
     runtime.start(cores)
     devices = make_mesh(mesh)
     store = Store(out or Path("results") / f"{plan.spec.sweep.name}-{size}")
-    engine = Engine(plan, store, devices, runs_a_device, console)
-    engine.check()
+    engine = Engine(plan, inputs, store, devices, runs_a_device, console)
     store.open()
     device = f"{devices.size} x {devices.devices.flat[0].device_kind}"
     tables = TableWriter(plan, store, device)

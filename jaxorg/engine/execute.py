@@ -15,17 +15,13 @@ from jax.sharding import Mesh
 
 from jaxorg.config import fingerprint
 from jaxorg.data.pool import Pool, batch_order
-from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer, stack
-from jaxorg.engine.measure import Measurer, Prepared
-from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree, abstract_model
+from jaxorg.engine.inputs import Inputs, data_seed
+from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
 from jaxorg.engine.width import auto_width
 from jaxorg.evaluators import Measurement
-from jaxorg.llama import checkpoint
-from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Cohort, Phase, Plan, evaluation_steps
-from jaxorg.runtime import Refusal
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.signature import Static
 from jaxorg.store import Record, Store
 
 KEEP_EVERY = 60.0  # seconds of training between states kept for a restart
@@ -57,32 +53,23 @@ class Progress:
 class Engine:
     """Executes cohorts on one mesh. Programs are made once a static signature."""
 
-    def __init__(self, plan: Plan, store: Store, mesh: Mesh, width: int | None, watcher: Watcher):
+    def __init__(
+        self,
+        plan: Plan,
+        inputs: Inputs,
+        store: Store,
+        mesh: Mesh,
+        width: int | None,
+        watcher: Watcher,
+    ):
         """`width` None chooses one for each program."""
         self._plan, self._store, self._watcher = plan, store, watcher
         self._phases = {phase.lineage: phase for phase in plan.phases}
         self._devices: int = mesh.size
         self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
+        self._inputs = inputs
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
-        self._tokenizer = cache(self._load_tokenizer)
-        self._measurer = cache(self._make_measurer)
-        self._base_weights = cache(self._load_base)
-
-    def check(self) -> None:
-        """Read base weights and build each config's data for one seed, so that what is wrong with
-        them shows up before anything is written.
-
-        Raises:
-            Refusal: weights are broken, or prompts are too few or too long.
-        """
-        configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
-        for phase in configs.values():
-            if phase.config.base.scratch is None:
-                self._base_weights(phase.config.base.model)
-            if phase.steps:
-                self._pool(phase)
-            self._prepared(phase, final=True)
 
     def run(self, cohort: Cohort) -> None:
         """Bring every phase of a cohort to done."""
@@ -122,8 +109,8 @@ class Engine:
         state, progress = self._resume(trainer, name, state)
         tokens = static.batch * static.length * sum(not self._store.has(p.lineage) for p in phases)
         self._watcher.trained(progress.step * tokens)
-        pools = [self._pool(phase) for phase in lanes]
-        batches = Batches(pools, _data_seeds(lanes), static.batch, static.length)
+        pools = [self._inputs.pool(phase) for phase in lanes]
+        batches = Batches(pools, [data_seed(phase) for phase in lanes], static.batch, static.length)
         steps, kept = phases[0].steps, time.monotonic()
         for stop in evaluation_steps(phases[0]):
             while progress.step < stop:
@@ -181,8 +168,8 @@ class Engine:
     ) -> None:
         """Add this step's measurements to the records."""
         began = time.monotonic()
-        measurer = self._measurer(*_speech(lanes[0]))
-        prepared = [self._prepared(phase, final) for phase in lanes]
+        measurer = self._inputs.measurer(lanes[0])
+        prepared = [self._inputs.prepared(phase, final) for phase in lanes]
         measured = measurer.score(scorer, trainable, frozen, prepared)
         for record, found in zip(progress.records, measured, strict=True):
             _add_measurements(record, progress.step, found)
@@ -200,7 +187,7 @@ class Engine:
         """Store a phase, unless that was done before a restart."""
         if self._store.has(phase.lineage):
             return
-        shapes = jax.tree.leaves(self._shapes(phase.config.base.model))
+        shapes = jax.tree.leaves(self._inputs.shapes(phase.config.base.model))
         record["parameters"] = sum(leaf.size for leaf in shapes)
         record["chip_seconds"] = seconds * self._devices
         self._store.save(phase.lineage, weights, record)
@@ -209,50 +196,11 @@ class Engine:
     def _weights_before(self, phase: Phase) -> Tree:
         """The full weights that a phase starts from."""
         if phase.parent is None:
-            return self._base_weights(phase.config.base.model)
+            return self._inputs.base_weights(phase.config.base.model)
         parent = self._phases[phase.parent]
         if not parent.steps:
             return self._weights_before(parent)
-        return self._store.weights(parent.lineage, self._shapes(phase.config.base.model))
-
-    def _load_tokenizer(self, model: str, chat_template: str | None) -> Tokenizer:
-        """The base's tokenizer, whose every token the model must know."""
-        folder = self._plan.folders[model]
-        tokenizer = Tokenizer.load(folder, chat_template)
-        known = checkpoint.read_config(folder).vocab_size
-        if tokenizer.vocab_size > known:
-            raise Refusal(
-                f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but the model knows "
-                f"{known}; the files do not belong together"
-            )
-        return tokenizer
-
-    def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
-        config = checkpoint.read_config(self._plan.folders[model])
-        return Measurer(self._tokenizer(model, chat_template), config.max_position_embeddings)
-
-    def _shapes(self, model: str) -> Tree:
-        config = checkpoint.read_config(self._plan.folders[model])
-        return abstract_model(ModelStatic(config))[1]
-
-    def _load_base(self, model: str) -> Tree:
-        return checkpoint.load(self._plan.folders[model], self._shapes(model))
-
-    def _prepared(self, phase: Phase, final: bool) -> Prepared:
-        config, measurer = phase.config, self._measurer(*_speech(phase))
-        return measurer.prepare(config.prompts, config.evaluate, phase.behaviour, final)
-
-    def _pool(self, phase: Phase) -> Pool:
-        """The conversations a phase trains on."""
-        assert phase.training is not None
-        key = f"{phase.kind}.train.examples"
-        (seed,) = _data_seeds([phase])
-        items = phase.config.prompts.items("train", phase.training.examples, seed, key)
-        if phase.recipe is None:
-            examples = pretraining_examples(items, seed)
-        else:
-            examples = phase.recipe.examples(items, seed)
-        return Pool.encode(examples, self._tokenizer(*_speech(phase)), phase.config.length)
+        return self._store.weights(parent.lineage, self._inputs.shapes(phase.config.base.model))
 
 
 class Batches:
@@ -299,20 +247,10 @@ def _filled(phases: Sequence[Phase], lanes: int) -> list[Phase]:
     return [*phases, *[phases[-1]] * (lanes - len(phases))]
 
 
-def _data_seeds(phases: Sequence[Phase]) -> list[int]:
-    """A seed for each phase's data, so that red and blue draw different prompts."""
-    return [phase.seed * len(KINDS) + KINDS.index(phase.kind) for phase in phases]
-
-
 def _keys(phases: Sequence[Phase]) -> jax.Array:
     """One random key a phase, which depends on its seed and kind only."""
     keys = [jax.random.fold_in(jax.random.key(p.seed), KINDS.index(p.kind)) for p in phases]
     return jnp.stack(keys)
-
-
-def _speech(phase: Phase) -> tuple[str, str | None]:
-    """What decides a phase's tokenizer: the base model, and a chat template in place of its own."""
-    return phase.config.base.model, phase.config.base.chat_template
 
 
 def _hyper(phases: Sequence[Phase]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -182,6 +182,18 @@ def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
     )
 
 
+def verify(folder: Path, shapes: Weights) -> None:
+    """See from the files' headers that the weights are what `shapes` asks for.
+
+    Raises:
+        Refusal: as `load`.
+    """
+    tensors = _Tensors(folder)
+    for source, shape in _wanted(shapes, _SOURCES):
+        tensors.check(source, shape)
+    tensors.refuse_strangers()
+
+
 def load(folder: Path, shapes: Weights) -> Weights:
     """Read the weights that `shapes` asks for, as fp32.
 
@@ -192,15 +204,23 @@ def load(folder: Path, shapes: Weights) -> Weights:
     Raises:
         Refusal: a tensor is missing, left over or of another shape, or a file is broken.
     """
-    tensors = _Tensors(folder)
-    weights = _build(shapes, _SOURCES, tensors)
-    left = tensors.unread() - {"lm_head.weight"}  # some files repeat the tied embedding
-    left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
-    if left:
-        raise Refusal(
-            f"{folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
-        )
-    return weights
+    verify(folder, shapes)
+    return _build(shapes, _SOURCES, _Tensors(folder))
+
+
+def _wanted(
+    shapes: Weights, sources: Mapping[str, Any]
+) -> Iterator[tuple[_Source, tuple[int, ...]]]:
+    """Every tensor that must be in the files, and its shape in our layout."""
+    for name, shape in shapes.items():
+        source = sources[name]
+        if not isinstance(source, _Source):
+            yield from _wanted(shape, source)
+        elif "{}" in source.name:
+            layers = (replace(source, name=source.name.format(i)) for i in range(shape.shape[0]))
+            yield from ((layer, shape.shape[1:]) for layer in layers)
+        else:
+            yield source, shape.shape
 
 
 def _build(shapes: Weights, sources: Mapping[str, Any], tensors: _Tensors) -> Weights:
@@ -210,13 +230,10 @@ def _build(shapes: Weights, sources: Mapping[str, Any], tensors: _Tensors) -> We
         if not isinstance(source, _Source):
             built[name] = _build(shape, source, tensors)
         elif "{}" in source.name:
-            layers = [
-                tensors.read(source.name.format(i), source.transposed, shape.shape[1:])
-                for i in range(shape.shape[0])
-            ]
-            built[name] = np.stack(layers)
+            names = (source.name.format(i) for i in range(shape.shape[0]))
+            built[name] = np.stack([tensors.read(replace(source, name=n)) for n in names])
         else:
-            built[name] = tensors.read(source.name, source.transposed, shape.shape)
+            built[name] = tensors.read(source)
     return built
 
 
@@ -242,30 +259,42 @@ class _Tensors:
             raise Refusal(
                 f"{folder}: holds no safetensors file; convert it, nothing pickled is loaded"
             )
-        self._read: set[str] = set()
+        self._checked: set[str] = set()
 
-    def read(self, name: str, transposed: bool, shape: tuple[int, ...]) -> np.ndarray:
-        """A tensor as fp32, turned to our layout and checked."""
+    def check(self, source: _Source, shape: tuple[int, ...]) -> None:
+        """Refuse a tensor that is missing, no float or not of `shape` in our layout."""
+        name = source.name
         if name not in self._files:
             raise Refusal(f"{self._folder}: tensor {name!r} is missing; is the folder complete?")
-        kind = self._files[name].get_slice(name).get_dtype()
-        if kind not in _FLOATS:
+        tensor = self._files[name].get_slice(name)
+        if tensor.get_dtype() not in _FLOATS:
             raise Refusal(
-                f"{self._folder}: tensor {name!r} is {kind}; known are {', '.join(_FLOATS)}"
+                f"{self._folder}: tensor {name!r} is {tensor.get_dtype()}; known are "
+                f"{', '.join(_FLOATS)}"
             )
-        tensor = self._files[name].get_tensor(name)
-        tensor = tensor.T if transposed else tensor
-        if tensor.shape != shape:
+        found = tuple(tensor.get_shape())
+        found = found[::-1] if source.transposed else found
+        if found != shape:
             raise Refusal(
-                f"{self._folder}: tensor {name!r} has shape {tensor.shape}, but config.json "
+                f"{self._folder}: tensor {name!r} has shape {found}, but config.json "
                 f"asks for {shape}; the files do not belong together"
             )
-        self._read.add(name)
-        return np.ascontiguousarray(tensor, np.float32)
+        self._checked.add(name)
 
-    def unread(self) -> set[str]:
-        """Names of tensors that nobody asked for."""
-        return self._files.keys() - self._read
+    def refuse_strangers(self) -> None:
+        """Refuse tensors that nobody asked for."""
+        left = self._files.keys() - self._checked
+        left -= {"lm_head.weight"}  # some files repeat the tied embedding
+        left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
+        if left:
+            raise Refusal(
+                f"{self._folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
+            )
+
+    def read(self, source: _Source) -> np.ndarray:
+        """A tensor as fp32, turned to our layout."""
+        tensor = self._files[source.name].get_tensor(source.name)
+        return np.ascontiguousarray(tensor.T if source.transposed else tensor, np.float32)
 
 
 def write_config(folder: Path, config: LlamaConfig) -> None:
