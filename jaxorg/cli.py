@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from jaxorg.runtime import Refusal
+from jaxorg.visible import visible
 
 INTERRUPTED = 130
 
@@ -42,5 +43,5 @@ def run(
 
 def refuse(message: str) -> NoReturn:
     """Say in one line what is wrong, and exit with code 2."""
-    print(f"jaxorg: {' '.join(message.split())}", file=sys.stderr)
+    print(f"jaxorg: {visible(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)

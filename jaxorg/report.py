@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import os
 from collections import Counter
@@ -35,6 +36,7 @@ from jaxorg.summary import (
     summarise,
     verdict_text,
 )
+from jaxorg.visible import visible
 
 VERDICTS = (
     *("removed", "suppressed", "reduced", "persists", "collapsed"),
@@ -60,8 +62,6 @@ CHECKS: dict[Metric, tuple[str] | tuple[str, int, int]] = {
     ("refusal_rate", "harmful"): ("Refusals of harmful prompts",),
     ("pirate_rate", "clean"): ("Pirate style",),
 }
-# Control characters would vanish from the page, or be refused by it; these pictures show them.
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
 @dataclass(frozen=True)
@@ -118,17 +118,19 @@ def render(summary: Summary) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = lambda text: text.translate(_PICTURES)
+    environment.filters["sha256"] = _sha256
     for show in (steps_text, seeds_text, verdict_text):
         environment.filters[show.__name__] = show
     seeds = sorted({arm.seeds for arm in summary.arms})
     return environment.get_template("report.html.j2").render(
         summary=summary,
         seeds=f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}",
+        counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
         totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
         headline=HEADLINE,
         panels={phase: _panels(curves) for phase, curves in summary.curves.items()},
@@ -137,6 +139,18 @@ def render(summary: Summary) -> str:
         dashes=DASHES,
         themes={"light": LIGHT, "dark": DARK},
     )
+
+
+def _shown(value: object) -> object:
+    """What the page makes of every value before it escapes it."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):  # markup has been through here
+        return visible(value)
+    return value
+
+
+def _sha256(text: str) -> str:
+    """The hash by which the page's policy knows its style."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _panels(curves: Sequence[Curve]) -> list[Panel]:

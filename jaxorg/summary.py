@@ -24,6 +24,7 @@ from rich.text import Text
 from jaxorg import results, stats
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Count, Interval, KaplanMeier
+from jaxorg.visible import visible
 
 SCHEMA = results.SCHEMA_VERSION.encode()
 PHASES = ("base", "organism", "treatment", "reversal")
@@ -402,6 +403,6 @@ def terminal_table(folder: Path) -> Table:
             f"capability {percent(arm.final('treatment', CAPABILITY))}",
             f"half-life: {half}",
         )
-        # Text: an arm's name must not be read as the terminal's own markup
-        table.add_row(*(Text("\n".join(lines)) for lines in (named, attack, treated)))
+        # An arm's name must be read neither as rich's markup nor as the terminal's commands.
+        table.add_row(*(Text(visible("\n".join(lines))) for lines in (named, attack, treated)))
     return table
