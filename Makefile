@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test lint requirements clean
+.PHONY: sweep test lint audit requirements clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -19,17 +19,27 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+## Known vulnerabilities of what is pinned. Strict: a package that nobody could look up is no pass.
+audit: .cache/audit/installed
+	.cache/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
+
 ## Pin again what pyproject.toml asks for.
 requirements:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev \
 	  --no-header --no-annotate --quiet pyproject.toml -o requirements.txt
 
 clean:
-	rm -rf .venv results
+	rm -rf .venv .cache/audit results
 
 .venv/installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxorg needs Python 3.11 or later; run make PYTHON=python3.12, say")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Apart from .venv, so that the auditor's own dependencies are not jaxorg's.
+.cache/audit/installed: Makefile
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	touch $@
