@@ -1,6 +1,7 @@
 """What the doors share: parse a typed function's arguments, turn refusals into one line.
 
-Exit codes: 0 done, 2 the input is wrong and nothing on disk has changed, 130 interrupted.
+Exit codes: 0 done, 1 something failed (runs, or the disk), 2 the input is wrong and nothing on
+disk has changed, 75 preempted by SIGTERM, 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import NoReturn
 
 import typer
 
+from jaxorg.folder import StorageError
+from jaxorg.interrupt import INTERRUPTED, PREEMPTED
 from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
 
-INTERRUPTED = 130
+LONGEST = 1000  # characters of a refusal; what a file or a library says may be longer
 
 
 def run(
@@ -36,12 +39,23 @@ def run(
         refuse(f"{error.format_message().rstrip('.')}; see --help")
     except Refusal as error:
         refuse(str(error))
-    if code == INTERRUPTED:
-        print("interrupted; the same command without --fresh goes on from here", file=sys.stderr)
+    except StorageError as error:
+        say(str(error))
+        sys.exit(1)
+    if code in (PREEMPTED, INTERRUPTED):
+        say("stopped; the same command without --fresh goes on from here")
     sys.exit(code)
+
+
+def say(message: str) -> None:
+    """Say something in one line, beside what is printed."""
+    print(f"jaxorg: {' '.join(message.split())}", file=sys.stderr)
 
 
 def refuse(message: str) -> NoReturn:
     """Say in one line what is wrong, and exit with code 2."""
-    print(f"jaxorg: {visible(' '.join(message.split()))}", file=sys.stderr)
+    line = visible(" ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"jaxorg: {line}", file=sys.stderr)
     sys.exit(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxorg import estimate, summary
+from jaxorg.ledger import Ledger
+from jaxorg.lock import Lock
 from jaxorg.plan import Cohort, Phase, Plan
-from jaxorg.store import Record, Store
+from jaxorg.store import Keep, Record
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
 LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -41,9 +43,10 @@ class Console:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._done = self._total = 0
+        self._lock: Lock | None = None
         self._began = self._told = time.monotonic()
 
-    def print_plan(self, cores: int | None) -> None:
+    def print_plan(self, cores: int | None, keep: Keep) -> None:
         """What the sweep would do: counts, compiles, memory, and time on CPU cores, if on any."""
         plan = self._plan
         table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory a run")
@@ -58,7 +61,7 @@ class Console:
                 f"{cohort.steps:,}",
                 f"{static.batch} x {static.length}" if static else "",
                 f"{len(cohort.phases) * cohort.steps * cohort.tokens_a_step:,}",
-                _bytes(estimate.memory(cohort)),
+                estimate.as_bytes(estimate.memory(cohort)),
             )
         self._out.print(table)
         chains = sum(len(run.phases) for run in plan.runs)
@@ -67,18 +70,17 @@ class Console:
             f"{plan.signatures} training programs to compile"
         )
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
-        self._line(f"disk: about {_bytes(estimate.disk(plan))}; {lasting}")
+        self._line(f"disk: about {estimate.as_bytes(estimate.disk(plan, keep))}; {lasting}")
 
     @contextmanager
-    def progress(self, store: Store, where: str) -> Iterator[None]:
-        """Show how far the sweep is while the block runs."""
-        phases = self._plan.phases
-        left = [phase for phase in phases if not store.has(phase.lineage)]
-        self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in left)
+    def progress(self, due: Sequence[Phase], lock: Lock, where: str) -> Iterator[None]:
+        """Show how far the sweep is while the block runs, and leave word of it at the lock."""
+        self._lock = lock
+        self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in due)
         self._line(
             f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
-            f"{len(left)} of {len(phases)} phases to do, on {where}, "
-            f"into {escape(str(store.folder))}"
+            f"{len(due)} of {len(self._plan.phases)} phases to do, on {where}, "
+            f"into {escape(str(lock.path))}"
         )
         self._began = time.monotonic()
         if not self._out.is_terminal:
@@ -112,11 +114,16 @@ class Console:
         rate = f"{self._done / seconds / 1000:,.1f}k tokens/s"
         if self._progress:
             self._progress.update(self._task, advance=tokens, rate=rate)
-        elif time.monotonic() - self._told > LOG_EVERY:
-            self._told = time.monotonic()
-            share = self._done / self._total
-            left = f", about {seconds / share - seconds:.0f} s left" if share > KNOWN_FROM else ""
-            self._line(f"  {100 * share:.0f} %, {rate}{left}")
+        if time.monotonic() - self._told < LOG_EVERY:
+            return
+        self._told = time.monotonic()
+        share = self._done / self._total
+        left = round(seconds / share - seconds) if share > KNOWN_FROM else None
+        if self._lock:
+            self._lock.note({"share": share, "seconds_left": left})
+        if not self._progress:
+            known = "" if left is None else f", about {left} s left"
+            self._line(f"  {100 * share:.0f} %, {rate}{known}")
 
     def finished(self, phase: Phase, record: Record) -> None:
         """A phase is done: say what it measured last."""
@@ -132,6 +139,29 @@ class Console:
         label = escape(self._plan.labels[phase.lineage])
         self._line(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
 
+    def failed(self, phase: Phase, error: str) -> None:
+        """A phase cannot be done: say why."""
+        label = escape(self._plan.labels[phase.lineage])
+        self._line(f"  {phase.kind:<9} seed {phase.seed:<3} failed: {escape(error)}  {label}")
+
+    def narrowed(self, cohort: Cohort, width: int) -> None:
+        """Memory ran out."""
+        self._line(f"  {cohort.kind}: out of memory, goes on with {width} runs side by side")
+
+    def warn(self, text: str) -> None:
+        """Something that a person should know of."""
+        self._line(escape(text))
+
+    def changed(self, before: Ledger, now: Ledger, moved: Path | None) -> None:
+        """The folder was used for another version of the sweep file: say which runs are which."""
+        old, new = set(before.runs), set(now.runs)
+        self._line(
+            f"the sweep changed: {len(old & new)} runs stay, {len(new - old)} are new, "
+            f"{len(old - new)} are not in it any more"
+        )
+        if moved:
+            self._line(f"tables from before are in {escape(str(moved))}")
+
     def _line(self, text: str) -> None:
         """Print a line as it is: in a log, a folded line is two."""
         self._out.print(text, soft_wrap=True)
@@ -143,11 +173,3 @@ class Console:
             self._out.print(summary.terminal_table(folder))
         self._line(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
         self._line(f"page:   python -m jaxorg.report {escape(str(folder))}")
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Collection
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +13,13 @@ import jax.numpy as jnp
 from jaxorg import optimizers
 from jaxorg.engine import step as one
 from jaxorg.plan import Cohort, Phase, Plan, evaluation_steps
+from jaxorg.runtime import Refusal
+from jaxorg.store import Keep
 
 # Sustained training speed that time estimates assume. The CPU figure was measured with the
 # shipped model on 2 cores (docs/performance.md); accelerators get no estimate.
 CPU_FLOPS_A_CORE = 80e9
+RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the tables, roughly
 PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
 
 
@@ -28,14 +34,63 @@ def memory(cohort: Cohort) -> int:
     return _bytes(state) + _bytes(trainable) + _bytes(frozen)
 
 
-def disk(plan: Plan) -> int:
-    """Bytes of the weights that a sweep stores."""
-    sizes = {cohort.model.config: _parameters(cohort) for cohort in plan.cohorts}
-    return sum(
-        4 * sizes[cohort.model.config] * len(cohort.phases)
-        for cohort in plan.cohorts
-        if cohort.steps
-    )
+def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
+    """Most bytes that a sweep will have added to a disk at any time; `done` are lineages whose
+    results are there already."""
+    size = {p.lineage: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
+    sources = {plan.source(phase) for phase in plan.phases}
+    live = most = 0
+    for cohort in plan.cohorts:
+        new = [phase.lineage for phase in cohort.phases if phase.lineage not in done]
+        live += RECORD_BYTES * len(new)
+        live += sum(size[lineage] for lineage in new if keep != "none" or lineage in sources)
+        most = max(most, live)
+        if keep == "none":  # organisms' weights go when their treatments are done
+            parents = {plan.source(phase) for phase in cohort.phases} - {None, *done}
+            live -= sum(size[lineage] for lineage in parents if lineage)
+    return most
+
+
+def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
+    """Bytes of the weights that a phase stores."""
+    copies = len(evaluation_steps(phase)) if keep == "log" else 1
+    return 4 * _parameters(cohort) * copies if phase.steps else 0
+
+
+def refuse_too_large(
+    plan: Plan, keep: Keep, place: Path, done: Collection[str], device_memory: int
+) -> None:
+    """Refuse a sweep that the disk or a device has no room for.
+
+    Args:
+        plan: the sweep.
+        keep: which weights are stored.
+        place: the results folder, which need not be there.
+        done: lineages whose results are there already.
+        device_memory: bytes that runs may use on one device.
+    """
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    free, needed = shutil.disk_usage(there).free, disk(plan, keep, done)
+    if needed > free:
+        raise Refusal(
+            f"--out: {place} needs about {as_bytes(needed)}, and {as_bytes(free)} are free; choose "
+            f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done))})"
+        )
+    largest = max(memory(cohort) for cohort in plan.cohorts)
+    if largest > device_memory:
+        raise Refusal(
+            f"base.model: one run takes about {as_bytes(largest)}, and a device has "
+            f"{as_bytes(device_memory)}; choose a smaller model, LoRA or another --mesh"
+        )
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def duration(plan: Plan, cores: int) -> str:

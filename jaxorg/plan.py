@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,6 +95,17 @@ class Plan:
     def phases(self) -> list[Phase]:
         """Every phase once, parents first."""
         return [phase for cohort in self.cohorts for phase in cohort.phases]
+
+    def source(self, phase: Phase) -> str | None:
+        """The trained phase whose weights another one starts from; None for the base's own."""
+        before = self._by_lineage[phase.parent] if phase.parent else None
+        while before and not before.steps:
+            before = self._by_lineage[before.parent] if before.parent else None
+        return before.lineage if before else None
+
+    @cached_property
+    def _by_lineage(self) -> Mapping[str, Phase]:
+        return {phase.lineage: phase for phase in self.phases}
 
     @property
     def signatures(self) -> int:

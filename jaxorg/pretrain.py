@@ -18,6 +18,7 @@ from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.mesh import cpu_devices
 from jaxorg.engine.step import abstract_model
+from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.plan import Phase, make_plan
@@ -43,7 +44,7 @@ def pretrain(
     size: Annotated[str, typer.Option(help="smoke or laptop.")] = "laptop",
     mesh: Annotated[str | None, typer.Option(help="As for sweep.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
-) -> None:
+) -> int:
     """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
     overrides = [f"base.model={json.dumps(str(folder))}", *(set_ or [])]
     cpu_devices(mesh)  # what is wrong is refused before anything is written
@@ -52,18 +53,26 @@ def pretrain(
     if len(runs) != 1 or config.organism or not scratch:
         raise Refusal("--set: pretrain trains one base model; leave out seeds, grid and organism")
     config.prompts.items("train", scratch.examples, runs[0].seed, "base.scratch.examples")
-    store = Store(folder / "training")
-    store.open()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = error.strerror
+        raise Refusal(f"FOLDER: {folder} cannot be made ({problem}); choose another") from error
+    training = folder / "training"
     if not (folder / "config.json").is_file():
         train_toy(folder, JAXORG_1M.vocab_size)
         checkpoint.write_config(folder, JAXORG_1M)
-    sweep("pretrain", mesh=mesh, out=store.folder, size=size, set_=overrides)
+    code = sweep("pretrain", mesh=mesh, out=training, size=size, set_=overrides)
+    if code:
+        return code
+    store = Store(Folder(training, cli.say))
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
     shape = checkpoint.read_config(folder)
     shapes = abstract_model(ModelStatic(shape))[1]
     checkpoint.write_weights(folder, store.weights(phase.lineage, shapes))
     card = _card(folder.name, shape, phase, store.record(phase.lineage))
     (folder / "README.md").write_text(card, encoding="utf-8")
+    return 0
 
 
 def _card(name: str, config: LlamaConfig, phase: Phase, record: Record) -> str:

@@ -1,19 +1,20 @@
 """The four parquet tables of a sweep, made from the records of its phases.
 
 Tables are folders of part files, one a cohort, zstd-compressed, with the schema's version in
-their metadata. A part is a pure function of records, so writing it again gives the same rows.
+their metadata. A part is a pure function of records, so making it anew gives the same rows.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
 
 SCHEMA_VERSION = "1"
 TABLES = ("runs", "evals", "losses", "samples")
@@ -107,23 +108,72 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     return json.dumps(value)
 
 
-def write_part(
-    folder: Path, table: str, part: str, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """Write one part file of a table as a whole, or not at all."""
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Parts:
+    """The part files of a results folder's tables.
+
+    A part has one file in each table that it has rows for, and a note in `parts/` of what it was
+    made from and of its files' checksums.
+    """
+
+    def __init__(self, folder: Folder):
+        self._folder = folder
+
+    def is_current(self, part: str, source: str) -> bool:
+        """Whether a part was made from `source`, and its files are what was written. A damaged
+        file is set aside."""
+        note = self._note(part)
+        if not note.exists():
+            return False
+        try:
+            about = read_json(note)
+            check_files(self._folder.path, about["sha256"])
+        except Damaged as problem:
+            self._set_aside(part, problem)
+            return False
+        return bool(about["source"] == source)
+
+    def write(self, part: str, source: str, tables: Mapping[str, tuple[pa.Schema, Rows]]) -> None:
+        """Write a part of each table, each file as a whole or not at all."""
+        sums = {}
+        for table, (schema, rows) in tables.items():
+            place = self._folder.path / table / f"{part}.parquet"
+            with self._folder.publishing(place) as beside:
+                _write_parquet(beside, schema, rows)
+                sums[f"{table}/{place.name}"] = sha256(beside)
+        self._folder.write_json(self._note(part), {"source": source, "sha256": sums})
+
+    def move_others(self, parts: Collection[str], place: Path) -> int:
+        """Move files of all other parts to `place`; how many that were."""
+        moved = 0
+        for table in TABLES:
+            for path in sorted((self._folder.path / table).glob("*.parquet")):
+                if path.stem not in parts:
+                    (place / table).mkdir(parents=True, exist_ok=True)
+                    path.rename(place / table / path.name)
+                    self._folder.remove(self._note(path.stem))
+                    moved += 1
+        return moved
+
+    def clear(self) -> None:
+        """Remove every part."""
+        for folder in ("parts", *TABLES):
+            self._folder.remove(self._folder.path / folder)
+
+    def _note(self, part: str) -> Path:
+        return self._folder.path / "parts" / f"{part}.json"
+
+    def _set_aside(self, part: str, problem: Damaged) -> None:
+        self._folder.set_aside(self._note(part), problem)
+        for table in TABLES:
+            path = self._folder.path / table / f"{part}.parquet"
+            if path.exists():
+                self._folder.set_aside(path, problem)
+
+
+def _write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> None:
     schema = schema.with_metadata({"jaxorg_schema": SCHEMA_VERSION})
-    place = folder / table / f"{part}.parquet"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), beside, compression="zstd")
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    beside.rename(place)
-
-
-def drop_other_parts(folder: Path, parts: Sequence[str]) -> None:
-    """Remove part files that belong to no cohort of the sweep as it is now."""
-    for table in TABLES:
-        for path in (folder / table).glob("*.parquet"):
-            if path.stem not in parts:
-                path.unlink()
+    table = pa.Table.from_pylist(list(rows), schema)
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True)

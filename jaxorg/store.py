@@ -1,141 +1,271 @@
-"""Weights and records of phases on disk, named by lineage.
+"""Weights, records and failures of phases on disk, named by lineage.
 
-A phase's folder is written beside its place and renamed when everything in it is on disk, so it
-is there as a whole or not at all. Its manifest lists every file with its SHA-256.
+phases/<lineage>/weights/       full fp32 weights, where they are kept (Orbax)
+                 record.json    what was measured
+                 manifest.json  SHA-256 of every file; the phase is done when this is there
+snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
+partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
+failed/<lineage>.json           a phase that cannot be done, and why
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
-from jaxorg.runtime import Refusal
+from jaxorg.folder import Damaged, Folder, Json, check_files, read_json, sums_of, write_json
 
 Tree = Any  # nested dict of arrays
-Record = dict[str, Any]  # JSON
+Record = Json
+
+Keep = Literal["none", "final", "log"]
+"""Which weights stay on disk: none but those that a phase to come starts from, those that each
+phase ends with, or those at every measured step, too."""
+
+_WEIGHTS = "weights"
+
+
+class Glance(NamedTuple):
+    """How a phase stands, unchecked."""
+
+    state: Literal["done", "diverged", "failed", "training", "missing"]
+    chip_seconds: float = 0.0
+    error: str = ""
+
+
+def glance(folder: Path, lineage: str) -> Glance:
+    """How a phase in a results folder stands, for those who only look: nothing is changed."""
+    with suppress(Damaged):
+        return Glance("failed", error=read_json(folder / "failed" / f"{lineage}.json")["error"])
+    with suppress(Damaged):
+        manifest = read_json(folder / "phases" / lineage / "manifest.json")
+        state: Any = "done" if manifest["diverged"] is None else "diverged"
+        return Glance(state, manifest["chip_seconds"])
+    begun = (folder / "partial" / f"{lineage}.safetensors").exists()
+    return Glance("training" if begun else "missing")
 
 
 class Store:
-    """The phases of one output folder."""
+    """The phases of one results folder. What is damaged is set aside and counts as not there."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Folder):
         self.folder = folder
-        self._phases = folder / "phases"
-        self._partial = folder / "partial"
+        self._phases, self._partial, self._failed, self._snapshots = (
+            folder.path / name for name in ("phases", "partial", "failed", "snapshots")
+        )
+        self._manifests: dict[str, Json | None] = {}
+        self._failures: dict[str, str | None] = {}
+        self._partials: dict[str, tuple[list[np.ndarray], Record] | None] = {}
 
     @cached_property
     def _checkpointer(self) -> ocp.StandardCheckpointer:
         # Made when first needed, since it starts a JAX back end.
         return ocp.StandardCheckpointer()
 
-    def open(self) -> None:
-        """Make the folder if it is not there, and see that it can be written to.
-
-        Raises:
-            Refusal: it cannot.
-        """
-        probe = self.folder / f".probe.{os.getpid()}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise Refusal(
-                f"--out: {self.folder} cannot be written to ({error.strerror}); choose another"
-            ) from error
-
     def has(self, lineage: str) -> bool:
-        """Whether a phase is done."""
-        return (self._phases / lineage / "manifest.json").is_file()
+        """Whether a phase is done, and all its files are what was written."""
+        return self._manifest(lineage) is not None
+
+    def has_weights(self, lineage: str) -> bool:
+        """Whether a phase is done and its weights are there."""
+        sums = (self._manifest(lineage) or {"sha256": {}})["sha256"]
+        return any(name.startswith(f"{_WEIGHTS}/") for name in sums)
+
+    def diverged(self, lineage: str) -> bool:
+        """Whether a phase is done and its run diverged in it."""
+        return (self._manifest(lineage) or {"diverged": None})["diverged"] is not None
+
+    def digest(self, lineage: str) -> str:
+        """What names the content of a done phase's record."""
+        manifest = self._manifest(lineage)
+        assert manifest is not None
+        return str(manifest["sha256"]["record.json"])
 
     def record(self, lineage: str) -> Record:
         """What was measured in a phase that is done."""
-        content = json.loads((self._phases / lineage / "record.json").read_text(encoding="utf-8"))
-        return dict(content)
+        return read_json(self._phases / lineage / "record.json")
 
     def weights(self, lineage: str, shapes: Tree) -> Tree:
         """The full weights that a phase left, like the abstract tree `shapes`."""
-        path = (self._phases / lineage / "weights").absolute()
-        return self._checkpointer.restore(path, shapes)
+        place = self._phases / lineage / _WEIGHTS
+        return self._checkpointer.restore(place.absolute(), shapes)
 
     def save(self, lineage: str, weights: Tree | None, record: Record) -> None:
         """Store a phase; from when this returns it is done."""
+        with self.folder.publishing(self._phases / lineage) as beside:
+            beside.mkdir()
+            if weights is not None:
+                self._write(beside / _WEIGHTS, weights)
+            write_json(beside / "record.json", record)
+            manifest = {
+                "lineage": lineage,
+                "diverged": record["diverged"],
+                "chip_seconds": record["chip_seconds"],
+                "sha256": sums_of(beside),
+            }
+            write_json(beside / "manifest.json", manifest)
+        self._manifests[lineage] = manifest
+        self.drop_partial(lineage)
+
+    def save_snapshot(self, lineage: str, step: int, weights: Tree) -> None:
+        """Keep the weights that a phase has at `step`."""
+        with self.folder.publishing(self._snapshots / f"{lineage}-{step}") as beside:
+            beside.mkdir()
+            self._write(beside / _WEIGHTS, weights)
+            about = {"lineage": lineage, "step": step, "sha256": sums_of(beside)}
+            write_json(beside / "manifest.json", about)
+
+    def drop_weights(self, lineage: str) -> None:
+        """Forget the weights of a done phase, and keep what was measured."""
+        manifest = self._manifest(lineage)
+        assert manifest is not None
+        sums = manifest["sha256"]
+        left = {name: s for name, s in sums.items() if not name.startswith(f"{_WEIGHTS}/")}
+        self._manifests[lineage] = manifest = manifest | {"sha256": left}
         place = self._phases / lineage
-        beside = _fresh(self._phases / f".{lineage}.{os.getpid()}")
-        if weights is not None:
-            self._write(beside / "weights", weights)
-        _write_json(beside / "record.json", record)
-        files = [path for path in sorted(beside.rglob("*")) if path.is_file()]
-        sums = {str(path.relative_to(beside)): _sha256(path) for path in files}
-        _write_json(beside / "manifest.json", {"lineage": lineage, "sha256": sums})
-        _replace(beside, place)
+        self.folder.write_json(place / "manifest.json", manifest)
+        self.folder.remove(place / _WEIGHTS)
 
-    def save_partial(self, name: str, state: Tree, progress: Record) -> None:
-        """Keep the state of phases in training under `name`, for a restart."""
-        beside = _fresh(self._partial / f".{name}.{os.getpid()}")
-        self._write(beside / "state", state)
-        _write_json(beside / "progress.json", progress)
-        _replace(beside, self._partial / name)
+    def failure(self, lineage: str) -> str | None:
+        """Why a phase could not be done; None where nothing is known against it."""
+        if lineage not in self._failures:
+            self._failures[lineage] = self._read_failure(lineage)
+        return self._failures[lineage]
 
-    def partial(self, name: str, like: Tree) -> tuple[Tree, Record] | None:
-        """State and progress of phases whose training was cut short, or None."""
-        place = self._partial / name
-        if not self.has_partial(name):
-            return None
-        progress = json.loads((place / "progress.json").read_text(encoding="utf-8"))
-        return self._checkpointer.restore((place / "state").absolute(), like), progress
+    def fail(self, lineage: str, error: str, trace: str) -> None:
+        """Note that a phase cannot be done: why in one line, and where in the code."""
+        about = {"error": error, "trace": trace}
+        self.folder.write_json(self._failed / f"{lineage}.json", about)
+        self._failures[lineage] = error
 
-    def has_partial(self, name: str) -> bool:
-        """Whether there is such a state."""
-        return (self._partial / name / "progress.json").is_file()
+    def forgive_all(self) -> None:
+        """Forget that phases failed."""
+        self._failures.clear()
+        self.folder.remove(self._failed)
 
-    def drop_partial(self, name: str) -> None:
+    def keep_partial(self, lineage: str, state: Tree, progress: Record) -> None:
+        """Keep the state of a phase in training, on the host, for a restart."""
+        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+        text = json.dumps(progress)
+        about = {"progress": text, "sha256": _digest(leaves, text)}
+        with self.folder.publishing(self._partial_place(lineage)) as beside:
+            save_file(leaves, beside, about)
+        self._partials.pop(lineage, None)
+
+    def partial_step(self, lineage: str) -> int:
+        """The step at which a phase's training was cut short; 0 if it was not."""
+        found = self._read_partial(lineage)
+        return found[1]["step"] if found else 0
+
+    def partial(self, lineage: str, like: Tree) -> tuple[Tree, Record]:
+        """State and progress of a phase whose training was cut short.
+
+        Args:
+            lineage: of the phase; `partial_step` of it is not 0.
+            like: a state of stacked phases; the one returned is like one lane of it.
+
+        Raises:
+            Damaged: the state is of another program; it is set aside.
+        """
+        found = self._read_partial(lineage)
+        assert found is not None
+        del self._partials[lineage]  # it is large
+        leaves, progress = found
+        expected, structure = jax.tree.flatten(like)
+        if [leaf.shape for leaf in leaves] != [leaf.shape[1:] for leaf in expected]:
+            problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
+            self.folder.set_aside(self._partial_place(lineage), problem)
+            raise problem
+        return jax.tree.unflatten(structure, leaves), progress
+
+    def drop_partial(self, lineage: str) -> None:
         """Forget a state that a finished phase made useless."""
-        shutil.rmtree(self._partial / name, ignore_errors=True)
-
-    def drop_partials(self) -> None:
-        """Forget all such states, those of other widths and meshes too: the sweep is done."""
-        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partials.pop(lineage, None)
+        self.folder.remove(self._partial_place(lineage))
 
     def clear(self) -> None:
         """Forget everything: the sweep starts afresh."""
-        for folder in (self._phases, self._partial):
-            shutil.rmtree(folder, ignore_errors=True)
+        for place in (self._phases, self._partial, self._failed, self._snapshots):
+            self.folder.remove(place)
+        self._manifests.clear()
+        self._failures.clear()
+        self._partials.clear()
 
-    def _write(self, path: Path, tree: Tree) -> None:
-        self._checkpointer.save(path.absolute(), tree)
-        self._checkpointer.wait_until_finished()
+    def _manifest(self, lineage: str) -> Json | None:
+        """A done phase's manifest; its files are checked when it is first asked for."""
+        if lineage not in self._manifests:
+            self._manifests[lineage] = self._checked(lineage)
+        return self._manifests[lineage]
+
+    def _checked(self, lineage: str) -> Json | None:
+        place = self._phases / lineage
+        if not place.exists():
+            return None
+        try:
+            manifest = read_json(place / "manifest.json")
+            if manifest["lineage"] != lineage:
+                raise Damaged(f"{place} holds {manifest['lineage']}")
+            check_files(place, manifest["sha256"])
+        except Damaged as problem:
+            self.folder.set_aside(place, problem)
+            return None
+        return manifest
+
+    def _read_failure(self, lineage: str) -> str | None:
+        place = self._failed / f"{lineage}.json"
+        if not place.exists():
+            return None
+        try:
+            return str(read_json(place)["error"])
+        except Damaged as problem:
+            self.folder.set_aside(place, problem)
+            return None
+
+    def _partial_place(self, lineage: str) -> Path:
+        return self._partial / f"{lineage}.safetensors"
+
+    def _read_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
+        if lineage not in self._partials:
+            self._partials[lineage] = self._checked_partial(lineage)
+        return self._partials[lineage]
+
+    def _checked_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
+        place = self._partial_place(lineage)
+        if not place.exists():
+            return None
+        try:
+            with safe_open(place, framework="numpy") as file:
+                leaves = {str(i): file.get_tensor(str(i)) for i in range(len(file.keys()))}
+                about = file.metadata()
+            if about["sha256"] != _digest(leaves, about["progress"]):
+                raise Damaged(f"{place} is not what was written")
+        except (Damaged, SafetensorError, OSError, KeyError, TypeError) as problem:
+            self.folder.set_aside(place, Damaged(f"{place} cannot be read ({problem})"))
+            return None
+        return list(leaves.values()), json.loads(about["progress"])
+
+    def _write(self, place: Path, tree: Tree) -> None:
+        try:
+            self._checkpointer.save(place.absolute(), tree)
+            self._checkpointer.wait_until_finished()
+        except ValueError as error:  # how TensorStore says that the disk is full
+            raise OSError(" ".join(str(error).split())) from error
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _replace(beside: Path, place: Path) -> None:
-    """Put a finished folder in its place and make the rename last."""
-    shutil.rmtree(place, ignore_errors=True)
-    beside.rename(place)
-    parent = os.open(place.parent, os.O_RDONLY)
-    os.fsync(parent)
-    os.close(parent)
-
-
-def _write_json(path: Path, content: Record) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(leaves: Mapping[str, np.ndarray], text: str) -> str:
+    total = hashlib.sha256(text.encode())
+    for name, leaf in leaves.items():
+        total.update(f"{name} {leaf.dtype} {leaf.shape} ".encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()

@@ -1,21 +1,25 @@
-"""The door `python -m jaxorg.sweep`: run a sweep file, or print what it would do."""
+"""The door `python -m jaxorg.sweep`: run a sweep file, print what it would do, or how it stands."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jaxorg import cli, runtime, spec
+from jaxorg import cli, estimate, ledger, runtime, spec, status
 from jaxorg.console import Console
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.mesh import cpu_devices, is_cpu, make_mesh
+from jaxorg.engine.mesh import cpu_devices, device_memory, is_cpu, make_mesh
 from jaxorg.engine.tables import TableWriter
-from jaxorg.plan import make_plan
+from jaxorg.folder import Folder, free_place
+from jaxorg.interrupt import Interrupt, Stopped
+from jaxorg.lock import Lock
+from jaxorg.plan import Plan, make_plan
 from jaxorg.runtime import Refusal
-from jaxorg.store import Store
+from jaxorg.store import Keep, Record, Store, glance
 
 
 def sweep(
@@ -40,12 +44,33 @@ def sweep(
     width: Annotated[
         str, typer.Option(metavar="N", help="Runs a device trains side by side, or auto.")
     ] = "auto",
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="Weights that stay on disk: none, those that phases end with, or those at every "
+            "measured step."
+        ),
+    ] = "final",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    show: Annotated[
+        Path | None,
+        typer.Option("--status", metavar="DIR", help="Print how the sweep in DIR stands and stop."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try runs again that failed.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what is done and start over.")
     ] = False,
-) -> None:
-    """Train, treat and measure every run of a sweep. Runs that are done are not run again."""
+) -> int:
+    """Train, treat and measure every run of a sweep. Runs that are done are not run again.
+
+    Returns:
+        The exit code: 0, 1 if runs failed, 75 or 130 if a signal stopped it.
+    """
+    if show is not None:
+        status.show(show)
+        return 0
     plan = make_plan(spec.load(name, size, set_ or []))
     runs_a_device = _width(width)
     cores = cpu_devices(mesh) or runtime.cores()
@@ -53,25 +78,74 @@ def sweep(
     inputs.check()
     console = Console(plan)
     if dry_run:
-        console.print_plan(cores if is_cpu(mesh) else None)
-        return
+        console.print_plan(cores if is_cpu(mesh) else None, keep)
+        return 0
     runtime.start(cores)
     devices = make_mesh(mesh)
-    store = Store(out or Path("results") / f"{plan.spec.sweep.name}-{size}")
-    engine = Engine(plan, inputs, store, devices, runs_a_device, console)
-    store.open()
-    device = f"{devices.size} x {devices.devices.flat[0].device_kind}"
-    tables = TableWriter(plan, store, device)
-    if fresh:
-        store.clear()
-        tables.drop_all()
-    tables.drop_strangers()
-    with console.progress(store, device):
-        for cohort in plan.cohorts:
-            engine.run(cohort)
-            tables.write(cohort)
-    store.drop_partials()
-    console.print_results(store.folder)
+    folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+    done: set[str] = set()
+    if not fresh:
+        ledger.read(folder.path)  # refuses a folder of another version
+        done = _done(plan, folder.path)
+    estimate.refuse_too_large(plan, keep, folder.path, done, device_memory(devices))
+    lock, where = Lock(folder), f"{devices.size} x {devices.devices.flat[0].device_kind}"
+    with lock.held() as taken_over, Interrupt() as interrupt:
+        if taken_over:
+            console.warn(taken_over)
+        store = Store(folder)
+        tables = TableWriter(plan, store)
+        if fresh:
+            store.clear()
+            tables.clear()
+        _enter(plan, folder, tables, console)
+        if retry_failed:
+            store.forgive_all()
+        engine = Engine(
+            plan, inputs, store, devices, runs_a_device, keep, console,
+            stopping=lambda: interrupt.exit_code is not None,
+            provenance=_provenance(where),
+        )  # fmt: skip
+        try:
+            with console.progress(engine.due, lock, where):
+                for cohort in plan.cohorts:
+                    engine.run(cohort)
+                    tables.write(cohort)
+        except Stopped:
+            return interrupt.exit_code or 0
+    console.print_results(folder.path)
+    failed = sum(any(store.failure(p.lineage) for p in run.phases) for run in plan.runs)
+    if failed:
+        cli.say(
+            f"{failed} of {len(plan.runs)} runs failed; --status {folder.path} says why, and "
+            f"--retry-failed tries them again"
+        )
+    return 1 if failed else 0
+
+
+def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) -> None:
+    """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
+    before, now = ledger.read(folder.path), ledger.Ledger.of(plan)
+    earlier = free_place(folder.path / "earlier" / "sweep")
+    moved = tables.move_others(earlier)
+    if before and before.runs != now.runs:
+        before.write(folder, earlier)
+        console.changed(before, now, earlier if moved else None)
+    now.write(folder, folder.path)
+
+
+def _provenance(where: str) -> Record:
+    """What each record says of the program that made it."""
+    return {
+        "device": where,
+        "versions": json.dumps(runtime.versions()),
+        "git_commit": runtime.git_commit(),
+    }
+
+
+def _done(plan: Plan, place: Path) -> set[str]:
+    """Phases whose results are in a folder already, by what it says."""
+    lineages = (phase.lineage for phase in plan.phases)
+    return {lineage for lineage in lineages if glance(place, lineage).state == "done"}
 
 
 def _width(text: str) -> int | None:

@@ -43,7 +43,8 @@ def run(
     out.parent.mkdir(parents=True, exist_ok=True)
     file = out.parent / "tiny.yaml"
     file.write_text(SWEEP.format(base=base), encoding="utf-8")
-    sweep(str(file), mesh=mesh, out=out, set_=list(overrides), width=width, fresh=fresh)
+    code = sweep(str(file), mesh=mesh, out=out, set_=list(overrides), width=width, fresh=fresh)
+    assert code == 0
     return out
 
 

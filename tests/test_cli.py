@@ -60,7 +60,7 @@ def test_an_interrupted_door_says_how_to_go_on(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as caught:
         cli.run(door, [])
     assert caught.value.code == 130
-    said = "interrupted; the same command without --fresh goes on from here\n"
+    said = "jaxorg: stopped; the same command without --fresh goes on from here\n"
     assert capsys.readouterr().err == said
 
 

@@ -1,6 +1,7 @@
 """The promises of the design, each tested by doing it."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 from jaxorg import optimizers
-from jaxorg.engine import execute
+from jaxorg.engine import group
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh
 from jaxorg.engine.step import Batch, State
@@ -100,8 +101,8 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
 def test_a_killed_sweep_ends_with_the_same_tables(
     reference: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at every third chunk of training, with the state kept at every chunk."""
-    monkeypatch.setattr(execute, "KEEP_EVERY", 0.0)
+    """Killed at every third call that trains, with the state kept after every one."""
+    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
     calls = 0
     train = Trainer.train.func
 
@@ -126,14 +127,14 @@ def test_a_killed_sweep_ends_with_the_same_tables(
             continue
     assert calls > 10
     assert_same_rows(tmp_path / "out", reference)
-    assert not (tmp_path / "out" / "partial").exists()
+    assert not list((tmp_path / "out" / "partial").iterdir())
 
 
 def test_what_is_done_is_not_done_again(
     reference: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in (reference / "phases").rglob("*")}
-    monkeypatch.setattr(execute.Engine, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(group.Group, "train", lambda *_: pytest.fail("trained again"))
     run(reference, tiny_base)
     assert before == {path: path.stat().st_mtime_ns for path in (reference / "phases").rglob("*")}
 
@@ -145,7 +146,7 @@ def test_a_sweep_that_grows_trains_only_what_is_new(tiny_base: Path, tmp_path: P
     before = {path: path.stat().st_mtime_ns for path in (out / "phases").rglob("*.json")}
     trained: list[int] = []
     watch = pytest.MonkeyPatch()
-    watch.setattr(execute.Engine, "_train", spy(execute.Engine._train, trained))
+    watch.setattr(group.Group, "__init__", spy(group.Group.__init__, trained))
     run(out, tiny_base, one, "seeds=3", width="3", mesh="cpu-1")
     watch.undo()
     assert trained == [1, 1, 1]  # the new seed's organism, treatment and reversal
@@ -156,9 +157,9 @@ def test_a_sweep_that_grows_trains_only_what_is_new(tiny_base: Path, tmp_path: P
 def spy(method: Callable[..., None], sizes: list[int]) -> Callable[..., None]:
     """`method`, noting how many phases each call is given."""
 
-    def noted(self: execute.Engine, trainer: Trainer, scorer: object, phases: list[object]) -> None:
+    def noted(self: group.Group, around: object, scorer: object, phases: list[object]) -> None:
         sizes.append(len(phases))
-        method(self, trainer, scorer, phases)
+        method(self, around, scorer, phases)
 
     return noted
 

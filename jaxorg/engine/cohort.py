@@ -125,7 +125,9 @@ class Trainer(Stack):
     def train(self) -> Callable[..., tuple[State, jax.Array]]:
         """`train(frozen, hyper, state, batches, start, count, total)`: `count` steps from step
         `start` of `total`. Batches carry axes [run, CHUNK, B]; losses come as [run, CHUNK], of
-        which the first `count` are meant. The state passed in is consumed.
+        which the first `count` are meant. Weights are checked when a call ends at a multiple of
+        CHUNK or at `total`, so no call should run past a multiple of it. The state passed in is
+        consumed.
         """
 
         def chunk(
@@ -146,7 +148,9 @@ class Trainer(Stack):
                 return state, losses.at[i].set(loss)
 
             state, losses = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
-            return one.check_weights(state, start + count - 1), losses
+            end = start + count
+            due = (end % CHUNK == 0) | (end == total)
+            return one.check_weights(state, end - 1, due), losses
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         return self._stack(chunk, axes, donate=(2,))

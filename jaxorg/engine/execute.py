@@ -1,30 +1,28 @@
-"""Walks a plan: load parents, train, measure, store, and skip what is done."""
+"""Walks a plan: which phases are due, how wide, in which groups, and what to do when one fails."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Protocol
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from jaxorg.config import fingerprint
-from jaxorg.data.pool import Pool, batch_order
-from jaxorg.engine.cohort import CHUNK, Scorer, Trainer, stack
-from jaxorg.engine.inputs import Inputs, data_seed
-from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
+from jaxorg.engine.cohort import Scorer, Trainer
+from jaxorg.engine.group import Group, Surroundings
+from jaxorg.engine.inputs import Inputs
+from jaxorg.engine.step import Tree
 from jaxorg.engine.width import auto_width
-from jaxorg.evaluators import Measurement
-from jaxorg.plan import KINDS, Cohort, Phase, Plan, evaluation_steps
+from jaxorg.folder import Damaged, StorageError
+from jaxorg.interrupt import Stopped
+from jaxorg.plan import Cohort, Phase, Plan
+from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
-from jaxorg.store import Record, Store
+from jaxorg.store import Keep, Record, Store
 
-KEEP_EVERY = 60.0  # seconds of training between states kept for a restart
+LONGEST_ERROR = 300  # characters
 
 
 class Watcher(Protocol):
@@ -39,15 +37,11 @@ class Watcher(Protocol):
     def finished(self, phase: Phase, record: Record) -> None:
         """A phase is done and stored."""
 
+    def failed(self, phase: Phase, error: str) -> None:
+        """A phase cannot be done."""
 
-@dataclass
-class Progress:
-    """What a group of phases has gathered so far: one record a lane."""
-
-    records: list[Record]
-    step: int = 0  # steps trained
-    measured: int = -1  # the last step that was measured
-    seconds: float = 0.0  # wall clock
+    def narrowed(self, cohort: Cohort, width: int) -> None:
+        """Memory ran out; a cohort goes on with `width` runs side by side."""
 
 
 class Engine:
@@ -60,171 +54,147 @@ class Engine:
         store: Store,
         mesh: Mesh,
         width: int | None,
+        keep: Keep,
         watcher: Watcher,
+        stopping: Callable[[], bool],
+        provenance: Record,
     ):
-        """`width` None chooses one for each program."""
-        self._plan, self._store, self._watcher = plan, store, watcher
+        """`width` None chooses one for each program; `stopping` is asked at every seam."""
+        self._plan, self._inputs, self._store, self._watcher = plan, inputs, store, watcher
+        self._keep, self._stopping = keep, stopping
         self._phases = {phase.lineage: phase for phase in plan.phases}
-        self._devices: int = mesh.size
+        self._narrowed: dict[Static, int] = {}
         self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
-        self._inputs = inputs
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
+        self._pending = self._find_pending()
+        self._around = Surroundings(
+            inputs=inputs,
+            store=store,
+            weights_before=self._weights_before,
+            keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
+            keeps_snapshots=keep == "log",
+            stopping=stopping,
+            trained=watcher.trained,
+            finished=self._finished,
+            devices=mesh.size,
+            provenance=provenance,
+        )
+
+    @property
+    def due(self) -> list[Phase]:
+        """The phases that are still to do and can be done, parents first."""
+        return [phase for phase in self._plan.phases if self._is_due(phase)]
 
     def run(self, cohort: Cohort) -> None:
-        """Bring every phase of a cohort to done."""
-        width = self._width(cohort.static) if cohort.static else 1
-        scorer = self._scorer(cohort.model, width)
-        groups = self._groups(cohort.phases, scorer.lanes)
-        self._watcher.began(cohort, sum(map(len, groups)))
-        for group in groups:
-            if cohort.static is None:
-                self._measure_only(scorer, group)
-            else:
-                self._train(self._trainer(cohort.static, width), scorer, group)
+        """Bring every phase of a cohort to done, or to failed with what is wrong.
 
-    def _groups(self, phases: Sequence[Phase], lanes: int) -> list[Sequence[Phase]]:
-        """What is left to do, in groups of up to `lanes`; groups cut short in training first."""
-        whole = list(_cut(phases, lanes))
-        begun = [group for group in whole if self._store.has_partial(_name(group, lanes))]
-        taken = {phase.lineage for group in begun for phase in group}
-        left = [p for p in phases if p.lineage not in taken and not self._store.has(p.lineage)]
-        return [*begun, *_cut(left, lanes)]
+        Raises:
+            Stopped: a signal asked for it; what was trained is kept.
+            StorageError: the disk does not take the results.
+        """
+        due = [phase for phase in cohort.phases if self._is_due(phase)]
+        self._watcher.began(cohort, len(due))
+        alone: set[str] = set()  # of groups that failed: one by one shows which of them it was
+        while due:
+            width = self._width_of(cohort)
+            scorer = self._scorer(cohort.model, width)
+            group = self._next_group(due, scorer.lanes, alone)
+            try:
+                self._bring(cohort, scorer, group, width)
+            except (Stopped, StorageError):
+                raise
+            except Damaged:  # and set aside by now
+                continue
+            except Exception as error:  # whatever it is must not take the others with it
+                if cohort.static and _out_of_memory(error) and width > 1:
+                    self._narrowed[cohort.static] = width // 2
+                    self._watcher.narrowed(cohort, width // 2)
+                elif len(group) > 1:
+                    alone |= {phase.lineage for phase in group}
+                else:
+                    self._fail(group[0], error)
+            due = [phase for phase in due if self._is_due(phase)]
+        self._drop_weights()
 
-    def _measure_only(self, scorer: Scorer, phases: Sequence[Phase]) -> None:
-        lanes = _filled(phases, scorer.lanes)
-        weights = scorer.place(stack([self._weights_before(phase) for phase in lanes]))
-        progress = Progress([_new_record() for _ in lanes])
-        self._measure(scorer, weights, {}, lanes, progress, final=True)
-        for phase, record in zip(phases, progress.records, strict=False):
-            self._finish(phase, None, record, progress.seconds / len(phases))
+    def _find_pending(self) -> set[str]:
+        """Lineages to bring to done: those that are not, and those whose weights are missing for
+        one of these to start from."""
+        pending: set[str] = set()
+        sources: set[str | None] = set()
+        for phase in reversed(self._plan.phases):  # children first
+            lineage = phase.lineage
+            needed = lineage in sources and not self._store.has_weights(lineage)
+            if needed or not self._store.has(lineage):
+                pending.add(lineage)
+                sources.add(self._plan.source(phase))
+        return pending
 
-    def _train(self, trainer: Trainer, scorer: Scorer, phases: Sequence[Phase]) -> None:
-        """Train and measure up to `lanes` phases side by side, from their parents to the end."""
-        static = trainer.static
-        lanes = _filled(phases, trainer.lanes)
-        hyper = trainer.place(_hyper(lanes))
-        state, frozen = self._begin(trainer, lanes, hyper)
-        name = _name(phases, trainer.lanes)
-        state, progress = self._resume(trainer, name, state)
-        tokens = static.batch * static.length * sum(not self._store.has(p.lineage) for p in phases)
-        self._watcher.trained(progress.step * tokens)
-        pools = [self._inputs.pool(phase) for phase in lanes]
-        batches = Batches(pools, [data_seed(phase) for phase in lanes], static.batch, static.length)
-        steps, kept = phases[0].steps, time.monotonic()
-        for stop in evaluation_steps(phases[0]):
-            while progress.step < stop:
-                began = time.monotonic()
-                count = min(CHUNK, stop - progress.step)
-                chunk = batches.chunk(progress.step, count)
-                state, losses = trainer.train(
-                    frozen, hyper, state, trainer.place(chunk), progress.step, count, steps
-                )
-                _add_chunk(progress, chunk, np.asarray(losses), count)
-                progress.seconds += time.monotonic() - began
-                self._watcher.trained(count * tokens)
-                if time.monotonic() - kept > KEEP_EVERY:
-                    self._store.save_partial(name, jax.device_get(state), vars(progress))
-                    kept = time.monotonic()
-            if progress.measured < stop:
-                self._measure(scorer, state.trainable, frozen, lanes, progress, stop == steps)
-        diverged = jax.device_get(state.diverged).tolist()
-        weights = jax.device_get(trainer.merge(state.trainable, frozen))
-        for lane, phase in enumerate(phases):
-            record = progress.records[lane]
-            if diverged[lane] != FAR_FUTURE:
-                record["diverged"] = diverged[lane]
-            own = jax.tree.map(lambda x, at=lane: x[at], weights)
-            self._finish(phase, own, record, progress.seconds / len(phases))
-        self._store.drop_partial(name)
+    def _is_due(self, phase: Phase) -> bool:
+        """Whether a phase is pending, and neither it nor one before it failed or diverged."""
+        if phase.lineage not in self._pending or self._store.failure(phase.lineage):
+            return False
+        before = phase.parent
+        while before is not None:
+            if self._store.failure(before) or self._store.diverged(before):
+                return False
+            before = self._phases[before].parent
+        return True
 
-    def _begin(
-        self, trainer: Trainer, lanes: Sequence[Phase], hyper: dict[str, jax.Array]
-    ) -> tuple[State, Tree]:
-        keys = trainer.place(_keys(lanes))
-        if lanes[0].kind == "base":
-            weights = trainer.initialise(keys)
-        elif trainer.model.shared_frozen:
-            weights = trainer.place_shared(self._weights_before(lanes[0]))
+    def _sources(self) -> set[str | None]:
+        return {self._plan.source(self._phases[lineage]) for lineage in self._pending}
+
+    def _width_of(self, cohort: Cohort) -> int:
+        if cohort.static is None:
+            return 1
+        return self._narrowed.get(cohort.static) or int(self._width(cohort.static))
+
+    def _next_group(self, phases: Sequence[Phase], lanes: int, alone: set[str]) -> Sequence[Phase]:
+        """Up to `lanes` phases that stand at the same step, the most advanced first."""
+        by_step: dict[int, list[Phase]] = defaultdict(list)
+        for phase in phases:
+            by_step[self._store.partial_step(phase.lineage)].append(phase)
+        furthest = by_step[max(by_step)]
+        if furthest[0].lineage in alone:
+            return furthest[:1]
+        return [phase for phase in furthest if phase.lineage not in alone][:lanes]
+
+    def _bring(self, cohort: Cohort, scorer: Scorer, phases: Sequence[Phase], width: int) -> None:
+        if self._stopping():
+            raise Stopped
+        group = Group(self._around, scorer, phases)
+        if cohort.static is None:
+            group.measure_only()
         else:
-            weights = trainer.place(stack([self._weights_before(phase) for phase in lanes]))
-        return trainer.begin(keys, hyper, weights)
+            group.train(self._trainer(cohort.static, width))
 
-    def _resume(self, trainer: Trainer, name: str, state: State) -> tuple[State, Progress]:
-        """State and progress of training that was cut short, or those of a fresh start."""
-        kept = self._store.partial(name, jax.device_get(state))
-        if kept is None:
-            return state, Progress([_new_record() for _ in range(trainer.lanes)])
-        return trainer.place(kept[0]), Progress(**kept[1])
-
-    def _measure(
-        self,
-        scorer: Scorer,
-        trainable: Tree,
-        frozen: Tree,
-        lanes: Sequence[Phase],
-        progress: Progress,
-        final: bool,
-    ) -> None:
-        """Add this step's measurements to the records."""
-        began = time.monotonic()
-        measurer = self._inputs.measurer(lanes[0])
-        prepared = [self._inputs.prepared(phase, final) for phase in lanes]
-        measured = measurer.score(scorer, trainable, frozen, prepared)
-        for record, found in zip(progress.records, measured, strict=True):
-            _add_measurements(record, progress.step, found)
-        if final:
-            told, samples = measurer.respond(
-                scorer, trainable, frozen, prepared, lanes[0].config.evaluate, _keys(lanes)
-            )
-            for record, found, rows in zip(progress.records, told, samples, strict=True):
-                _add_measurements(record, progress.step, found)
-                record["samples"] += [{"step": progress.step, **row} for row in rows]
-        progress.measured = progress.step
-        progress.seconds += time.monotonic() - began
-
-    def _finish(self, phase: Phase, weights: Tree | None, record: Record, seconds: float) -> None:
-        """Store a phase, unless that was done before a restart."""
-        if self._store.has(phase.lineage):
-            return
-        shapes = jax.tree.leaves(self._inputs.shapes(phase.config.base.model))
-        record["parameters"] = sum(leaf.size for leaf in shapes)
-        record["chip_seconds"] = seconds * self._devices
-        self._store.save(phase.lineage, weights, record)
+    def _finished(self, phase: Phase, record: Record) -> None:
+        self._pending.discard(phase.lineage)
         self._watcher.finished(phase, record)
+
+    def _fail(self, phase: Phase, error: Exception) -> None:
+        line = " ".join(str(error).split())
+        line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
+        trace = "".join(traceback.format_exception(error))
+        self._store.fail(phase.lineage, line[:LONGEST_ERROR], trace)
+        self._watcher.failed(phase, line[:LONGEST_ERROR])
+
+    def _drop_weights(self) -> None:
+        """Drop weights that no phase to come starts from, if none are to be kept."""
+        if self._keep != "none":
+            return
+        needed = self._sources()
+        for lineage in self._phases:
+            if lineage not in needed and self._store.has_weights(lineage):
+                self._store.drop_weights(lineage)
 
     def _weights_before(self, phase: Phase) -> Tree:
         """The full weights that a phase starts from."""
-        if phase.parent is None:
-            return self._inputs.base_weights(phase.config.base.model)
-        parent = self._phases[phase.parent]
-        if not parent.steps:
-            return self._weights_before(parent)
-        return self._store.weights(parent.lineage, self._inputs.shapes(phase.config.base.model))
-
-
-class Batches:
-    """The batches of stacked phases; each phase's are a function of its seed and the step."""
-
-    def __init__(self, pools: Sequence[Pool], seeds: Sequence[int], batch: int, length: int):
-        self._pools = pools
-        self._orders = [
-            batch_order(len(pool.tokens), batch, seed)
-            for pool, seed in zip(pools, seeds, strict=True)
-        ]
-        self._batch, self._length = batch, length
-
-    def chunk(self, start: int, count: int) -> Batch:
-        """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        runs = len(self._pools)
-        tokens = np.zeros((runs, CHUNK, self._batch, self._length), np.int32)
-        spans = np.zeros((runs, CHUNK, self._batch, 2), np.int32)
-        for run, (pool, order) in enumerate(zip(self._pools, self._orders, strict=True)):
-            rows = np.stack([order[step] for step in range(start, start + count)])
-            width = pool.tokens.shape[1]
-            tokens[run, :count, :, :width] = pool.tokens[rows]
-            spans[run, :count] = pool.spans[rows]
-        return Batch(tokens, spans)
+        source = self._plan.source(phase)
+        model = phase.config.base.model
+        if source is None:
+            return self._inputs.base_weights(model)
+        return self._store.weights(source, self._inputs.shapes(model))
 
 
 def _most(plan: Plan, static: Static) -> int:
@@ -232,47 +202,5 @@ def _most(plan: Plan, static: Static) -> int:
     return max(len(cohort.phases) for cohort in plan.cohorts if cohort.static == static)
 
 
-def _cut(phases: Sequence[Phase], lanes: int) -> Iterator[Sequence[Phase]]:
-    """Stretches of up to `lanes` phases, in order."""
-    return (phases[at : at + lanes] for at in range(0, len(phases), lanes))
-
-
-def _name(phases: Sequence[Phase], lanes: int) -> str:
-    """What a group's state is kept under, should its training be cut short."""
-    return fingerprint([phase.lineage for phase in _filled(phases, lanes)])
-
-
-def _filled(phases: Sequence[Phase], lanes: int) -> list[Phase]:
-    """One phase a lane; idle lanes repeat the last phase, and nobody looks at them."""
-    return [*phases, *[phases[-1]] * (lanes - len(phases))]
-
-
-def _keys(phases: Sequence[Phase]) -> jax.Array:
-    """One random key a phase, which depends on its seed and kind only."""
-    keys = [jax.random.fold_in(jax.random.key(p.seed), KINDS.index(p.kind)) for p in phases]
-    return jnp.stack(keys)
-
-
-def _hyper(phases: Sequence[Phase]) -> dict[str, np.ndarray]:
-    """The swept scalars of stacked phases, fp32 [run] each."""
-    swept = [phase.training.swept() for phase in phases if phase.training]
-    return {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
-
-
-def _new_record() -> Record:
-    return {"evals": [], "losses": [], "samples": [], "tokens": 0, "diverged": None}
-
-
-def _add_chunk(progress: Progress, chunk: Batch, losses: np.ndarray, count: int) -> None:
-    """Note the losses and tokens of `count` steps."""
-    progress.step += count
-    tokens = chunk.spans[:, :, :, 1].sum(axis=(1, 2))  # a row's completion ends where it ends
-    for record, row, seen in zip(progress.records, losses, tokens, strict=True):
-        finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
-        record["losses"] += finite
-        record["tokens"] += int(seen)
-
-
-def _add_measurements(record: Record, step: int, found: Sequence[Measurement]) -> None:
-    rows = [{"step": step, "tokens": record["tokens"], **m._asdict()} for m in found]
-    record["evals"] += rows
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

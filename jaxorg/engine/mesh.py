@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import jax
@@ -47,6 +48,14 @@ def make_mesh(name: str | None) -> Mesh:
         raise Refusal(f"--mesh: {name!r} needs {count} devices, but there are {len(devices)}")
     shape = (count, 1, 1)
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])
+
+
+def device_memory(mesh: Mesh) -> int:
+    """Bytes of memory for each device of a mesh; devices of the CPU share its own."""
+    device = mesh.devices.flat[0]
+    if device.platform == "cpu":
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // mesh.size
+    return int(device.memory_stats()["bytes_limit"])
 
 
 def _parse(name: str) -> tuple[str, int | None]:

@@ -128,12 +128,12 @@ def train_step(
     return State(trainable, moments, diverged), loss
 
 
-def check_weights(state: State, step: jax.Array) -> State:
-    """Call a run diverged at `step` if its weights have grown beyond any use.
+def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
+    """If `due`, call a run diverged at `step` whose weights have grown beyond any use.
 
-    Asked for once a chunk: reading all weights at each step would cost a tenth of it.
+    Asked for at few, fixed steps: reading all weights at each step would cost a tenth of it.
     """
-    sane = optax.tree.norm(state.trainable) < WEIGHT_LIMIT
+    sane = ~due | (optax.tree.norm(state.trainable) < WEIGHT_LIMIT)
     diverged = jnp.where(sane, state.diverged, jnp.minimum(state.diverged, step))
     return state._replace(diverged=diverged)
 

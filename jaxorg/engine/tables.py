@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from jaxorg import results, runtime, stats
+from jaxorg import results, stats
 from jaxorg.config import fingerprint
 from jaxorg.plan import Cohort, Kind, Phase, Plan, Run
 from jaxorg.store import Record, Store
@@ -17,45 +17,77 @@ Curve = list[tuple[int, int, int]]  # step, k, n
 
 
 class TableWriter:
-    """Writes a sweep's tables, one part a cohort."""
+    """Writes a sweep's tables, one part a cohort, from the phases that are done."""
 
-    def __init__(self, plan: Plan, store: Store, device: str):
-        self._plan, self._store, self._device = plan, store, device
+    def __init__(self, plan: Plan, store: Store):
+        self._plan, self._store = plan, store
+        self._parts = results.Parts(store.folder)
         self._record = cache(store.record)
         names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
         self._fields = {
             name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
         }
-        self._versions = json.dumps(runtime.versions())
-        self._commit = runtime.git_commit()
+
+    def move_others(self, place: Path) -> int:
+        """Move files that the plan does not account for to `place`; how many that were."""
+        names = {_part(self._plan, cohort) for cohort in self._plan.cohorts}
+        return self._parts.move_others(names, place)
+
+    def clear(self) -> None:
+        """Remove every part: the sweep starts afresh."""
+        self._parts.clear()
 
     def write(self, cohort: Cohort) -> None:
-        """Write a finished cohort's part of each table."""
-        self._record.cache_clear()
-        folder, part = self._store.folder, _part(self._plan, cohort)
+        """Bring a cohort's part of each table up to date with what is stored."""
+        part = _part(self._plan, cohort)
         lineages = {phase.lineage for phase in cohort.phases}
-        chains = [
+        runs = [r for r in self._plan.runs if lineages & {p.lineage for p in r.phases}]
+        source = self._source(runs)
+        if self._parts.is_current(part, source):
+            return
+        self._record.cache_clear()
+        done = [
             (run, phase)
-            for run in self._plan.runs
+            for run in runs
             for phase in run.phases
-            if phase.lineage in lineages
+            if phase.lineage in lineages and self._store.has(phase.lineage)
         ]
-        for table, schema in results.SCHEMAS.items():
-            rows = [row for run, phase in chains for row in self._rows(table, run, phase)]
-            results.write_part(folder, table, part, schema, rows)
-        ended = [self._run_row(run) for run, phase in chains if phase is run.phases[-1]]
-        if ended:
-            schema = results.runs_schema(self._fields)
-            results.write_part(folder, "runs", part, schema, ended)
+        tables = {
+            table: (schema, [row for run, phase in done for row in self._rows(table, run, phase)])
+            for table, schema in results.SCHEMAS.items()
+        }
+        ended = [r for r in runs if r.phases[-1].lineage in lineages and self._status(r)]
+        rows = [self._run_row(run) for run in ended]
+        if rows:
+            tables["runs"] = results.runs_schema(self._fields), rows
+        self._parts.write(part, source, tables)
 
-    def drop_all(self) -> None:
-        """Remove every part: the sweep starts afresh."""
-        results.drop_other_parts(self._store.folder, [])
+    def _source(self, runs: Sequence[Run]) -> str:
+        """What a part with these runs is made from, besides what names it."""
+        has, digest, failure = self._store.has, self._store.digest, self._store.failure
+        chains = [
+            (
+                run.run_id,
+                run.arm,
+                [digest(p.lineage) if has(p.lineage) else failure(p.lineage) for p in run.phases],
+            )
+            for run in runs
+        ]
+        columns = {name: str(kind) for name, kind in self._fields.items()}
+        spec = self._plan.spec
+        return fingerprint([results.SCHEMA_VERSION, spec.sweep.name, spec.size, columns, chains])
 
-    def drop_strangers(self) -> None:
-        """Remove parts that an earlier version of the sweep file left."""
-        parts = [_part(self._plan, cohort) for cohort in self._plan.cohorts]
-        results.drop_other_parts(self._store.folder, parts)
+    def _status(self, run: Run) -> tuple[str, str] | None:
+        """A run's status and error; None for one that is not at its end."""
+        for phase in run.phases:
+            if error := self._store.failure(phase.lineage):
+                return "failed", f"{phase.kind}: {error}"
+            if not self._store.has(phase.lineage):
+                return None
+            if self._store.diverged(phase.lineage):
+                step = self._record(phase.lineage)["diverged"]
+                return "diverged", f"{phase.kind}: diverged at step {step}"
+        return "done", ""
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "lineage": phase.lineage, "phase": phase.kind}
@@ -65,9 +97,10 @@ class TableWriter:
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
-        records = {phase.kind: self._record(phase.lineage) for phase in run.phases}
-        diverged = next((k for k, r in records.items() if r["diverged"] is not None), None)
-        step = records[diverged]["diverged"] if diverged else None
+        done = [phase for phase in run.phases if self._store.has(phase.lineage)]
+        records = {phase.kind: self._record(phase.lineage) for phase in done}
+        last = records[done[-1].kind] if done else {}
+        status, error = self._status(run) or ("", "")
         return {
             "run_id": run.run_id,
             "sweep": self._plan.spec.sweep.name,
@@ -77,14 +110,12 @@ class TableWriter:
             **{name: results.cell(run.spec.fields[name], t) for name, t in self._fields.items()},
             "seed": run.spec.seed,
             "config": run.spec.config.model_dump_json(),
-            "status": "diverged" if diverged else "done",
-            "error": f"{diverged}: diverged at step {step}" if diverged else "",
-            "parameters": records["base"]["parameters"],
+            "status": status,
+            "error": error,
+            "parameters": last.get("parameters"),
             "tokens": sum(record["tokens"] for record in records.values()),
             "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
-            "device": self._device,
-            "versions": self._versions,
-            "git_commit": self._commit,
+            **{name: last.get(name) for name in ("device", "versions", "git_commit")},
             **_summary(records),
         }
 
