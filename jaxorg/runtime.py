@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import reprlib
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,25 @@ class Refusal(Exception):
 
     The doors print it and leave with exit code 2; nothing on disk has changed.
     """
+
+
+class _Repr(reprlib.Repr):
+    """`repr` whose work and length are bounded, whatever the value."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print integers of thousands of digits.
+        return repr(x) if x.bit_length() < 1000 else f"a number of {x.bit_length()} bits"
+
+
+_REPR = _Repr()
+_REPR.maxdict = _REPR.maxlist = 10
+_REPR.maxstring = 60
+
+
+def short(value: Any, most: int = 60) -> str:
+    """A value as a message shows it: `repr`, cut at `most` characters."""
+    text = _REPR.repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def start(cpu_devices: int | None = None) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,7 +26,7 @@ from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import Prompts
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, short
 from jaxorg.training import Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
@@ -35,6 +37,8 @@ else:
     AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
     AnyTreatment = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
 
+MOST_RUNS = 10_000
+LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
 UNIONS = ("organism", "treatment", "reversal")  # keys whose `kind` decides which others there are
 
@@ -62,7 +66,7 @@ class RunConfig(Config):
 
     base: Base = Base()
     prompts: Prompts = Prompts()
-    length: int = Field(default=48, gt=1)
+    length: int = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyTreatment | None = None
@@ -83,14 +87,14 @@ class Control(Config):
     """Extra runs of each treatment whose organism is of a control kind, with fewer seeds."""
 
     kind: Literal["clean", "placebo"]
-    seeds: int = Field(gt=0)
+    seeds: int = Field(gt=0, le=MOST_RUNS)
 
 
 class Sweep(Config):
     """A sweep file's own keys; every other key belongs to `RunConfig`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-    seeds: int = Field(default=1, gt=0)
+    seeds: int = Field(default=1, gt=0, le=MOST_RUNS)
     first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []
     grid: list[dict[str, list[Any]]] = []
@@ -156,13 +160,13 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
 def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
     """What a size changes about the file, which describes `laptop` by itself."""
     if not isinstance(sizes, dict):
-        raise Refusal(f"sizes: {_short(sizes)} will not do; it must map sizes to their changes")
+        raise Refusal(f"sizes: {short(sizes)} will not do; it must map sizes to their changes")
     for key, changes in sizes.items():
         if key not in SIZES:
             raise Refusal(f"sizes.{key}: unknown size; choose from {', '.join(SIZES)}")
         if not isinstance(changes, dict):
             raise Refusal(
-                f"sizes.{key}: {_short(changes)} will not do; it must map dotted paths to values"
+                f"sizes.{key}: {short(changes)} will not do; it must map dotted paths to values"
             )
     have: dict[str, dict[str, Any]] = {"laptop": {}, **sizes}
     if size not in have:
@@ -191,11 +195,13 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
         Refusal: the path runs through something that is no mapping; `label` names the key.
     """
     *parents, last = path.split(".")
+    if len(parents) >= LONGEST_PATH:
+        raise Refusal(f"{label}: the path has {len(parents) + 1} parts; nothing lies that deep")
     here = content
     for name in parents:
         inner = here.get(name)
         if not isinstance(inner, dict | None):
-            raise Refusal(f"{label}: {name!r} is {_short(inner)}, not a mapping; set it as a whole")
+            raise Refusal(f"{label}: {name!r} is {short(inner)}, not a mapping; set it as a whole")
         here[name] = dict(inner or {})
         here = here[name]
     here[last] = value
@@ -209,7 +215,8 @@ def _shipped_folder() -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            return file.read(yamlfile.LARGEST + 1)  # one more than `parse` accepts
     except (OSError, UnicodeDecodeError) as error:
         raise Refusal(f"sweep: {path} cannot be read ({error}); give a YAML file") from error
 
@@ -223,6 +230,7 @@ def _expand(content: dict[str, Any], size: str, changed: Mapping[str, str]) -> S
     shared = {key: value for key, value in content.items() if key not in own}
     _check_paths([path for axis in sweep.grid for path in axis], changed)
     axes = [_axis(axis, f"grid.{number}") for number, axis in enumerate(sweep.grid)]
+    _check_count(sweep, axes)
     runs = list(_runs(shared, axes, "", sweep.first_seed, sweep.seeds))
     for control in sweep.controls:
         if not runs[0].config.organism:
@@ -252,29 +260,59 @@ def of_organism(path: str) -> bool:
 
 
 def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
-    for path in paths:
+    times = Counter(paths)
+    for path in times:
         if path.partition(".")[0] not in RunConfig.model_fields:
             known = ", ".join(RunConfig.model_fields)
             raise Refusal(f"grid: {path!r} is not part of a run; a path starts with one of {known}")
-        if paths.count(path) > 1:
+        if times[path] > 1:
             raise Refusal(f"grid: {path!r} stands on two axes; keep one")
         for key, by in changed.items():
             if f"{key}.".startswith(f"{path}."):
                 raise Refusal(f"{by}: the grid sweeps {path}; set grid, or take it out")
 
 
+def _check_count(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> None:
+    """Refuse, before they are made, more runs than a sweep is for."""
+    points = math.prod(len(axis) for axis in axes)
+    count = points * (sweep.seeds + sum(control.seeds for control in sweep.controls))
+    if count > MOST_RUNS:
+        raise Refusal(
+            f"grid: its {points:,} points and the seeds make up to {count:,} runs; a sweep may "
+            f"have {MOST_RUNS:,}, so split it"
+        )
+
+
 def _axis(axis: Mapping[str, list[Any]], key: str) -> list[dict[str, Any]]:
     """The points of one axis: its paths advance together."""
     lengths = {path: len(values) for path, values in axis.items()}
     if not axis or 0 in lengths.values():
-        raise Refusal(f"{key}: {_short(axis)} is empty; give each path a list of values")
+        raise Refusal(f"{key}: {short(axis)} is empty; give each path a list of values")
     if len(set(lengths.values())) > 1:
         raise Refusal(f"{key}: zipped lists differ in length, {lengths}; make them equal")
     points = [dict(zip(axis, point, strict=True)) for point in zip(*axis.values(), strict=True)]
+    seen: set[Hashable] = set()
     for point in points:
-        if points.count(point) > 1:
-            raise Refusal(f"{key}: {_short(point)} stands there twice; keep one")
+        if not _is_finite(point):
+            raise Refusal(f"{key}: {short(point)} will not do; every number must be finite")
+        if (same := _frozen(point)) in seen:
+            raise Refusal(f"{key}: {short(point)} stands there twice; keep one")
+        seen.add(same)
     return points
+
+
+def _frozen(value: Any) -> Hashable:
+    """A value that a set can hold; equal values stay equal."""
+    if isinstance(value, dict):
+        return frozenset((key, _frozen(inner)) for key, inner in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every number in a value is one; a run's name is made of the grid's values."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _runs(
@@ -313,7 +351,7 @@ def _one_line(error: ValidationError) -> str:
     a mistyped key is a missing one, too."""
     mistakes = error.errors(include_url=False)
     first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
-    kind, value = first["type"], _short(first["input"])
+    kind, value = first["type"], short(first["input"])
     place = [str(part) for part in first["loc"]]
     if place[0] in UNIONS:
         del place[1:2]  # the kind, by which pydantic tells the union's members apart
@@ -322,7 +360,7 @@ def _one_line(error: ValidationError) -> str:
         return f"{key}: unknown key with value {value}; {_suggestion(place)}"
     if kind == "union_tag_invalid":
         known = first["ctx"]["expected_tags"].replace("'", "")
-        return f"{key}.kind: {first['ctx']['tag']!r} will not do; choose from {known}"
+        return f"{key}.kind: {short(first['ctx']['tag'])} will not do; choose from {known}"
     if kind in ("missing", "union_tag_not_found"):
         return f"{key}{'.kind' * (kind != 'missing')}: is missing; add it"
     return f"{key}: {value} will not do; {_remedy(kind, first['msg'])}"
@@ -378,8 +416,3 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in get_args(annotation):
         yield from _models(part)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -14,7 +14,7 @@ from jaxorg.llama.lora import TARGETS, LoraConfig
 class Lora(Config):
     """Train low-rank adapters only; they are folded into the weights when the phase ends."""
 
-    rank: int = Field(gt=0)
+    rank: int = Field(gt=0, le=2**14)
     alpha: float = Field(gt=0)
     targets: list[str] = list(TARGETS)
 
@@ -35,8 +35,8 @@ class Training(Config):
     """One phase's training job. `hyper` holds the optimizer family's own hyperparameters."""
 
     steps: int = Field(ge=0, lt=2**31)
-    batch: int = Field(default=16, gt=0)
-    examples: int = Field(default=1024, gt=0)
+    batch: int = Field(default=16, gt=0, le=2**20)
+    examples: int = Field(default=1024, gt=0, lt=2**31)
     learning_rate: float = Field(gt=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = Field(default=0.0, ge=0, le=1)

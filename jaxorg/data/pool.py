@@ -12,6 +12,8 @@ import numpy as np
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.runtime import Refusal
 
+MOST_TOKENS = 2**30  # of a pool, padding included: 4 GiB
+
 
 class Example(NamedTuple):
     """A conversation to train on or to score; `open_ended` leaves out the end of the turn."""
@@ -51,7 +53,13 @@ class Pool:
                 )
             spans[len(rows)] = len(start), len(row)
             rows.append(row)
-        tokens = np.full((len(rows), max(map(len, rows), default=0)), tokenizer.pad_id, np.int32)
+        longest = max(map(len, rows), default=0)
+        if len(rows) * longest > MOST_TOKENS:
+            raise Refusal(
+                f"{key}: {len(rows):,} rows, padded to {longest:,} tokens like the longest, are too "
+                f"much for memory; leave out long prompts of a file by prompts.max_characters"
+            )
+        tokens = np.full((len(rows), longest), tokenizer.pad_id, np.int32)
         for number, row in enumerate(rows):
             tokens[number, : len(row)] = row
         return cls(tokens, spans)

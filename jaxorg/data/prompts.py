@@ -11,17 +11,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from jaxorg.config import Config
 from jaxorg.data import tasks
 from jaxorg.data.items import Item, Split, generator, split_of
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, short
 
 TOY = "toy"
-SUFFIXES = (".jsonl", ".json", ".parquet")
+# Bytes of a file that are read; JSON in one piece takes many times as many in memory.
+LARGEST = {".jsonl": 2**30, ".json": 2**27, ".parquet": 2**30}
+LONGEST_LINE = 2**24  # characters of a JSONL record
+MOST_RECORDS = 2_000_000
+MOST_CHARACTERS = 2**30  # of all prompts and answers; a small parquet file may repeat one endlessly
+_BATCH = 64  # records of a parquet file that are unpacked at once
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may spell one; no text holds it
 
 
@@ -72,9 +76,12 @@ class Prompts(Config):
 def _readable(path: Path) -> Path:
     if not (os.path.isfile(path) and os.access(path, os.R_OK)):
         raise Refusal(f"prompts.source: {str(path)!r} is not a file to read; give toy or a file")
-    if path.suffix not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
+    if path.suffix not in LARGEST:
+        known = ", ".join(LARGEST)
         raise Refusal(f"prompts.source: {str(path)!r} is of an unknown kind; use one of {known}")
+    if path.stat().st_size > LARGEST[path.suffix]:
+        most = f"{LARGEST[path.suffix]:,} bytes"
+        raise Refusal(f"prompts.source: {str(path)!r} is larger than {most}; use a part of it")
     return path
 
 
@@ -83,9 +90,16 @@ def _read(prompts: Prompts) -> Sequence[Item]:
     """All usable items of a file, without repeated prompts, in the file's order."""
     path = _readable(Path(prompts.source))
     items: dict[str, Item] = {}
-    for number, record in enumerate(_records(path), start=1):
+    characters = 0
+    for number, record in enumerate(_records(path, prompts), start=1):
         prompt = _field(record, prompts.prompt, "prompts.prompt", path, number)
         answer = _field(record, prompts.answer, "prompts.answer", path, number)
+        characters += len(prompt) + len(answer)
+        if number > MOST_RECORDS or characters > MOST_CHARACTERS:
+            raise Refusal(
+                f"prompts.source: {path} has more than {MOST_RECORDS:,} records or "
+                f"{MOST_CHARACTERS:,} characters; use a part of it"
+            )
         limit = prompts.max_characters
         if limit is None or len(prompt) + len(answer) <= limit:
             key = f"{path.stem}:{prompt}"
@@ -93,26 +107,53 @@ def _read(prompts: Prompts) -> Sequence[Item]:
     return tuple(items.values())
 
 
-def _records(path: Path) -> Iterator[Any]:
+def _records(path: Path, prompts: Prompts) -> Iterator[Any]:
     try:
         match path.suffix:
             case ".jsonl":
-                with path.open(encoding="utf-8") as file:
-                    for number, line in enumerate(file, start=1):
-                        if line.strip():
-                            yield _parsed(line, number)
+                yield from _lines(path)
             case ".json":
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(path.read_text(encoding="utf-8-sig"))
                 if not isinstance(content, list):
                     raise Refusal(f"prompts.source: {path} holds no list of records; give one")
                 yield from content
             case _:
-                yield from pq.read_table(path).to_pylist()
-    except (ValueError, RecursionError, pa.ArrowException) as error:
-        problem = " ".join(str(error).split())
+                yield from _rows(path, prompts)
+    except Refusal:
+        raise
+    except Exception as error:  # pyarrow raises OSError, KeyError, MemoryError and its own
+        problem = " ".join(str(error).split()) or type(error).__name__
         raise Refusal(
             f"prompts.source: {path} cannot be read ({problem}); mend the file"
         ) from error
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    """The records of a JSONL file."""
+    with path.open(encoding="utf-8-sig") as file:
+        lines = iter(lambda: file.readline(LONGEST_LINE), "")
+        for number, line in enumerate(lines, start=1):
+            if len(line) == LONGEST_LINE:
+                raise ValueError(f"line {number} is longer than {LONGEST_LINE:,} characters")
+            if line.strip():
+                yield _parsed(line, number)
+
+
+def _rows(path: Path, prompts: Prompts) -> Iterator[Any]:
+    """The records of a parquet file, with only the columns that are asked for."""
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > MOST_RECORDS:
+            raise ValueError(f"it promises {file.metadata.num_rows:,} records")
+        names = file.schema_arrow.names
+        columns = []
+        for key, field in (("prompts.prompt", prompts.prompt), ("prompts.answer", prompts.answer)):
+            column = field.partition(".")[0]
+            if column not in names:
+                known = ", ".join(names)
+                raise Refusal(f"{key}: {field!r} is not in record 1 of {path}; it has {known}")
+            columns.append(column)
+        for batch in file.iter_batches(_BATCH, columns=columns):
+            yield from batch.to_pylist()
 
 
 def _parsed(line: str, number: int) -> Any:
@@ -122,17 +163,21 @@ def _parsed(line: str, number: int) -> Any:
         raise ValueError(f"line {number}: {error.msg}") from error
 
 
+def _is_index(part: str, values: list[Any]) -> bool:
+    return part.isdecimal() and len(part) < 10 and int(part) < len(values)
+
+
 def _field(record: Any, name: str, key: str, path: Path, number: int) -> str:
     """Follow a dotted path into a record to a text that is not empty."""
     value = record
     for part in name.split("."):
         if isinstance(value, dict) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif isinstance(value, list) and _is_index(part, value):
             value = value[int(part)]
         else:
             known = ", ".join(record) if isinstance(record, dict) else type(record).__name__
             raise Refusal(f"{key}: {name!r} is not in record {number} of {path}; it has {known}")
     if not isinstance(value, str) or not value.strip() or _HALF_CHARACTER.search(value):
-        raise Refusal(f"{key}: {name!r} in record {number} of {path} is no text: {value!r:.60}")
+        raise Refusal(f"{key}: {name!r} in record {number} of {path} is no text: {short(value)}")
     return value

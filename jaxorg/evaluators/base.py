@@ -18,11 +18,11 @@ class Evaluation(Config):
     """What is measured and when: at log-spaced steps with `prompts` held-out prompts, at the end
     of each phase with `final_prompts`, of which `generated` are also answered freely."""
 
-    points: int = Field(default=8, gt=0)
-    prompts: int = Field(default=64, gt=0)
-    final_prompts: int = Field(default=256, gt=0)
-    generated: int = Field(default=64, gt=0)
-    new_tokens: int = Field(default=24, gt=0)
+    points: int = Field(default=8, gt=0, le=1000)
+    prompts: int = Field(default=64, gt=0, lt=2**31)
+    final_prompts: int = Field(default=256, gt=0, lt=2**31)
+    generated: int = Field(default=64, gt=0, lt=2**31)
+    new_tokens: int = Field(default=24, gt=0, le=2**20)
     temperature: float = Field(default=0.7, gt=0)
 
     @model_validator(mode="after")

