@@ -7,6 +7,7 @@ disk has changed, 75 preempted by SIGTERM, 130 interrupted by Ctrl-C.
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -43,6 +44,7 @@ def run(
         say(str(error))
         sys.exit(1)
     if code in (PREEMPTED, INTERRUPTED):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends it without a traceback
         say("stopped; the same command without --fresh goes on from here")
     sys.exit(code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -23,9 +24,12 @@ RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the
 PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
 
 
+_abstract = cache(one.abstract_model)  # a grid may make a cohort of each of its points
+
+
 def memory(cohort: Cohort) -> int:
     """Bytes that one run of a cohort holds on a device: weights, gradients, optimizer state."""
-    _, trainable, frozen = one.abstract_model(cohort.model)
+    _, trainable, frozen = _abstract(cohort.model)
     if cohort.static is None:
         return _bytes(trainable) + _bytes(frozen)
     static = cohort.static
@@ -118,7 +122,7 @@ def _measured_tokens(phase: Phase) -> int:
 
 
 def _parameters(cohort: Cohort) -> int:
-    _, trainable, frozen = one.abstract_model(cohort.model)
+    _, trainable, frozen = _abstract(cohort.model)
     leaves = jax.tree.leaves(frozen if cohort.model.lora else trainable)
     return sum(math.prod(leaf.shape) for leaf in leaves)
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jaxorg.folder import Damaged, Folder, read_json
+from jaxorg import lock
+from jaxorg.folder import Folder, read_json
 from jaxorg.plan import KINDS, Kind, Plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import glance
 
-VERSION = 2  # of the folder's layout; 1 had no ledger
-_NAME = "plan.json"
+VERSION = 2  # of the folder's layout; 1 had no ledger and no lock
+NAME = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,22 @@ class Ledger:
 
     def write(self, folder: Folder, place: Path) -> None:
         """Write it to a place in a folder."""
-        folder.write_json(place / _NAME, {"version": VERSION, **vars(self)})
+        folder.write_json(place / NAME, {"version": VERSION, **vars(self)})
 
 
 def read(path: Path) -> Ledger | None:
-    """The ledger of a folder; None where there is none, or one that cannot be read.
+    """The ledger of a folder; None where there is none.
 
     Raises:
         Refusal: another version of jaxorg wrote the folder.
+        Damaged: it is not what was written.
     """
-    place = path / _NAME
+    place = path / NAME
     if not place.exists():
-        if (path / "phases").is_dir():
+        if (path / "phases").is_dir() and not (path / lock.NAME).exists():
             raise Refusal(_other_version(path, 1))
         return None
-    try:
-        content = read_json(place)
-    except Damaged:
-        return None
+    content = read_json(place)
     version = content.pop("version", None)
     if version != VERSION:
         raise Refusal(_other_version(path, version))

@@ -13,6 +13,7 @@ import filelock
 from jaxorg.folder import Damaged, Folder, Json, read_json
 from jaxorg.runtime import Refusal
 
+NAME = ".lock"
 PATIENCE = 1.0  # seconds; whoever only looks holds the lock for less
 
 
@@ -23,7 +24,7 @@ class Lock:
         self._folder = folder
         self.path = folder.path
         self._note = folder.path / "owner.json"
-        self._lock = filelock.FileLock(folder.path / ".lock")
+        self._lock = filelock.FileLock(folder.path / NAME)
 
     @contextmanager
     def held(self) -> Iterator[str | None]:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxorg import ledger
-from jaxorg.folder import Folder, Json
+from jaxorg.folder import Damaged, Folder, Json
 from jaxorg.ledger import Ledger, Standing
 from jaxorg.lock import Lock
 from jaxorg.runtime import Refusal
@@ -25,7 +25,10 @@ def show(path: Path) -> None:
     Raises:
         Refusal: there is none.
     """
-    known = ledger.read(path)
+    try:
+        known = ledger.read(path)
+    except Damaged as problem:
+        raise Refusal(f"--status: {problem}; start the sweep again, which mends it") from problem
     if known is None:
         raise Refusal(f"--status: {str(path)!r} is no results folder; give the --out of a sweep")
     standing = ledger.standing(known, path)

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -70,7 +73,9 @@ class Store:
 
     @cached_property
     def _checkpointer(self) -> ocp.StandardCheckpointer:
-        # Made when first needed, since it starts a JAX back end.
+        # Made when first needed, since it starts a JAX back end. What goes wrong is raised; that
+        # Orbax's threads log it, too, would bury the one line that a person needs.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         return ocp.StandardCheckpointer()
 
     def has(self, lineage: str) -> bool:
@@ -259,8 +264,10 @@ class Store:
         try:
             self._checkpointer.save(place.absolute(), tree)
             self._checkpointer.wait_until_finished()
-        except ValueError as error:  # how TensorStore says that the disk is full
-            raise OSError(" ".join(str(error).split())) from error
+        except ValueError as error:  # how TensorStore says that the disk is full, say
+            if code := re.search(r"os_error_code='(\d+)'", str(error)):
+                raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+            raise
 
 
 def _digest(leaves: Mapping[str, np.ndarray], text: str) -> str:

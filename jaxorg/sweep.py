@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import cpu_devices, device_memory, is_cpu, make_mesh
 from jaxorg.engine.tables import TableWriter
-from jaxorg.folder import Folder, free_place
+from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
 from jaxorg.plan import Plan, make_plan
@@ -85,7 +86,8 @@ def sweep(
     folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
     done: set[str] = set()
     if not fresh:
-        ledger.read(folder.path)  # refuses a folder of another version
+        with suppress(Damaged):  # later: nothing is moved before the lock is held
+            ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, device_memory(devices))
     lock, where = Lock(folder), f"{devices.size} x {devices.devices.flat[0].device_kind}"
@@ -124,7 +126,11 @@ def sweep(
 
 def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
-    before, now = ledger.read(folder.path), ledger.Ledger.of(plan)
+    before, now = None, ledger.Ledger.of(plan)
+    try:
+        before = ledger.read(folder.path)
+    except Damaged as problem:
+        folder.set_aside(folder.path / ledger.NAME, problem)
     earlier = free_place(folder.path / "earlier" / "sweep")
     moved = tables.move_others(earlier)
     if before and before.runs != now.runs:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,15 +38,24 @@ def run(
     *overrides: str,
     width: str = "auto",
     mesh: str = "cpu-2",
-    fresh: bool = False,
+    **options: Any,
 ) -> Path:
-    """Run the small sweep with `overrides` into `out`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    file = out.parent / "tiny.yaml"
-    file.write_text(SWEEP.format(base=base), encoding="utf-8")
-    code = sweep(str(file), mesh=mesh, out=out, set_=list(overrides), width=width, fresh=fresh)
-    assert code == 0
+    """Run the small sweep with `overrides` into `out`, to its end."""
+    assert start(out, base, *overrides, width=width, mesh=mesh, **options) == 0
     return out
+
+
+def start(out: Path, base: Path | str, *overrides: str, mesh: str = "cpu-2", **options: Any) -> int:
+    """Run the small sweep with `overrides` into `out`; the exit code."""
+    return sweep(str(write(out, base)), mesh=mesh, out=out, set_=list(overrides), **options)
+
+
+def write(out: Path, base: Path | str) -> Path:
+    """Write the small sweep's file near `out`, not beside it."""
+    file = Path(f"{out.parent}.yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(SWEEP.format(base=base), encoding="utf-8")
+    return file
 
 
 def table(folder: Path, name: str, runs: Sequence[str] | None = None) -> pd.DataFrame:
@@ -65,3 +75,17 @@ def assert_same_rows(
         first, second = table(one, name, runs), table(other, name, runs)
         assert len(first) > 0
         pd.testing.assert_frame_equal(first, second, rtol=rtol, atol=rtol)
+
+
+def same_tables(one: Path, other: Path) -> str:
+    """How two folders' tables differ, `runs` included but for how they were made; "" if not."""
+    for name in ("runs", *TABLES):
+        first, second = (
+            table(folder, name).drop(columns=["chip_seconds", "git_commit"], errors="ignore")
+            for folder in (one, other)
+        )
+        try:
+            pd.testing.assert_frame_equal(first, second, rtol=0, atol=0, check_exact=True)
+        except AssertionError as difference:
+            return f"{name}: {' '.join(str(difference).split())}"
+    return ""

@@ -14,7 +14,7 @@ from jaxorg import optimizers
 from jaxorg.engine import group
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh
-from jaxorg.engine.step import Batch, State
+from jaxorg.engine.step import FAR_FUTURE, Batch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.signature import ModelStatic, Static
@@ -189,12 +189,15 @@ def program(optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cp
     return Trainer(static, devices, lanes // devices.size)
 
 
-def trained(trainer: Trainer, runs: list[int], steps: int = 5) -> tuple[State, np.ndarray]:
-    """Train some numbered runs side by side; a run's number decides all of it."""
+def trained(
+    trainer: Trainer, runs: list[int], steps: int = 5, wild: int | None = None
+) -> tuple[State, np.ndarray]:
+    """Train some numbered runs side by side; a run's number decides all of it, but that run
+    `wild` has a learning rate far too large."""
     hypers = [
         {
             **optimizers.FAMILIES[trainer.static.optimizer].defaults,
-            "learning_rate": 1e-3 * (1 + number),
+            "learning_rate": 1e12 if number == wild else 1e-3 * (1 + number),
             "clip": 0.5 + number,
             "warmup": 0.1 * number,
         }
@@ -210,6 +213,22 @@ def trained(trainer: Trainer, runs: list[int], steps: int = 5) -> tuple[State, n
     batches = trainer.place(Batch(np.stack(tokens), spans))
     state, losses = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
     return jax.device_get(state), np.asarray(losses)[:, :steps]
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
+def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
+    optimizer: str, lora: LoraConfig | None
+) -> None:
+    trainer = program(optimizer, lora, lanes=3)
+    healthy, losses = trained(trainer, [0, 1, 2], steps=CHUNK)
+    beside, other_losses = trained(trainer, [0, 1, 2], steps=CHUNK, wild=1)
+    assert (healthy.diverged == FAR_FUTURE).all()
+    assert (beside.diverged != FAR_FUTURE).tolist() == [False, True, False]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(beside.trainable))
+    for one, other in zip(jax.tree.leaves(healthy), jax.tree.leaves(beside), strict=True):
+        np.testing.assert_array_equal(one[[0, 2]], other[[0, 2]])
+    np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])

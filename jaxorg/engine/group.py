@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import jax
@@ -102,7 +103,7 @@ class Group:
         kept = [store.partial(phase.lineage, fresh) for phase in self._phases]
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
-        self._records = [dict(progress["record"]) for _, progress in kept]
+        self._records = [deepcopy(progress["record"]) for _, progress in kept]
         state: State = trainer.place(stack([state for state, _ in kept]))
         return state
 
