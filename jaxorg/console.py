@@ -24,6 +24,7 @@ from jaxorg.ledger import Ledger
 from jaxorg.lock import Lock
 from jaxorg.plan import Cohort, Phase, Plan
 from jaxorg.store import Keep, Record
+from jaxorg.visible import visible
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
 LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -164,7 +165,7 @@ class Console:
 
     def _line(self, text: str) -> None:
         """Print a line as it is: in a log, a folded line is two."""
-        self._out.print(text, soft_wrap=True)
+        self._out.print(visible(text), soft_wrap=True)
 
     def print_results(self, folder: Path) -> None:
         """The sweep's results by arm, and where to look next."""

@@ -14,6 +14,7 @@ from jaxorg.folder import Damaged, Folder, Json
 from jaxorg.ledger import Ledger, Standing
 from jaxorg.lock import Lock
 from jaxorg.runtime import Refusal
+from jaxorg.visible import visible
 
 STATES = ("done", "diverged", "failed", "training", "missing")
 SHOWN_ERRORS = 10
@@ -39,7 +40,7 @@ def show(path: Path) -> None:
     out.print(_work(known, standing, holder), soft_wrap=True)
     for lineage, error in list(standing.errors.items())[:SHOWN_ERRORS]:
         kind = known.phases[lineage][0]
-        out.print(f"failed: {kind} {lineage}: {escape(error)}", soft_wrap=True)
+        out.print(visible(f"failed: {kind} {lineage}: {escape(error)}"), soft_wrap=True)
     if (more := len(standing.errors) - SHOWN_ERRORS) > 0:
         out.print(f"and {more} more; the runs table has all")
 
