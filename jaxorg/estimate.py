@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from jaxorg import optimizers
 from jaxorg.engine import step as one
 from jaxorg.plan import Cohort, Phase, Plan, evaluation_steps
 from jaxorg.runtime import Refusal
+from jaxorg.signature import Static
 from jaxorg.store import Keep
 
 # Sustained training speed that time estimates assume. The CPU figure was measured with the
@@ -32,10 +34,16 @@ def memory(cohort: Cohort) -> int:
     _, trainable, frozen = _abstract(cohort.model)
     if cohort.static is None:
         return _bytes(trainable) + _bytes(frozen)
-    static = cohort.static
+    state = _state(replace(cohort.static, length=1, batch=1))  # which do not matter here
+    return state + _bytes(trainable) + _bytes(frozen)
+
+
+@cache
+def _state(static: Static) -> int:
+    """Bytes of what a training step changes."""
+    _, trainable, _ = _abstract(static.model)
     hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
-    state = jax.eval_shape(lambda p: one.initial(static, hyper, p), trainable)
-    return _bytes(state) + _bytes(trainable) + _bytes(frozen)
+    return _bytes(jax.eval_shape(lambda p: one.initial(static, hyper, p), trainable))
 
 
 def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:

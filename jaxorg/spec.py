@@ -93,7 +93,7 @@ class Control(Config):
 class Sweep(Config):
     """A sweep file's own keys; every other key belongs to `RunConfig`."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     seeds: int = Field(default=1, gt=0, le=MOST_RUNS)
     first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []

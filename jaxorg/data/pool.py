@@ -56,7 +56,7 @@ class Pool:
         longest = max(map(len, rows), default=0)
         if len(rows) * longest > MOST_TOKENS:
             raise Refusal(
-                f"{key}: {len(rows):,} rows, padded to {longest:,} tokens like the longest, are too "
+                f"{key}: {len(rows):,} rows, padded to the longest, {longest:,} tokens, are too "
                 f"much for memory; leave out long prompts of a file by prompts.max_characters"
             )
         tokens = np.full((len(rows), longest), tokenizer.pad_id, np.int32)

@@ -24,6 +24,7 @@ class Inputs:
     def __init__(self, plan: Plan):
         self._plan = plan
         self.base_weights = cache(self._load_base)
+        self._verified = cache(self._verify)
         self._tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
 
@@ -37,8 +38,7 @@ class Inputs:
         configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
         for phase in configs.values():
             if phase.config.base.scratch is None:
-                model = phase.config.base.model
-                checkpoint.verify(self._plan.folders[model], self.shapes(model))
+                self._verified(phase.config.base.model)
             if phase.steps:
                 self.pool(phase)
             self.prepared(phase, final=True)
@@ -69,6 +69,9 @@ class Inputs:
         base = phase.config.base
         tokenizer = self._tokenizer(base.model, base.chat_template)
         return Pool.encode(examples, tokenizer, phase.config.length)
+
+    def _verify(self, model: str) -> None:
+        checkpoint.verify(self._plan.folders[model], self.shapes(model))
 
     def _load_base(self, model: str) -> Tree:
         return checkpoint.load(self._plan.folders[model], self.shapes(model))
