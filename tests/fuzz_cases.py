@@ -19,6 +19,7 @@ import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from fuzz_templates import STATEMENTS
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from tiny import write_base
@@ -349,59 +350,6 @@ def tokenizers(draw: Callable[..., Any], valid: Any) -> bytes:
     else:
         tree = draw(changed(valid))
     return json.dumps(tree).encode()
-
-
-NAMES = st.sampled_from(["messages", "x", "y", "m.content", "loop", "bos_token", "range", "ns"])
-LITERALS = st.sampled_from(
-    ["'ab'", "1", "9", "99999", "10**9", "[1, x]", "{'a': x}", "(x, x)", "range(9999)", "-1", "1.5"]
-)
-
-FILTERS = (
-    "center join replace list length tojson string format indent batch sort map reverse trim "
-    "upper wordwrap unique sum int float round first last pprint urlize default"
-)
-METHODS = (
-    "ljust replace join format split strip zfill expandtabs translate items append upper encode "
-    "to_bytes __class__ format_map startswith"
-)
-OPERATORS = "+ - * / // % ** ~ == < in and or"
-
-
-def _expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    filters = st.sampled_from(FILTERS.split())
-    methods = st.sampled_from(METHODS.split())
-    operators = st.sampled_from(OPERATORS.split())
-    return st.one_of(
-        st.builds("({} {} {})".format, inner, operators, inner),
-        st.builds("({}|{})".format, inner, filters),
-        st.builds("({}|{}({}))".format, inner, filters, inner),
-        st.builds("{}.{}({})".format, inner, methods, inner),
-        st.builds("{}[{}:]".format, inner, inner),
-    )
-
-
-EXPRESSIONS = st.recursive(NAMES | LITERALS, _expressions, max_leaves=6)
-
-
-def _statements(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.one_of(
-        st.builds("{}{}".format, inner, inner),
-        st.builds("{{% for y in {} %}}{}{{% endfor %}}".format, EXPRESSIONS, inner),
-        st.builds("{{% if {} %}}{}{{% endif %}}".format, EXPRESSIONS, inner),
-        st.builds("{{% macro x(y) %}}{}{{% endmacro %}}{{{{ x(1) }}}}".format, inner),
-    )
-
-
-STATEMENTS = st.recursive(
-    st.one_of(
-        st.builds("{{{{ {} }}}}".format, EXPRESSIONS),
-        st.builds("{{% set x = {} %}}".format, EXPRESSIONS),
-        st.just("{% set x = [x, x] %}" * 40),
-        st.just("{% set ns.x = ns.x ~ ns.x %}"),
-    ),
-    _statements,
-    max_leaves=5,
-)
 
 
 @st.composite
