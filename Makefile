@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test lint audit requirements clean
+.PHONY: sweep test torture lint audit requirements clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -12,6 +12,12 @@ sweep: .venv/installed
 ## All tests.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+## Kills, hostile input and a thousand runs: half an hour on 2 cores.
+torture: .venv/installed
+	$(BIN)/python tests/kills.py --kills 60
+	$(BIN)/python tests/fuzz.py --cases 5000
+	$(BIN)/python tests/thousand.py
 
 ## Style and types.
 lint: .venv/installed

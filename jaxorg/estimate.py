@@ -50,23 +50,25 @@ def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
     """Most bytes that a sweep will have added to a disk at any time; `done` are lineages whose
     results are there already."""
     size = {p.lineage: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
-    sources = {plan.source(phase) for phase in plan.phases}
-    live = most = 0
-    for cohort in plan.cohorts:
-        new = [phase.lineage for phase in cohort.phases if phase.lineage not in done]
-        live += RECORD_BYTES * len(new)
-        live += sum(size[lineage] for lineage in new if keep != "none" or lineage in sources)
-        most = max(most, live)
+    written: set[str] = set()
+    most = records = 0
+    for number, cohort in enumerate(plan.cohorts):
+        new = {phase.lineage for phase in cohort.phases} - set(done)
+        records += RECORD_BYTES * len(new)
+        written |= new
         if keep == "none":  # organisms' weights go when their treatments are done
-            parents = {plan.source(phase) for phase in cohort.phases} - {None, *done}
-            live -= sum(size[lineage] for lineage in parents if lineage)
+            later = {p.lineage: p for c in plan.cohorts[number:] for p in c.phases}
+            written &= {s for phase in later.values() for s in plan.sources(phase)}
+        most = max(most, records + sum(size[lineage] for lineage in written))
     return most
 
 
 def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     """Bytes of the weights that a phase stores."""
+    if not phase.steps:
+        return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
-    return 4 * _parameters(cohort) * copies if phase.steps else 0
+    return copies * _bytes(_abstract(cohort.model)[1])
 
 
 def refuse_too_large(

@@ -96,12 +96,21 @@ class Plan:
         """Every phase once, parents first."""
         return [phase for cohort in self.cohorts for phase in cohort.phases]
 
-    def source(self, phase: Phase) -> str | None:
-        """The trained phase whose weights another one starts from; None for the base's own."""
+    def sources(self, phase: Phase) -> tuple[str, ...]:
+        """The trained phases whose weights another one starts from, the nearest first: one that
+        stored all weights, or adapters and what these stand on."""
+        before = self.trained_before(phase)
+        if before is None:
+            return ()
+        assert before.training is not None
+        return (before.lineage, *(self.sources(before) if before.training.lora else ()))
+
+    def trained_before(self, phase: Phase) -> Phase | None:
+        """The nearest phase before another one that was trained; None for the base's own."""
         before = self._by_lineage[phase.parent] if phase.parent else None
         while before and not before.steps:
             before = self._by_lineage[before.parent] if before.parent else None
-        return before.lineage if before else None
+        return before
 
     @cached_property
     def _by_lineage(self) -> Mapping[str, Phase]:

@@ -1,6 +1,6 @@
 """Weights, records and failures of phases on disk, named by lineage.
 
-phases/<lineage>/weights/       full fp32 weights, where they are kept (Orbax)
+phases/<lineage>/weights/       what was trained, fp32: full weights or adapters (Orbax)
                  record.json    what was measured
                  manifest.json  SHA-256 of every file; the phase is done when this is there
 snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
@@ -102,7 +102,7 @@ class Store:
         return read_json(self._phases / lineage / "record.json")
 
     def weights(self, lineage: str, shapes: Tree) -> Tree:
-        """The full weights that a phase left, like the abstract tree `shapes`."""
+        """What a phase trained, full weights or adapters, like the abstract tree `shapes`."""
         place = self._phases / lineage / _WEIGHTS
         return self._checkpointer.restore(place.absolute(), shapes)
 

@@ -289,6 +289,20 @@ def test_keep_none_leaves_tables_only_and_can_go_on(
     assert_same_rows(out, reference, list(table(reference, "runs").run_id))
 
 
+def test_keep_none_keeps_the_adapters_that_others_stand_on(tiny_base: Path, tmp_path: Path) -> None:
+    lora = [f"{phase}.train.lora={{rank: 2, alpha: 4}}" for phase in ("organism", "treatment")]
+    kept = run(tmp_path / "kept" / "out", tiny_base, *SMALL, *lora)
+    none = run(tmp_path / "none" / "out", tiny_base, *SMALL, *lora, keep="none")
+    assert same_tables(kept, none) == ""
+    bytes_of = {path.parts[-2]: 0 for path in kept.glob("phases/*/weights")}
+    for path in kept.glob("phases/*/weights/**/*"):
+        bytes_of[path.relative_to(kept).parts[1]] += path.stat().st_size if path.is_file() else 0
+    phases = table(kept, "evals").drop_duplicates("lineage").set_index("lineage").phase
+    adapters = [bytes_of[lineage] for lineage in phases.index[phases == "treatment"]]
+    full = [bytes_of[lineage] for lineage in phases.index[phases == "reversal"]]
+    assert max(adapters) < min(full) / 2
+
+
 def test_keep_log_leaves_weights_at_measured_steps(tiny_base: Path, tmp_path: Path) -> None:
     out = run(tmp_path / "out", tiny_base, *SMALL, keep="log")
     evals = table(out, "evals")

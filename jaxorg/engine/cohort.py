@@ -23,7 +23,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg import optimizers
 from jaxorg.engine import step as one
 from jaxorg.engine.step import Batch, Scores, State, Tree
-from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.signature import ModelStatic, Static
 
@@ -154,18 +153,6 @@ class Trainer(Stack):
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         return self._stack(chunk, axes, donate=(2,))
-
-    @cached_property
-    def merge(self) -> Callable[[Tree, Tree], Tree]:
-        """`merge(trainable, frozen)`: the full weights that a phase leaves behind."""
-        adapters = self.model.lora
-        if adapters is None:
-            return lambda trainable, frozen: trainable
-
-        def fold(trainable: Tree, frozen: Tree) -> Tree:
-            return lora.merge(frozen, trainable, adapters)
-
-        return self._stack(fold, (PER_RUN, self._frozen_axis))
 
 
 def stack(trees: list[Tree]) -> Tree:

@@ -17,6 +17,7 @@ from jaxorg.engine.step import Tree
 from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
+from jaxorg.llama.lora import merge
 from jaxorg.plan import Cohort, Phase, Plan
 from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
@@ -121,13 +122,13 @@ class Engine:
         """Lineages to bring to done: those that are not, and those whose weights are missing for
         one of these to start from."""
         pending: set[str] = set()
-        sources: set[str | None] = set()
+        sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
             lineage = phase.lineage
             needed = lineage in sources and not self._store.has_weights(lineage)
             if needed or not self._store.has(lineage):
                 pending.add(lineage)
-                sources.add(self._plan.source(phase))
+                sources.update(self._plan.sources(phase))
         return pending
 
     def _is_due(self, phase: Phase) -> bool:
@@ -141,8 +142,10 @@ class Engine:
             before = self._phases[before].parent
         return True
 
-    def _sources(self) -> set[str | None]:
-        return {self._plan.source(self._phases[lineage]) for lineage in self._pending}
+    def _sources(self) -> set[str]:
+        """Lineages whose weights pending phases start from."""
+        pending = (self._phases[lineage] for lineage in self._pending)
+        return {source for phase in pending for source in self._plan.sources(phase)}
 
     def _width_of(self, cohort: Cohort) -> int:
         if cohort.static is None:
@@ -189,12 +192,15 @@ class Engine:
                 self._store.drop_weights(lineage)
 
     def _weights_before(self, phase: Phase) -> Tree:
-        """The full weights that a phase starts from."""
-        source = self._plan.source(phase)
-        model = phase.config.base.model
-        if source is None:
-            return self._inputs.base_weights(model)
-        return self._store.weights(source, self._inputs.shapes(model))
+        """The full weights that a phase starts from, adapters folded in."""
+        before = self._plan.trained_before(phase)
+        if before is None:
+            return self._inputs.base_weights(phase.config.base.model)
+        assert before.training is not None
+        trained = self._store.weights(before.lineage, self._inputs.trained_shapes(before))
+        if before.training.lora is None:
+            return trained
+        return merge(self._weights_before(before), trained, before.training.lora.static())
 
 
 def _most(plan: Plan, static: Static) -> int:

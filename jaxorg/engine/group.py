@@ -81,8 +81,8 @@ class Group:
                 self._seam(state)
             if self._step == stop:  # otherwise it was measured before a restart
                 self._measure(state.trainable, frozen, stop == total)
-                self._keep_snapshot(trainer, state, frozen, stop, total)
-        self._end(trainer, state, frozen)
+                self._keep_snapshot(state, stop, total)
+        self._end(state)
 
     def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
         lanes = self._lanes
@@ -146,18 +146,16 @@ class Group:
                 record["samples"] += [{"step": self._step, **row} for row in rows]
         self._spend(began)
 
-    def _keep_snapshot(
-        self, trainer: Trainer, state: State, frozen: Tree, step: int, total: int
-    ) -> None:
+    def _keep_snapshot(self, state: State, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
-            weights = jax.device_get(trainer.merge(state.trainable, frozen))
+            weights = jax.device_get(state.trainable)
             for lane, phase in enumerate(self._phases):
                 self._around.store.save_snapshot(phase.lineage, step, _lane(weights, lane))
 
-    def _end(self, trainer: Trainer, state: State, frozen: Tree) -> None:
+    def _end(self, state: State) -> None:
         """Store what the phases came to."""
         diverged = jax.device_get(state.diverged).tolist()
-        weights = jax.device_get(trainer.merge(state.trainable, frozen))
+        weights = jax.device_get(state.trainable)
         for lane, phase in enumerate(self._phases):
             record = self._records[lane]
             if diverged[lane] != FAR_FUTURE:

@@ -48,6 +48,13 @@ class Inputs:
         config = checkpoint.read_config(self._plan.folders[model])
         return abstract_model(ModelStatic(config))[1]
 
+    def trained_shapes(self, phase: Phase) -> Tree:
+        """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
+        assert phase.training is not None
+        lora, model = phase.training.lora, phase.config.base.model
+        config = checkpoint.read_config(self._plan.folders[model])
+        return abstract_model(ModelStatic(config, lora.static() if lora else None))[1]
+
     def measurer(self, phase: Phase) -> Measurer:
         """What measures a phase."""
         return self._measurer(phase.config.base.model, phase.config.base.chat_template)
