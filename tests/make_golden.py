@@ -1,6 +1,6 @@
-"""Makes tests/golden: small Llamas as Hugging Face Transformers saves them, and their logits.
+"""Makes tests/golden: small models as Hugging Face Transformers saves them, and their logits.
 
-    python tests/make_golden.py
+    python tests/make_golden.py [NAME ...]
 
 Needs the `parity` extra. Under Transformers 4 it adds only that version's config.json, whose
 rotary settings are spelled differently, in `transformers4/`. Both versions draw the same weights.
@@ -9,6 +9,7 @@ rotary settings are spelled differently, in `transformers4/`. Both versions draw
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,41 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     # Large enough for a byte-level tokenizer.
     "bytes": {"vocab_size": 320, "num_key_value_heads": 2, "rope_scaling": LLAMA3},
+    "mistral": {
+        "model_type": "mistral",
+        "vocab_size": 41,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "sliding_window": None,
+    },
+    "qwen2": {
+        "model_type": "qwen2",
+        "vocab_size": 37,
+        "num_key_value_heads": 1,
+        "rope_theta": 1_000_000.0,
+        "tie_word_embeddings": True,
+    },
+    "qwen3": {
+        "model_type": "qwen3",
+        "vocab_size": 73,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 2,
+        "head_dim": 6,
+        "rope_theta": 1_000_000.0,
+    },
 }
 
 
-def random_shape(seed: int) -> dict[str, Any]:
-    """A random configuration; every setting varies by itself."""
+def random_shape(seed: int, family: str = "llama") -> dict[str, Any]:
+    """A random configuration; every setting that the family has varies by itself."""
     rng = np.random.default_rng(seed)
     pairs, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
     width = 2 * int(rng.integers(2, 13))
     own_width = bool(rng.integers(2))
     hidden = (12 if own_width else width) * pairs * groups
-    return {
+    shape = {
         **COMMON,
+        "model_type": family,
         "vocab_size": int(rng.integers(17, 200)),
         "hidden_size": hidden,
         "initializer_range": 1.7 / hidden**0.5,  # as in COMMON
@@ -87,17 +111,27 @@ def random_shape(seed: int) -> dict[str, Any]:
         "attention_bias": bool(rng.integers(2)),
         "mlp_bias": bool(rng.integers(2)),
     }
+    if family == "mistral":
+        shape["sliding_window"] = None
+    if family in ("mistral", "qwen2"):
+        del shape["attention_bias"]
+    if family != "llama":
+        del shape["mlp_bias"]
+    if family == "qwen3":  # which has no default that follows from the hidden size
+        shape["head_dim"] = width
+    return shape
 
 
 def reference(shape: dict[str, Any], seed: int) -> Any:
-    """Transformers' Llama of this shape, with random weights, biases and norms."""
+    """Transformers' model of this shape, a Llama by default, with random weights, biases, norms."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(seed)
     # Without a scaling, name none: an explicit None reads as a broken setting to some versions.
-    given = {key: value for key, value in shape.items() if value is not None}
-    model = LlamaForCausalLM(LlamaConfig(**given, attn_implementation="eager")).eval()
+    given = {k: v for k, v in shape.items() if v is not None or k == "sliding_window"}
+    config = AutoConfig.for_model(**{"model_type": "llama"} | given)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # zero and one at birth, which would hide mistakes
             torch.nn.init.normal_(parameter, std=0.5)
@@ -121,12 +155,14 @@ def reference_logits(model: Any, tokens: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
-    """Write every golden folder."""
+    """Write the golden folders that are named, or all."""
     import transformers
     from safetensors.numpy import save_file
 
     current = int(transformers.__version__.split(".")[0]) >= 5
     for seed, (name, special) in enumerate(SHAPES.items()):
+        if name not in (sys.argv[1:] or SHAPES):
+            continue
         shape = {**COMMON, **special}
         model = reference(shape, seed)
         if not current:

@@ -36,6 +36,8 @@ CONFIG = LlamaConfig(
     initializer_range=0.3,
 )
 UNTIED = replace(CONFIG, tie_word_embeddings=False, attention_bias=True, mlp_bias=True)
+QWEN2 = replace(CONFIG, head_dim=4, hidden_size=16, qkv_bias=True)
+QWEN3 = replace(CONFIG, qk_norm=True, tie_word_embeddings=False)
 EMBEDDING = "model.embed_tokens.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
 
@@ -57,7 +59,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("config", [CONFIG, UNTIED, replace(CONFIG, rope_scaling=None)])
+@pytest.mark.parametrize(
+    "config", [CONFIG, UNTIED, replace(CONFIG, rope_scaling=None), QWEN2, QWEN3]
+)
 def test_what_is_written_is_read_back_bit_by_bit(config: LlamaConfig, tmp_path: Path) -> None:
     weights = random_weights(ModelStatic(config))[0]
     checkpoint.write_config(tmp_path, config)
@@ -67,14 +71,14 @@ def test_what_is_written_is_read_back_bit_by_bit(config: LlamaConfig, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore")  # whatever torch and Transformers say while being imported
-@pytest.mark.parametrize("config", [CONFIG, UNTIED])
+@pytest.mark.parametrize("config", [CONFIG, UNTIED, QWEN2, QWEN3])
 def test_transformers_loads_what_is_written(config: LlamaConfig, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     weights = random_weights(ModelStatic(config))[0]
     checkpoint.write_config(tmp_path, config)
     checkpoint.write_weights(tmp_path, weights)
-    theirs, report = transformers.LlamaForCausalLM.from_pretrained(
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, output_loading_info=True
     )
     assert not any(report.values())
@@ -95,6 +99,13 @@ def test_both_spellings_of_the_config_read_alike(name: str) -> None:
     assert config.rope_theta == given.get("rope_theta", 10_000.0)
     assert (config.rope_scaling is not None) == ("rope_scaling" in given)
     assert config.tie_word_embeddings == given.get("tie_word_embeddings", False)
+
+
+def test_a_window_that_no_text_outgrows_is_fine(folder: Path) -> None:
+    edit_config(model_type="mistral", sliding_window=64)(folder)
+    assert checkpoint.read_config(folder) == CONFIG
+    edit_config(model_type="qwen2", sliding_window=8, use_sliding_window=False)(folder)
+    assert checkpoint.read_config(folder) == replace(CONFIG, qkv_bias=True)
 
 
 def test_a_tied_folder_that_transformers_saved_holds_no_head_and_loads() -> None:
@@ -179,7 +190,16 @@ BROKEN = {
     "no config": (lambda folder: (folder / "config.json").unlink(), "config.json: cannot be read"),
     "no json": (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot"),
     "list": (lambda folder: (folder / "config.json").write_text("[1]"), "model_type"),
-    "mistral": (edit_config(model_type="mistral"), "model_type is 'mistral'"),
+    "mixtral": (edit_config(model_type="mixtral"), "model_type is 'mixtral'"),
+    "no family": (edit_config(model_type=["llama"]), "model_type is ['llama']"),
+    "window": (edit_config(model_type="mistral", sliding_window=63), "sliding_window is 63, less"),
+    "odd window": (edit_config(model_type="mistral", sliding_window="1"), "sliding_window is '1'"),
+    "qwen window": (
+        edit_config(model_type="qwen3", use_sliding_window=True, sliding_window=8),
+        "set max_position_embeddings to 8",
+    ),
+    "quantised config": (edit_config(quantization_config={"bits": 4}), "quantization_config"),
+    "qwen": (edit_config(model_type="qwen3"), "k_norm.weight' is missing"),
     "gelu": (edit_config(hidden_act="gelu"), "hidden_act is 'gelu'"),
     "rope": (edit_config(rope_scaling={"rope_type": "yarn"}), "rope_type 'yarn'"),
     "old rope": (edit_config(rope_scaling={"type": "linear", "factor": 2}), "rope_type 'linear'"),

@@ -73,6 +73,23 @@ def test_logits_equal_those_of_transformers_on_random_shapes(seed: int, tmp_path
     np.testing.assert_allclose(found, reference_logits(model, tokens), rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_logits_equal_those_of_transformers_in_other_families(
+    family: str, seed: int, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    shape = random_shape(seed, family)
+    model = reference(shape, seed)
+    model.save_pretrained(tmp_path)
+    tokens = random_tokens(shape["vocab_size"], seed)
+    expected = reference_logits(model, tokens)
+    assert np.std(expected) > 0.5
+    np.testing.assert_allclose(logits_from(tmp_path, tokens), expected, rtol=0, atol=TOLERANCE)
+
+
 def test_a_token_sees_no_later_token() -> None:
     static = ModelStatic(SMALL)
     weights = random_weights(static)

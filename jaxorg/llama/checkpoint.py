@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxorg.llama import files
-from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.runtime import Refusal, short
+from jaxorg.llama.config_file import read_config, write_config
+from jaxorg.runtime import Refusal
+
+__all__ = [
+    "digest",
+    "load",
+    "read_config",
+    "resolve",
+    "verify",
+    "weight_files",
+    "write_config",
+    "write_weights",
+]
 
 SPEECH_FILES = (
     "config.json",
@@ -31,28 +41,6 @@ SPEECH_FILES = (
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
 
 _FLOATS = ("F64", "F32", "BF16", "F16")  # others belong to quantised models
-
-_DIMENSIONS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-)
-
-# The most of each that is believed. Llama-3.1 405B has 126 layers of width 16,384 and 128 heads.
-_MOST = {
-    "vocab_size": 2**22,
-    "hidden_size": 2**17,
-    "intermediate_size": 2**20,
-    "num_hidden_layers": 2**11,
-    "num_attention_heads": 2**11,
-    "num_key_value_heads": 2**11,
-    "head_dim": 2**13,
-    "max_position_embeddings": 2**25,
-    "original_max_position_embeddings": 2**25,
-}
 
 
 @dataclass(frozen=True)
@@ -70,17 +58,23 @@ def _linear(module: str) -> dict[str, _Source]:
     }
 
 
-_ATTENTION = "model.layers.{}.self_attn"
-_MLP = "model.layers.{}.mlp"
+def _norm(module: str) -> dict[str, _Source]:
+    return {"scale": _Source(f"{module}.weight")}
+
+
+_LAYER = "model.layers.{}"
 _SOURCES: Mapping[str, Any] = {
     "embedding": _Source("model.embed_tokens.weight"),
     "head": _Source("lm_head.weight"),
-    "norm": {"scale": _Source("model.norm.weight")},
+    "norm": _norm("model.norm"),
     "blocks": {
-        "attention_norm": {"scale": _Source("model.layers.{}.input_layernorm.weight")},
-        "attention": {part: _linear(f"{_ATTENTION}.{part}_proj") for part in "qkvo"},
-        "mlp_norm": {"scale": _Source("model.layers.{}.post_attention_layernorm.weight")},
-        "mlp": {part: _linear(f"{_MLP}.{part}_proj") for part in ("gate", "up", "down")},
+        "attention_norm": _norm(f"{_LAYER}.input_layernorm"),
+        "attention": {
+            **{part: _linear(f"{_LAYER}.self_attn.{part}_proj") for part in "qkvo"},
+            **{f"{part}_norm": _norm(f"{_LAYER}.self_attn.{part}_norm") for part in "qk"},
+        },
+        "mlp_norm": _norm(f"{_LAYER}.post_attention_layernorm"),
+        "mlp": {part: _linear(f"{_LAYER}.mlp.{part}_proj") for part in ("gate", "up", "down")},
     },
 }
 
@@ -124,88 +118,6 @@ def weight_files(folder: Path) -> list[Path]:
     """
     names = sorted(path.name for path in folder.glob("*.safetensors"))
     return [path for name in names if (path := files.find(folder, name))]
-
-
-def read_config(folder: Path) -> LlamaConfig:
-    """The shape of the model in `folder`; both spellings of rotary settings are understood.
-
-    Raises:
-        Refusal: no Llama, or a setting that this code does not implement.
-    """
-    path = folder / "config.json"
-    if not files.find(folder, path.name):
-        raise Refusal(f"{path}: cannot be read, there is none; give a Hugging Face folder")
-    raw = files.read_json(path, "cannot be read")
-    if not isinstance(raw, dict) or raw.get("model_type") != "llama":
-        found = raw.get("model_type") if isinstance(raw, dict) else raw
-        raise Refusal(f"{path}: model_type is {short(found)}; only 'llama' is supported")
-    if raw.get("hidden_act", "silu") != "silu":
-        raise Refusal(f"{path}: hidden_act is {short(raw['hidden_act'])}; only 'silu' is supported")
-    sizes = {name: _positive(raw, name, path) for name in _DIMENSIONS}
-    heads = sizes["num_attention_heads"]
-    raw = {
-        "num_key_value_heads": heads,
-        **{key: value for key, value in raw.items() if value is not None},
-    }
-    raw.setdefault("head_dim", sizes["hidden_size"] // heads)
-    pairs, width = _positive(raw, "num_key_value_heads", path), _positive(raw, "head_dim", path)
-    if heads % pairs or width % 2:
-        raise Refusal(
-            f"{path}: {heads} heads cannot share {pairs} key-value heads of width {width}; "
-            f"the heads must be a multiple and the width even"
-        )
-    rotary = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(rotary, dict):
-        raise Refusal(f"{path}: rope_parameters is {short(rotary)}; it must be an object")
-    theta = rotary.get("rope_theta", 10_000.0)
-    raw = {"rope_theta": theta, "rms_norm_eps": 1e-6, "initializer_range": 0.02, **raw}
-    return LlamaConfig(
-        **sizes,
-        num_key_value_heads=pairs,
-        head_dim=width,
-        rope_theta=_number(raw, "rope_theta", path),
-        rope_scaling=_rope_scaling(rotary, path),
-        rms_norm_eps=_number(raw, "rms_norm_eps", path),
-        initializer_range=_number(raw, "initializer_range", path),
-        tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-        attention_bias=bool(raw.get("attention_bias", False)),
-        mlp_bias=bool(raw.get("mlp_bias", False)),
-    )
-
-
-def _positive(raw: Mapping[str, Any], name: str, path: Path) -> int:
-    value = raw.get(name)
-    if type(value) is not int or value < 1:
-        raise Refusal(f"{path}: {name} is {short(value)}; it must be a positive whole number")
-    if value > _MOST[name]:
-        raise Refusal(f"{path}: {name} is {short(value)}; at most {_MOST[name]:,} are supported")
-    return value
-
-
-def _number(raw: Mapping[str, Any], name: str, path: Path) -> float:
-    value = raw.get(name)
-    if isinstance(value, int | float) and value is not True and 0 < value < 1e30:
-        return float(value)
-    raise Refusal(f"{path}: {name} is {short(value)}; it must be a positive number")
-
-
-def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
-    kind = rotary.get("rope_type", rotary.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise Refusal(f"{path}: rope_type {short(kind)} is unknown; known are default and llama3")
-    low, high = (_number(rotary, f"{end}_freq_factor", path) for end in ("low", "high"))
-    if low >= high:
-        raise Refusal(f"{path}: high_freq_factor is {high}; it must exceed low_freq_factor, {low}")
-    return RopeScaling(
-        factor=_number(rotary, "factor", path),
-        low_freq_factor=low,
-        high_freq_factor=high,
-        original_max_position_embeddings=_positive(
-            rotary, "original_max_position_embeddings", path
-        ),
-    )
 
 
 def verify(folder: Path, shapes: Weights) -> None:
@@ -322,20 +234,6 @@ class _Tensors:
         """A tensor as fp32, turned to our layout."""
         tensor = self._files[source.name].get_tensor(source.name)
         return np.ascontiguousarray(tensor.T if source.transposed else tensor, np.float32)
-
-
-def write_config(folder: Path, config: LlamaConfig) -> None:
-    """Write config.json into an existing folder."""
-    raw: dict[str, Any] = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "dtype": "float32",
-        **{key: value for key, value in vars(config).items() if key != "rope_scaling"},
-    }
-    if config.rope_scaling is not None:
-        raw["rope_scaling"] = {"rope_type": "llama3", **vars(config.rope_scaling)}
-    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
 def write_weights(folder: Path, weights: Weights) -> None:

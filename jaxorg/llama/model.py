@@ -1,5 +1,7 @@
 """Llama (Touvron et al. 2023; Llama 3, 2024) in Flax NNX, written for ONE model.
 
+Mistral has the same program; Qwen2 adds biases to it, Qwen3 norms of queries and keys.
+
 Every parameter is declared once: shape, initialiser and logical axes stand together. All blocks
 live in one stacked module whose leaves carry a leading `layer` axis: few, large leaves are what
 optimizers, checkpoints and compilers like. `split` turns a module into pure pytrees; from there
@@ -40,7 +42,10 @@ class RopeScaling:
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Everything that shapes a Llama's program. Field names follow Hugging Face's config.json."""
+    """Everything that shapes a Llama's program, or that of a family that shares its layout.
+
+    Field names follow Hugging Face's config.json; `qkv_bias` and `qk_norm` stand for a family.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -55,8 +60,10 @@ class LlamaConfig:
     rms_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
-    attention_bias: bool = False
+    attention_bias: bool = False  # on q, k, v and o
     mlp_bias: bool = False
+    qkv_bias: bool = False  # on q, k and v (Qwen2)
+    qk_norm: bool = False  # each head of q and k is normalised before it is rotated (Qwen3)
 
 
 class Cache(NamedTuple):
@@ -92,16 +99,17 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
 
 
 class Norm(nnx.Module):
-    """Root-mean-square normalisation, computed in fp32."""
+    """Root-mean-square normalisation of the last axis, computed in fp32."""
 
-    def __init__(self, size: int, eps: float):
-        self.scale = nnx.Param(jnp.ones(size), sharding_names=("embed",))
+    def __init__(self, size: int, eps: float, axis: str | None = "embed"):
+        self.scale = nnx.Param(jnp.ones(size), sharding_names=(axis,))
         self.eps = eps
 
     def __call__(self, x: jax.Array) -> jax.Array:
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
-        return wide.astype(x.dtype) * self.scale[None, None].astype(x.dtype)
+        scale = jnp.expand_dims(self.scale[...], range(x.ndim - 1))
+        return wide.astype(x.dtype) * scale.astype(x.dtype)
 
 
 class Linear(nnx.Module):
@@ -134,7 +142,11 @@ class Attention(nnx.Module):
     def __init__(self, config: LlamaConfig, rngs: nnx.Rngs, lora: LoraConfig | None):
         def linear(name: str, size: tuple[int, int], axes: tuple[str, str]) -> Linear:
             adapter = lora if lora and name in lora.targets else None
-            return Linear(size, axes, config, rngs, config.attention_bias, adapter)
+            bias = config.attention_bias or (config.qkv_bias and name != "o")
+            return Linear(size, axes, config, rngs, bias, adapter)
+
+        def norm() -> Norm | None:
+            return Norm(width, config.rms_norm_eps, axis=None) if config.qk_norm else None
 
         hidden, width = config.hidden_size, config.head_dim
         queries = config.num_attention_heads * width
@@ -143,6 +155,7 @@ class Attention(nnx.Module):
         self.k = linear("k", (hidden, pairs), ("embed", "heads"))
         self.v = linear("v", (hidden, pairs), ("embed", "heads"))
         self.o = linear("o", (queries, hidden), ("heads", "embed"))
+        self.q_norm, self.k_norm = norm(), norm()
         self.width = width
 
     def __call__(
@@ -150,8 +163,10 @@ class Attention(nnx.Module):
     ) -> tuple[jax.Array, Cache]:
         batch, tokens, _ = x.shape
         heads = (batch, tokens, -1, self.width)
-        q = rotate(self.q(x).reshape(heads), angles)  # [B, T, N, H]
-        k = rotate(self.k(x).reshape(heads), angles)  # [B, T, K, H]
+        q, k = self.q(x).reshape(heads), self.k(x).reshape(heads)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, angles), rotate(k, angles)  # [B, T, N, H], [B, T, K, H]
         v = self.v(x).reshape(heads)  # [B, T, K, H]
         if cache is not None:
             k = jax.lax.dynamic_update_slice_in_dim(cache.keys, k, cursor, axis=1)  # [B, S, K, H]
