@@ -59,6 +59,26 @@ def glance(folder: Path, lineage: str) -> Glance:
     return Glance("training" if begun else "missing")
 
 
+def checked_manifest(folder: Path, lineage: str) -> Json:
+    """What names the files of a done phase, after a look whether they are what was written;
+    nothing is changed.
+
+    Raises:
+        Damaged: one is not, or is missing.
+    """
+    place = folder / "phases" / lineage
+    found = read_json(place / "manifest.json")
+    if found["lineage"] != lineage:
+        raise Damaged(f"{place} holds {found['lineage']}")
+    check_files(place, found["sha256"])
+    return found
+
+
+def names_weights(manifest: Json) -> bool:
+    """Whether a phase's weights are among the files that its manifest names."""
+    return any(name.startswith(f"{_WEIGHTS}/") for name in manifest["sha256"])
+
+
 class Store:
     """The phases of one results folder. What is damaged is set aside and counts as not there."""
 
@@ -84,8 +104,7 @@ class Store:
 
     def has_weights(self, lineage: str) -> bool:
         """Whether a phase is done and its weights are there."""
-        sums = (self._manifest(lineage) or {"sha256": {}})["sha256"]
-        return any(name.startswith(f"{_WEIGHTS}/") for name in sums)
+        return names_weights(self._manifest(lineage) or {"sha256": {}})
 
     def diverged(self, lineage: str) -> bool:
         """Whether a phase is done and its run diverged in it."""
@@ -218,14 +237,10 @@ class Store:
         if not place.exists():
             return None
         try:
-            manifest = read_json(place / "manifest.json")
-            if manifest["lineage"] != lineage:
-                raise Damaged(f"{place} holds {manifest['lineage']}")
-            check_files(place, manifest["sha256"])
+            return checked_manifest(self.folder.path, lineage)
         except Damaged as problem:
             self.folder.set_aside(place, problem)
             return None
-        return manifest
 
     def _read_failure(self, lineage: str) -> str | None:
         place = self._failed / f"{lineage}.json"

@@ -132,9 +132,9 @@ def summarise(folder: Path) -> Summary:
 
     Raises Refusal where the folder is missing, holds no results, or results of another schema.
     """
-    runs = _label(_read(folder, "runs", _RUNS))
+    runs = _label(read_table(folder, "runs", _RUNS))
     finished = runs[runs.status == "done"]
-    evals = _read(folder, "evals", _EVALS, required=len(finished) > 0)
+    evals = read_table(folder, "evals", _EVALS, required=len(finished) > 0)
     histories = _histories(evals[evals.run_id.isin(finished.run_id)])
     by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
     return Summary(
@@ -144,7 +144,7 @@ def summarise(folder: Path) -> Summary:
             phase: tuple(filter(None, (_curve(*arm, phase, histories) for arm in by_arm)))
             for phase in ("treatment", "reversal")
         },
-        samples=_samples(_read(folder, "samples", _SAMPLES, required=False), finished),
+        samples=_samples(read_table(folder, "samples", _SAMPLES, required=False), finished),
         unfinished=tuple(
             Unfinished(row.run_id, row.label, int(row.seed), row.status, _text(row.error))
             for row in runs[runs.status != "done"].itertuples()
@@ -153,8 +153,13 @@ def summarise(folder: Path) -> Summary:
     )
 
 
-def _read(folder: Path, table: str, columns: Sequence[str], required: bool = True) -> pd.DataFrame:
-    """All part files of one table; of `runs` every column, as the grid's fields are there too."""
+def read_table(
+    folder: Path, table: str, columns: Sequence[str], required: bool = True
+) -> pd.DataFrame:
+    """All part files of one table; of `runs` every column, as the grid's fields are there too.
+
+    Raises Refusal where there is none, or one that is damaged or of another schema.
+    """
     if not folder.is_dir():
         raise Refusal(f"DIR: {folder} is not a folder; give a sweep's results folder")
     files = sorted((folder / table).glob("*.parquet"))
@@ -170,7 +175,7 @@ def _read(folder: Path, table: str, columns: Sequence[str], required: bool = Tru
             if found != SCHEMA:
                 raise Refusal(
                     f"jaxorg_schema: {file} has version {found.decode(errors='replace')}, this "
-                    f"report reads {SCHEMA.decode()}; use the jaxorg that wrote it"
+                    f"jaxorg reads {SCHEMA.decode()}; use the jaxorg that wrote it"
                 )
             if missing := [name for name in columns if name not in schema.names]:
                 raise Refusal(f"columns: {file} lacks {', '.join(missing)}; run the sweep again")

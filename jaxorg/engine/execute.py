@@ -13,11 +13,10 @@ from jax.sharding import Mesh
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.step import Tree
+from jaxorg.engine.weights import weights_before
 from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
-from jaxorg.llama.lora import merge
 from jaxorg.plan import Cohort, Phase, Plan
 from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
@@ -72,7 +71,7 @@ class Engine:
         self._around = Surroundings(
             inputs=inputs,
             store=store,
-            weights_before=self._weights_before,
+            weights_before=lambda phase: weights_before(phase, plan, inputs, store),
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -190,17 +189,6 @@ class Engine:
         for lineage in self._phases:
             if lineage not in needed and self._store.has_weights(lineage):
                 self._store.drop_weights(lineage)
-
-    def _weights_before(self, phase: Phase) -> Tree:
-        """The full weights that a phase starts from, adapters folded in."""
-        before = self._plan.trained_before(phase)
-        if before is None:
-            return self._inputs.base_weights(phase.config.base.model)
-        assert before.training is not None
-        trained = self._store.weights(before.lineage, self._inputs.trained_shapes(before))
-        if before.training.lora is None:
-            return trained
-        return merge(self._weights_before(before), trained, before.training.lora.static())
 
 
 def _most(plan: Plan, static: Static) -> int:
