@@ -136,8 +136,10 @@ def make_plan(spec: Spec) -> Plan:
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
     """
-    models = {run.config.base.model for run in spec.runs}
-    folders = {model: checkpoint.resolve(model) for model in sorted(models)}
+    bases = [run.config.base for run in spec.runs]
+    weighty = {base.model for base in bases if base.scratch is None}
+    models = sorted({base.model for base in bases})
+    folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
     names = _short_names([path for run in spec.runs for path in run.fields])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from safetensors.numpy import save_file
 
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
+from jaxorg.llama.names import resolve
 from jaxorg.runtime import Refusal
 
 __all__ = [
@@ -77,25 +76,6 @@ _SOURCES: Mapping[str, Any] = {
         "mlp": {part: _linear(f"{_LAYER}.mlp.{part}_proj") for part in ("gate", "up", "down")},
     },
 }
-
-
-def resolve(model: str) -> Path:
-    """The folder of a shipped model or of a local one.
-
-    Raises:
-        Refusal: there is no such folder.
-    """
-    shipped = Path(str(resources.files("jaxorg"))) / "models"
-    folder = shipped / model
-    if "/" not in model and os.path.isfile(folder / "config.json"):
-        return folder
-    if not os.path.isfile(Path(model) / "config.json"):  # False for any impossible name
-        known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
-        raise Refusal(
-            f"base.model: {model!r} is neither a shipped model ({known}) nor a folder with a "
-            f"config.json"
-        )
-    return Path(model)
 
 
 def digest(folder: Path, weights: bool) -> str:

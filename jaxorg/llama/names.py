@@ -1,0 +1,109 @@
+"""Names of models to folders: shipped ones, local ones, and those of the Hugging Face hub.
+
+The hub is reached through `huggingface_hub` alone, which knows its cache (`HF_HOME`,
+`HF_HUB_CACHE`), its address (`HF_ENDPOINT`), its offline switch (`HF_HUB_OFFLINE`) and the user's
+token. None of them is read here, and no text of its errors is passed on: an address may hold a
+password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+from jaxorg.runtime import Refusal, short
+
+_PART = r"[A-Za-z0-9_][\w.-]*"
+_ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
+_TEXTS = ["*.json", "*.jinja"]
+_WEIGHTS = ["model*.safetensors"]  # not those that some repositories repeat in other layouts
+_LOGIN = "log in with `hf auth login` or HF_TOKEN"
+
+
+def resolve(model: str, weights: bool = True) -> Path:
+    """The folder of a shipped model, of a local one, or of one that is now in the hub's cache.
+
+    Args:
+        model: a shipped model's name, a folder, or a hub id, `name/model` or
+            `name/model@revision`. What exists as a folder is no hub id.
+        weights: whether the weights are wanted, too, if it must be downloaded.
+
+    Raises:
+        Refusal: there is no such model, or it cannot be downloaded.
+    """
+    shipped = Path(str(resources.files("jaxorg"))) / "models"
+    folder = shipped / model
+    if "/" not in model and os.path.isfile(folder / "config.json"):
+        return folder
+    folder = Path(model)
+    found = _ID.fullmatch(model)
+    if found and ".." not in model and not os.path.lexists(folder):
+        folder = _download(model, found["repo"], found["revision"], weights)
+    if os.path.isfile(folder / "adapter_config.json"):  # False for any impossible name
+        raise Refusal(
+            f"base.model: {short(model)} holds a PEFT adapter; merge it into its base and save that"
+        )
+    if os.path.isfile(folder / "config.json"):
+        return folder
+    known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
+    raise Refusal(
+        f"base.model: {short(model)} is neither a shipped model ({known}), nor a folder with a "
+        f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
+    )
+
+
+def _download(model: str, repo: str, revision: str | None, weights: bool) -> Path:
+    """A model's folder in the hub's cache, up to date where the hub can be reached."""
+    import huggingface_hub  # takes a moment, and most sweeps start from a folder
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo,
+            revision=revision,
+            allow_patterns=[*_TEXTS, *(_WEIGHTS if weights else [])],
+            ignore_patterns=["*/*"],  # originals and exports
+        )
+    except Exception as error:  # whatever its HTTP client and the disk raise, too
+        raise Refusal(f"base.model: {short(model)} {_problem(error)}") from error
+    return Path(folder)
+
+
+def _problem(error: Exception) -> str:
+    """What went wrong with a download, and what helps."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return f"is gated; ask for access on its page, then {_LOGIN}"
+        case errors.RepositoryNotFoundError():
+            return f"is no folder, and no model on the hub; check the name, or {_LOGIN}"
+        case errors.RevisionNotFoundError():
+            return "has no such revision on the hub; name a branch, a tag or a commit of it"
+        case errors.HFValidationError():
+            return "is no folder, and cannot be a hub id; check the name"
+        case errors.LocalEntryNotFoundError():
+            return f"is not in the hub's cache as a whole, and {_unreached(error.__cause__)}"
+        case errors.HfHubHTTPError():
+            return f"cannot be downloaded: {_answered(error)}; try again"
+        case OSError(strerror=str(reason)):
+            return f"cannot be downloaded ({reason}); mend that and try again"
+    return f"cannot be downloaded ({type(error).__name__}); try again"
+
+
+def _unreached(cause: BaseException | None) -> str:
+    """Why the hub gave nothing."""
+    from huggingface_hub import errors
+
+    match cause:
+        case errors.OfflineModeIsEnabled():
+            return "HF_HUB_OFFLINE is set; unset it, or give a folder"
+        case errors.HfHubHTTPError():
+            return f"{_answered(cause)}; try again, or give a folder"
+    return "the hub cannot be reached; check the network and HF_ENDPOINT, or give a folder"
+
+
+def _answered(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"the hub answers with status {status}" if status else "the hub's answer is broken"
