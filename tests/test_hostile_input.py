@@ -237,10 +237,12 @@ def test_links_inside_the_folder_and_into_the_cache_are_followed(
     read_all(tmp_path / "link")
 
 
-def test_an_index_is_not_followed(model: Path) -> None:
-    index = {"weight_map": {"model.norm.weight": "../../../etc/passwd"}}
+@pytest.mark.parametrize("name", ["../../../etc/passwd", "/etc/passwd", "../a.safetensors"])
+def test_an_index_that_points_out_of_its_folder_is_refused(name: str, model: Path) -> None:
+    index = {"weight_map": {"model.norm.weight": name}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
-    read_all(model)
+    with pytest.raises(Refusal, match=r"index\.json: names the file .*; it must be .* beside it"):
+        read_all(model)
 
 
 @pytest.mark.parametrize("name", FILES[1:])

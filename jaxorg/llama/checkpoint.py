@@ -8,19 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401 - teaches numpy, and so safetensors, bfloat16
+import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve
-from jaxorg.runtime import Refusal
+from jaxorg.llama.tensors import Bounds, Tensors, weight_files, whole
 
 __all__ = [
     "digest",
     "load",
+    "load_sharded",
     "read_config",
     "resolve",
     "verify",
@@ -38,8 +38,6 @@ SPEECH_FILES = (
 )
 
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
-
-_FLOATS = ("F64", "F32", "BF16", "F16")  # others belong to quantised models
 
 
 @dataclass(frozen=True)
@@ -83,21 +81,11 @@ def digest(folder: Path, weights: bool) -> str:
     total = hashlib.sha256()
     found = [path for name in SPEECH_FILES if (path := files.find(folder, name))]
     if weights:
-        found += _Tensors(folder).paths  # whose headers say that each file is as long as it should
+        found += Tensors(folder).paths  # whose headers say that each file is as long as it should
     for path in found:
         with path.open("rb") as file:
             total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
     return total.hexdigest()[:16]
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files.
-
-    Raises:
-        Refusal: one of them is no regular file, or a link out of the folder.
-    """
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
-    return [path for name in names if (path := files.find(folder, name))]
 
 
 def verify(folder: Path, shapes: Weights) -> None:
@@ -106,14 +94,11 @@ def verify(folder: Path, shapes: Weights) -> None:
     Raises:
         Refusal: as `load`.
     """
-    tensors = _Tensors(folder)
-    for source, shape in _wanted(shapes, _SOURCES):
-        tensors.check(source, shape)
-    tensors.refuse_strangers()
+    _verified(folder, shapes)
 
 
 def load(folder: Path, shapes: Weights) -> Weights:
-    """Read the weights that `shapes` asks for, as fp32.
+    """Read the weights that `shapes` asks for, as fp32, to the host.
 
     Args:
         folder: a Hugging Face folder with one or several safetensors files.
@@ -122,8 +107,64 @@ def load(folder: Path, shapes: Weights) -> Weights:
     Raises:
         Refusal: a tensor is missing, left over or of another shape, or a file is broken.
     """
-    verify(folder, shapes)
-    return _build(shapes, _SOURCES, _Tensors(folder))
+    tensors = _verified(folder, shapes)
+
+    def read(shape: jax.ShapeDtypeStruct, source: _Source) -> np.ndarray:
+        return _read(tensors, source, whole(shape.shape), np.dtype(np.float32))
+
+    loaded: Weights = jax.tree.map(read, shapes, _sources(shapes, _SOURCES))
+    return loaded
+
+
+def load_sharded(folder: Path, shapes: Weights, shardings: Weights) -> Weights:
+    """Read weights straight to where they belong: the host holds one device's shard at a time.
+
+    Args:
+        folder: as in `load`.
+        shapes: as in `load`; each weight is given the dtype that stands there.
+        shardings: for each of `shapes` a `jax.sharding.Sharding`. Each process reads what its own
+            devices hold.
+
+    Raises:
+        Refusal: as `load`; then nothing is on a device.
+    """
+    tensors = _verified(folder, shapes)
+    loaded: Weights = jax.tree.map(
+        lambda *leaf: _placed(tensors, *leaf), _sources(shapes, _SOURCES), shapes, shardings
+    )
+    return loaded
+
+
+def _placed(
+    tensors: Tensors,
+    source: _Source,
+    shape: jax.ShapeDtypeStruct,
+    sharding: jax.sharding.Sharding,
+) -> jax.Array:
+    """One parameter on its devices. Not by `jax.make_array_from_callback`, which has what all of
+    a host's devices hold in the host's memory at once."""
+    holders: dict[Bounds, list[jax.Device]] = {}
+    for device, index in sharding.addressable_devices_indices_map(shape.shape).items():
+        assert index is not None
+        slices = zip(index, shape.shape, strict=True)
+        bounds = tuple(part.indices(size)[:2] for part, size in slices)
+        holders.setdefault(bounds, []).append(device)
+    arrays: list[jax.Array] = []
+    for bounds, devices in holders.items():
+        arrays += jax.device_put(
+            [_read(tensors, source, bounds, shape.dtype)] * len(devices), devices
+        )
+        jax.block_until_ready(arrays)  # so that the next shard finds the host's memory free
+    return jax.make_array_from_single_device_arrays(shape.shape, sharding, arrays)
+
+
+def _verified(folder: Path, shapes: Weights) -> Tensors:
+    """The folder's tensors, once they are all that `shapes` asks for, and no others."""
+    tensors = Tensors(folder)
+    for source, shape in _wanted(shapes, _SOURCES):
+        tensors.check(source.name, shape[::-1] if source.transposed else shape)
+    tensors.refuse_strangers()
+    return tensors
 
 
 def _wanted(
@@ -141,79 +182,27 @@ def _wanted(
             yield source, shape.shape
 
 
-def _build(shapes: Weights, sources: Mapping[str, Any], tensors: _Tensors) -> Weights:
-    built: Weights = {}
-    for name, shape in shapes.items():
-        source = sources[name]
-        if not isinstance(source, _Source):
-            built[name] = _build(shape, source, tensors)
-        elif "{}" in source.name:
-            names = (source.name.format(i) for i in range(shape.shape[0]))
-            built[name] = np.stack([tensors.read(replace(source, name=n)) for n in names])
+def _sources(shapes: Weights, known: Mapping[str, Any]) -> Weights:
+    """Where each parameter stands, like the tree `shapes`."""
+    return {
+        name: known[name] if isinstance(known[name], _Source) else _sources(shape, known[name])
+        for name, shape in shapes.items()
+    }
+
+
+def _read(tensors: Tensors, source: _Source, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
+    """The part of a parameter within `bounds`, in our layout."""
+    part = np.empty([stop - start for start, stop in bounds], dtype)
+    pieces = [(source.name, bounds, part)]
+    if "{}" in source.name:
+        layers = zip(range(*bounds[0]), part, strict=True)
+        pieces = [(source.name.format(layer), bounds[1:], out) for layer, out in layers]
+    for name, within, out in pieces:
+        if source.transposed:
+            tensors.read(name, within[::-1], out.T)
         else:
-            built[name] = tensors.read(source)
-    return built
-
-
-class _Tensors:
-    """The tensors of a folder by name, each read when asked for."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._files: dict[str, Any] = {}
-        self.paths = weight_files(folder)
-        for path in self.paths:
-            try:
-                file = safe_open(path, framework="numpy")
-            except (SafetensorError, OSError) as error:
-                raise Refusal(
-                    f"{path}: broken safetensors file ({error}); copy it again"
-                ) from error
-            if twice := self._files.keys() & file.keys():
-                raise Refusal(
-                    f"{path}: tensor {min(twice)!r} stands in another file, too; keep one"
-                )
-            self._files |= dict.fromkeys(file.keys(), file)
-        if not self._files:
-            raise Refusal(
-                f"{folder}: holds no safetensors file; convert it, nothing pickled is loaded"
-            )
-        self._checked: set[str] = set()
-
-    def check(self, source: _Source, shape: tuple[int, ...]) -> None:
-        """Refuse a tensor that is missing, no float or not of `shape` in our layout."""
-        name = source.name
-        if name not in self._files:
-            raise Refusal(f"{self._folder}: tensor {name!r} is missing; is the folder complete?")
-        tensor = self._files[name].get_slice(name)
-        if tensor.get_dtype() not in _FLOATS:
-            raise Refusal(
-                f"{self._folder}: tensor {name!r} is {tensor.get_dtype()}; known are "
-                f"{', '.join(_FLOATS)}"
-            )
-        found = tuple(tensor.get_shape())
-        found = found[::-1] if source.transposed else found
-        if found != shape:
-            raise Refusal(
-                f"{self._folder}: tensor {name!r} has shape {found}, but config.json "
-                f"asks for {shape}; the files do not belong together"
-            )
-        self._checked.add(name)
-
-    def refuse_strangers(self) -> None:
-        """Refuse tensors that nobody asked for."""
-        left = self._files.keys() - self._checked
-        left -= {"lm_head.weight"}  # some files repeat the tied embedding
-        left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
-        if left:
-            raise Refusal(
-                f"{self._folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
-            )
-
-    def read(self, source: _Source) -> np.ndarray:
-        """A tensor as fp32, turned to our layout."""
-        tensor = self._files[source.name].get_tensor(source.name)
-        return np.ascontiguousarray(tensor.T if source.transposed else tensor, np.float32)
+            tensors.read(name, within, out)
+    return part
 
 
 def write_weights(folder: Path, weights: Weights) -> None:

@@ -2,8 +2,7 @@
 
 A folder comes from anywhere. Its files must be regular, of a size that makes sense, and inside
 it: a link may lead to another file of the folder, or, in the Hugging Face cache's layout, from
-`<repo>/snapshots/<revision>/` into `<repo>/blobs/`. Index files are not read, so no path that a
-checkpoint spells is followed.
+`<repo>/snapshots/<revision>/` into `<repo>/blobs/`.
 """
 
 from __future__ import annotations
