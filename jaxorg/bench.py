@@ -28,7 +28,7 @@ import typer
 
 from jaxorg import cli, runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.mesh import make_mesh
+from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
@@ -79,7 +79,7 @@ class Stacked:
     def __init__(self, work: Work):
         static = Static(ModelStatic(work.config), LENGTH, BATCH, "adamw", "constant")
         self._work = work
-        self._trainer = Trainer(static, make_mesh("cpu"), width=1)
+        self._trainer = Trainer(static, make_mesh(parse("cpu")), width=1)
         self._lanes = lanes = self._trainer.lanes
         if len(work.tokens) % lanes:
             raise Refusal(f"--runs: {len(work.tokens)} is no multiple of the {lanes} devices")

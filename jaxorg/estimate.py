@@ -72,7 +72,7 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
 
 
 def refuse_too_large(
-    plan: Plan, keep: Keep, place: Path, done: Collection[str], device_memory: int
+    plan: Plan, keep: Keep, place: Path, done: Collection[str], run_memory: int
 ) -> None:
     """Refuse a sweep that the disk or a device has no room for.
 
@@ -81,7 +81,7 @@ def refuse_too_large(
         keep: which weights are stored.
         place: the results folder, which need not be there.
         done: lineages whose results are there already.
-        device_memory: bytes that runs may use on one device.
+        run_memory: bytes of all devices that one run is spread over.
     """
     there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free, disk(plan, keep, done)
@@ -91,10 +91,10 @@ def refuse_too_large(
             f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done))})"
         )
     largest = max(memory(cohort) for cohort in plan.cohorts)
-    if largest > device_memory:
+    if largest > run_memory:
         raise Refusal(
             f"base.model: one run takes about {as_bytes(largest)}, and a device has "
-            f"{as_bytes(device_memory)}; choose a smaller model, LoRA or another --mesh"
+            f"{as_bytes(run_memory)}; choose a smaller model, LoRA or another --mesh"
         )
 
 

@@ -16,7 +16,7 @@ from jaxorg import cli, spec
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
-from jaxorg.engine.mesh import cpu_devices
+from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
@@ -47,7 +47,7 @@ def pretrain(
 ) -> int:
     """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
     overrides = [f"base.model={json.dumps(str(folder))}", *(set_ or [])]
-    cpu_devices(mesh)  # what is wrong is refused before anything is written
+    parse(mesh)  # what is wrong is refused before anything is written
     runs = spec.load("pretrain", size, overrides).runs
     config, scratch = runs[0].config, runs[0].config.base.scratch
     if len(runs) != 1 or config.organism or not scratch:

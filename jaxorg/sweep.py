@@ -13,7 +13,7 @@ from jaxorg import cli, estimate, ledger, runtime, spec, status
 from jaxorg.console import Console
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.mesh import cpu_devices, device_memory, is_cpu, make_mesh
+from jaxorg.engine.mesh import cpu_devices, described, make_mesh, parse, run_memory
 from jaxorg.engine.tables import TableWriter
 from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
@@ -40,7 +40,9 @@ def sweep(
     ] = None,
     mesh: Annotated[
         str | None,
-        typer.Option(metavar="MESH", help="cpu, gpu, tpu, cpu-2 … [default: all there is]"),
+        typer.Option(
+            metavar="MESH", help="cpu-2, gpu, v4-64, run=4,fsdp=2 … [default: all there is]"
+        ),
     ] = None,
     width: Annotated[
         str, typer.Option(metavar="N", help="Runs a device trains side by side, or auto.")
@@ -74,23 +76,24 @@ def sweep(
         return 0
     plan = make_plan(spec.load(name, size, set_ or []))
     runs_a_device = _width(width)
-    cores = cpu_devices(mesh) or runtime.cores()
+    asked = parse(mesh)
+    cores = cpu_devices(asked) or runtime.cores()
     inputs = Inputs(plan)
     inputs.check()
     console = Console(plan)
     if dry_run:
-        console.print_plan(cores if is_cpu(mesh) else None, keep)
+        console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
     runtime.start(cores)
-    devices = make_mesh(mesh)
+    devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
     folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
     done: set[str] = set()
     if not fresh:
         with suppress(Damaged):  # later: nothing is moved before the lock is held
             ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
-    estimate.refuse_too_large(plan, keep, folder.path, done, device_memory(devices))
-    lock, where = Lock(folder), f"{devices.size} x {devices.devices.flat[0].device_kind}"
+    estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
+    lock, where = Lock(folder), described(devices)
     with lock.held() as taken_over, Interrupt() as interrupt:
         if taken_over:
             console.warn(taken_over)

@@ -1,4 +1,4 @@
-"""Prepares JAX once for all tests: two CPU devices, and no silent broadcasting of ranks."""
+"""Prepares JAX once for all tests: eight CPU devices, and no silent broadcasting of ranks."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from jaxorg import runtime
 
 pytest_plugins = ("tiny",)
 
-runtime.start(2)
+runtime.start(8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -11,7 +11,7 @@ from flax import nnx
 from weights import random_weights
 
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.mesh import make_mesh
+from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
@@ -147,7 +147,7 @@ def test_a_row_repeats_its_end_token() -> None:
 @pytest.mark.parametrize(("mesh", "width"), [("cpu-2", 1), ("cpu-1", 2)])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: float) -> None:
-    scorer = Scorer(STATIC, make_mesh(mesh), width)
+    scorer = Scorer(STATIC, make_mesh(parse(mesh)), width)
     models = [random_weights(STATIC, seed)[0] for seed in (0, 1)]
     prompts, lengths = padded()
     inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]

@@ -13,7 +13,7 @@ import pytest
 from jaxorg import optimizers
 from jaxorg.engine import group
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.mesh import make_mesh
+from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import FAR_FUTURE, Batch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -184,7 +184,7 @@ def test_one_compile_a_signature(
 
 def program(optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cpu-1") -> Trainer:
     model = ModelStatic(TINY, lora)
-    devices = make_mesh(mesh)
+    devices = make_mesh(parse(mesh))
     static = Static(model, LENGTH, BATCH, optimizer, "cosine")
     return Trainer(static, devices, lanes // devices.size)
 

@@ -4,8 +4,9 @@ A program serves `lanes` runs at a time: the mesh's `run` axis times the width, 
 runs one device trains side by side. A cohort of any number of runs passes through it in groups
 of that many, so one compiled program serves every cohort of its signature.
 
-Every function is `shard_map` over `run` around `vmap` over the width, so no collective can cross
-runs, and each device works on its own.
+Where a run has one device, every function is `shard_map` over `run` around `vmap` over the width,
+so no collective can cross runs, and each device works on its own. Where `fsdp` and `tensor` spread
+a run over several, `vmap` gives the run axis to the mesh's `run`, and the compiler splits the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxorg import optimizers
+from jaxorg.engine import sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import Batch, Scores, State, Tree
 from jaxorg.llama.generate import generate
@@ -35,7 +37,7 @@ class Stack:
     """Lanes of runs on a mesh, and the way to lay one run's functions over them.
 
     All arrays that go in or come out carry a leading axis of `lanes` runs, but for those marked
-    shared.
+    shared. `fsdp` and `tensor` split what belongs to one run; the compiler sees to these.
     """
 
     def __init__(self, model: ModelStatic, mesh: Mesh, width: int):
@@ -43,33 +45,65 @@ class Stack:
         self.mesh = mesh
         self.lanes: int = mesh.shape["run"] * width
         self.graph, self.trainable, self.frozen = one.abstract_model(model)
+        self._trainable_specs, frozen = sharding.model_specs(model, mesh)
         self._frozen_axis = SHARED if model.shared_frozen else PER_RUN
+        self._weights_specs = frozen if model.lora else self._trainable_specs
 
     def place(self, tree: Tree) -> Tree:
-        """Host arrays with a leading run axis, laid out over the mesh."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec("run")))
+        """Host arrays with a leading run axis, each run's on all of its devices."""
+        return jax.device_put(tree, NamedSharding(self.mesh, sharding.RUN))
 
-    def place_shared(self, tree: Tree) -> Tree:
-        """Host arrays that every run sees, on every device."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+    def place_batch(self, batch: Batch, rows_at: int) -> Batch:
+        """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
+        rows = batch.tokens.shape[rows_at]
+        spec = (*sharding.RUN, *[None] * (rows_at - 1), *sharding.batch_spec(self.mesh, rows))
+        placed: Batch = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
+        return placed
+
+    def place_weights(self, weights: list[Tree]) -> Tree:
+        """Full host weights, one tree a lane, or a single one where all runs share it. What
+        training does not change is kept in the precision that it is used in."""
+        if self.model.lora:
+            dtype = jnp.dtype(self.model.dtype)
+            weights = [jax.tree.map(lambda x: x.astype(dtype), each) for each in weights]
+        shared = self._frozen_axis is SHARED
+        shardings = self._laid(self._weights_specs, self._frozen_axis)
+        return jax.device_put(weights[0] if shared else stack(weights), shardings)
+
+    def _laid(self, specs: Tree, axis: int | None) -> Tree:
+        """The shardings of arrays that belong to each run, or to all."""
+        lay = sharding.stacked if axis == PER_RUN else sharding.shared
+        return lay(self.mesh, specs)
 
     def _stack(
         self,
         function: Callable[..., Any],
         axes: tuple[int | None, ...],
         donate: tuple[int, ...] = (),
+        out: Any = None,
     ) -> Callable[..., Any]:
-        """Prepend the run axis to `function`, and lay it over the mesh."""
-        specs = tuple(PartitionSpec("run") if a == PER_RUN else PartitionSpec() for a in axes)
-        mapped = jax.shard_map(
-            jax.vmap(function, in_axes=axes),
-            mesh=self.mesh,
-            in_specs=specs,
-            out_specs=PartitionSpec("run"),
-            axis_names={"run"},
-            check_vma=False,
-        )
-        return jax.jit(mapped, donate_argnums=donate)
+        """Prepend the run axis to `function`, and lay it over the mesh; `out` are the shardings
+        of its results, None where the compiler may choose."""
+        if self.mesh.shape["run"] == self.mesh.size:
+            specs = tuple(PartitionSpec("run") if a == PER_RUN else PartitionSpec() for a in axes)
+            stacked = jax.shard_map(
+                jax.vmap(function, in_axes=axes),
+                mesh=self.mesh,
+                in_specs=specs,
+                out_specs=PartitionSpec("run"),
+                axis_names={"run"},
+                check_vma=False,
+            )
+        else:
+            # XLA's partitioner aborts where a shard_map over `run` alone stands around arrays that
+            # two more axes split ("Check failed: … num_devices_per_group"), with jaxlib 0.10.2.
+            mapped = jax.vmap(function, in_axes=axes, spmd_axis_name="run")
+
+            def stacked(*arguments: Any) -> Any:
+                with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                    return mapped(*arguments)
+
+        return jax.jit(stacked, donate_argnums=donate, out_shardings=out)
 
 
 class Scorer(Stack):
@@ -95,6 +129,21 @@ class Trainer(Stack):
     def __init__(self, static: Static, mesh: Mesh, width: int):
         super().__init__(static.model, mesh, width)
         self.static = static
+        specs = sharding.state_specs(self.abstract_state, self.trainable, self._trainable_specs)
+        self.state_shardings: State = self._laid(specs, PER_RUN)
+
+    @cached_property
+    def abstract_state(self) -> State:
+        """One run's training state as shapes."""
+        defaults = optimizers.FAMILIES[self.static.optimizer].defaults
+        hyper = dict.fromkeys(defaults, 0.0)
+        state: State = jax.eval_shape(lambda p: one.initial(self.static, hyper, p), self.trainable)
+        return state
+
+    def place_state(self, states: list[State]) -> State:
+        """States on the host, one a lane, laid out as training wants them."""
+        state: State = jax.device_put(stack(states), self.state_shardings)
+        return state
 
     @cached_property
     def initialise(self) -> Callable[[jax.Array], Tree]:
@@ -104,7 +153,7 @@ class Trainer(Stack):
         def fresh(key: jax.Array) -> Tree:
             return one.split(model, one.create(model, key))[1]
 
-        return self._stack(fresh, (PER_RUN,))
+        return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
     def begin(self, keys: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> tuple[State, Tree]:
         """The state before the first step and the frozen weights, from full weights."""
@@ -118,7 +167,8 @@ class Trainer(Stack):
             adapters = one.split(self.model, one.create(self.model, key))[1]
             return one.initial(self.static, hyper, adapters)
 
-        return self._stack(begin, (PER_RUN, PER_RUN, self._frozen_axis))
+        axes = (PER_RUN, PER_RUN, self._frozen_axis)
+        return self._stack(begin, axes, out=self.state_shardings)
 
     @cached_property
     def train(self) -> Callable[..., tuple[State, jax.Array]]:
@@ -152,7 +202,8 @@ class Trainer(Stack):
             return one.check_weights(state, end - 1, due), losses
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
-        return self._stack(chunk, axes, donate=(2,))
+        out = (self.state_shardings, NamedSharding(self.mesh, sharding.RUN))
+        return self._stack(chunk, axes, donate=(2,), out=out)
 
 
 def stack(trees: list[Tree]) -> Tree:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxorg.data.pool import Pool, batch_order
-from jaxorg.engine.cohort import CHUNK, Scorer, Trainer, stack
+from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Inputs, data_seed
 from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
 from jaxorg.evaluators import Measurement
@@ -55,7 +55,7 @@ class Group:
     def measure_only(self) -> None:
         """Measure phases that are not trained."""
         weights = [self._around.weights_before(phase) for phase in self._lanes]
-        self._measure(self._scorer.place(stack(weights)), {}, final=True)
+        self._measure(self._scorer.place_weights(weights), {}, final=True)
         for phase, record in zip(self._phases, self._records, strict=False):
             self._finish(phase, None, record)
 
@@ -73,7 +73,7 @@ class Group:
                 began, count = time.monotonic(), self._next_count(stop)
                 chunk = batches.chunk(self._step, count)
                 state, losses = trainer.train(
-                    frozen, hyper, state, trainer.place(chunk), self._step, count, total
+                    frozen, hyper, state, trainer.place_batch(chunk, 2), self._step, count, total
                 )
                 self._add_chunk(chunk, np.asarray(losses), count)
                 self._pace = self._spend(began) / count
@@ -90,9 +90,9 @@ class Group:
         if lanes[0].kind == "base":
             weights = trainer.initialise(keys)
         elif trainer.model.shared_frozen:
-            weights = trainer.place_shared(self._around.weights_before(lanes[0]))
+            weights = trainer.place_weights([self._around.weights_before(lanes[0])])
         else:
-            weights = trainer.place(stack([self._around.weights_before(p) for p in lanes]))
+            weights = trainer.place_weights([self._around.weights_before(p) for p in lanes])
         return trainer.begin(keys, hyper, weights)
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
@@ -104,8 +104,7 @@ class Group:
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
         self._records = [deepcopy(progress["record"]) for _, progress in kept]
-        state: State = trainer.place(stack([state for state, _ in kept]))
-        return state
+        return trainer.place_state([state for state, _ in kept])
 
     def _next_count(self, stop: int) -> int:
         """How many steps to take in the next call: up to a multiple of CHUNK, where weights are

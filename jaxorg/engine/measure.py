@@ -97,7 +97,7 @@ class Measurer:
         for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
             pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
             for first in range(0, max(len(pool.tokens) for pool in pools), ROWS):
-                batch = scorer.place(stack([_rows(pool, first) for pool in pools]))
+                batch = scorer.place_batch(stack([_rows(pool, first) for pool in pools]), 1)
                 calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
         scores: list[dict[Example, Score]] = [{} for _ in lanes]
         for bucket, first, found in jax.device_get(calls):

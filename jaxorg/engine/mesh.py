@@ -1,66 +1,209 @@
-"""Mesh names to JAX meshes with the axes `run`, `fsdp` and `tensor`."""
+"""Mesh names to devices: which machines, and how their devices share the axes of a program.
+
+A mesh has the axes `run` (outermost, no collective crosses it), `fsdp` (one run's weights and rows
+are split) and `tensor` (its heads, feed-forward width and vocabulary are split).
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxorg.runtime import Refusal
 
 AXES = ("run", "fsdp", "tensor")
-_NAME = re.compile(r"(?P<platform>cpu|gpu|tpu)(-(?P<count>[1-9]\d*))?")
+ROOM = 0.6  # of a device's memory may go to what one run holds; the rest is for its work
+_PLATFORM = re.compile(r"(?P<platform>cpu|gpu|tpu)(-(?P<count>[1-9]\d{0,5}))?")
 
 
-def cpu_devices(name: str | None) -> int | None:
-    """How many devices the CPU must be split into for mesh `name`; None for one a core.
+@dataclass(frozen=True)
+class Slice:
+    """A TPU slice as its compiler names it. One JAX device a chip."""
+
+    topology: str
+    hosts: tuple[int, int, int]  # chips of one host
+    memory: int  # usable bytes a device
+    peak: float  # dense bf16 FLOPs a second and device
+    bandwidth: float  # bytes a second between a device and its memory
+
+    @property
+    def devices(self) -> int:
+        """How many there are."""
+        shape = self.topology.partition(":")[2]
+        return int(np.prod([int(size) for size in shape.split("x")]))
+
+
+def _slices(
+    name: str, shapes: Mapping[int, str], gigabytes: float, peak: float, bandwidth: float
+) -> dict[str, Slice]:
+    """The slices of one generation. v4 and v5p names count cores, of which a chip has two."""
+    generation = {"v5p": "v5"}.get(name, name)
+    found = {}
+    for number, shape in shapes.items():
+        hosts = (1, 1, 1) if number == 1 else (2, 2, 1)
+        topology = f"{generation}:{shape}"
+        memory = int(gigabytes * 1e9)
+        found[f"{name}-{number}"] = Slice(topology, hosts, memory, peak, bandwidth)
+    return found
+
+
+_CUBES = {
+    8: "2x2x1",
+    16: "2x2x2",
+    32: "2x2x4",
+    64: "2x4x4",
+    128: "4x4x4",
+    256: "4x4x8",
+    512: "4x8x8",
+}
+_SQUARES = {
+    1: "1x1",
+    4: "2x2",
+    8: "2x4",
+    16: "4x4",
+    32: "4x8",
+    64: "8x8",
+    128: "8x16",
+    256: "16x16",
+}
+
+# Memory, peak and bandwidth as Google Cloud's pages of the generations state them; usable memory
+# is about 4 % less.
+SLICES: Mapping[str, Slice] = {
+    **_slices("v4", _CUBES, 30.7, 275e12, 1.2e12),
+    **_slices("v5p", _CUBES, 91.2, 459e12, 2.765e12),
+    **_slices("v5e", _SQUARES, 15.4, 197e12, 0.82e12),
+    **_slices("v6e", _SQUARES, 30.7, 918e12, 1.64e12),
+}
+
+
+@dataclass(frozen=True)
+class MeshSpec:
+    """What a `--mesh` asks for; None where the machine or a rule decides."""
+
+    name: str | None  # cpu, gpu, tpu or a slice's name
+    count: int | None
+    axes: Mapping[str, int]  # those that were given
+
+    @property
+    def platform(self) -> str | None:
+        """The JAX platform; None for this machine's default one."""
+        return "tpu" if self.name in SLICES else self.name
+
+
+def parse(text: str | None) -> MeshSpec:
+    """Read a mesh's name: `cpu`, `gpu-8`, `v4-64`, `run=4,fsdp=2,tensor=1`, or both with a comma.
 
     Raises:
-        Refusal: no such name.
+        Refusal: there is no such mesh.
     """
-    platform, count = _parse(name or "cpu")
-    return count if platform == "cpu" else None
+    name, count, axes = None, None, {}
+    for part in (text or "").split(",") if text else []:
+        axis, equals, size = part.partition("=")
+        if equals and axis in AXES and axis not in axes and re.fullmatch(r"[1-9]\d{0,5}", size):
+            axes[axis] = int(size)
+        elif part in SLICES and name is None:
+            name, count = part, SLICES[part].devices
+        elif (match := _PLATFORM.fullmatch(part)) and name is None:
+            name, count = match["platform"], int(match["count"]) if match["count"] else None
+        else:
+            raise Refusal(
+                f"--mesh: {text!r} is unknown; use cpu, gpu, tpu, as in cpu-2 or gpu-8, a slice "
+                f"({', '.join(SLICES)}), axes as in run=4,fsdp=2,tensor=1, or both"
+            )
+    return MeshSpec(name, count, axes)
 
 
-def is_cpu(name: str | None) -> bool:
-    """Whether mesh `name` asks for CPU devices; without a name, what is there decides later."""
-    return _parse(name or "cpu")[0] == "cpu"
+def cpu_devices(spec: MeshSpec) -> int | None:
+    """How many devices the CPU must be split into for a mesh; None for one a core."""
+    if spec.platform not in (None, "cpu"):
+        return None
+    asked = int(np.prod(list(spec.axes.values()))) if spec.axes else None
+    return spec.count or asked
 
 
-def make_mesh(name: str | None) -> Mesh:
-    """The mesh called `name`: `cpu`, `gpu`, `tpu` or one of these with a device count.
+def layout(spec: MeshSpec, devices: int, memory: int, needed: int) -> dict[str, int]:
+    """The size of each axis.
 
-    None takes every device of the default platform. All devices go to the `run` axis.
+    Where the mesh's name says nothing, one run takes the smallest power of two of devices that
+    its weights, gradients and optimizer state leave room on, all on `fsdp`; `run` takes the rest.
+
+    Args:
+        spec: what was asked for.
+        devices: how many there are.
+        memory: bytes of each.
+        needed: bytes that one run holds.
 
     Raises:
-        Refusal: no such name, or this machine lacks the devices.
+        Refusal: axes and devices do not fit together.
     """
-    platform, wanted = _parse(name or jax.default_backend())
+    axes = dict(spec.axes)
+    if "fsdp" not in axes and "run" not in axes:
+        tensor = axes.get("tensor", 1)
+        axes["fsdp"] = 1
+        while (
+            needed > ROOM * memory * axes["fsdp"] * tensor
+            and devices % (2 * axes["fsdp"] * tensor) == 0
+        ):
+            axes["fsdp"] *= 2
+    given = int(np.prod(list(axes.values())))
+    missing = [axis for axis in AXES if axis not in axes]
+    for axis in missing:
+        axes[axis] = 1
+    if missing and devices % given == 0:
+        axes[missing[0]] = devices // given
+    if int(np.prod(list(axes.values()))) != devices:
+        asked = ",".join(f"{axis}={size}" for axis, size in spec.axes.items())
+        raise Refusal(
+            f"--mesh: {asked} does not fill {devices} devices; give axes whose product that is"
+        )
+    return {axis: axes[axis] for axis in AXES}
+
+
+def make_mesh(spec: MeshSpec, needed: int = 0) -> Mesh:
+    """The mesh that `spec` asks for on this machine; `needed` as for `layout`.
+
+    Raises:
+        Refusal: this machine lacks the devices.
+    """
+    platform = spec.platform or jax.default_backend()
     try:
         devices = jax.devices(platform)
     except RuntimeError:
         here = jax.default_backend()
-        raise Refusal(f"--mesh: {name!r} asked for, but JAX finds only {here} here") from None
-    count = wanted or len(devices)
+        raise Refusal(f"--mesh: {platform!r} asked for, but JAX finds only {here} here") from None
+    count = spec.count or (cpu_devices(spec) if platform == "cpu" else None) or len(devices)
     if count > len(devices):
-        raise Refusal(f"--mesh: {name!r} needs {count} devices, but there are {len(devices)}")
-    shape = (count, 1, 1)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices[:count])
+        raise Refusal(
+            f"--mesh: {spec.name or platform!r} needs {count} devices, but there are {len(devices)}"
+        )
+    devices = devices[:count]
+    axes = layout(spec, count, device_memory(devices[0], count), needed)
+    types = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(tuple(axes.values()), AXES, axis_types=types, devices=devices)
 
 
-def device_memory(mesh: Mesh) -> int:
-    """Bytes of memory for each device of a mesh; devices of the CPU share its own."""
-    device = mesh.devices.flat[0]
+def device_memory(device: jax.Device, count: int) -> int:
+    """Bytes of memory of one of `count` devices; those of the CPU share its own."""
     if device.platform == "cpu":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // mesh.size
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count
     return int(device.memory_stats()["bytes_limit"])
 
 
-def _parse(name: str) -> tuple[str, int | None]:
-    """Platform and device count of a mesh's name."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise Refusal(f"--mesh: {name!r} is unknown; use cpu, gpu or tpu, as in cpu-2 or gpu-8")
-    return match["platform"], int(match["count"]) if match["count"] else None
+def run_memory(mesh: Mesh) -> int:
+    """Bytes of memory of all devices that one run is spread over."""
+    of_one_run: int = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    return of_one_run * device_memory(mesh.devices.flat[0], mesh.size)
+
+
+def described(mesh: Mesh) -> str:
+    """Devices and axes for people: `32 x TPU v4 (run=8, fsdp=4)`."""
+    axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
+    kind = mesh.devices.flat[0].device_kind
+    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "")

@@ -55,16 +55,15 @@ def _tokens_a_second(trainer: Trainer) -> float:
     defaults = optimizers.FAMILIES[static.optimizer].defaults
     hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
-    weights = trainer.initialise(keys)
-    if static.model.shared_frozen:
-        weights = trainer.place_shared(jax.tree.map(lambda x: x[0], jax.device_get(weights)))
+    one = jax.tree.map(lambda x: x[0], jax.device_get(trainer.initialise(keys)))
+    weights = trainer.place_weights([one] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
     shape = (lanes, CHUNK, static.batch)
     batch = Batch(
         np.zeros((*shape, static.length), np.int32),
         np.broadcast_to(np.array([1, static.length], np.int32), (*shape, 2)),
     )
-    placed_hyper, placed = trainer.place(hyper), trainer.place(batch)
+    placed_hyper, placed = trainer.place(hyper), trainer.place_batch(batch, 2)
     state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, 1, CHUNK)
     jax.block_until_ready(state)
     began = time.perf_counter()

@@ -21,11 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import PartitionSpec
 
 from jaxorg.llama.lora import LoraAdapter, LoraConfig
+from jaxorg.llama.sharding import by_rows, gathered, logical_axes
 
 T = TypeVar("T")
 Cursor = jax.Array | int
+TABLE = PartitionSpec("vocab", "embed")  # logical axes of embedding and head
 
 nnx.use_eager_sharding(False)  # axis names are metadata; creating a model needs no mesh
 
@@ -267,11 +270,12 @@ class Llama(nnx.Module):
             mask = jnp.tril(jnp.ones((1, count, count), bool))
         frequencies = rope_frequencies(self.config)[None, None]
         angles = positions[..., None].astype(jnp.float32) * frequencies  # [B or 1, T, H / 2]
-        x = jnp.asarray(self.embedding[...], self.dtype)[tokens]  # [B, T, D]
+        table = gathered(self.embedding[...], TABLE)
+        x = jnp.asarray(table, self.dtype)[tokens]  # [B, T, D]
         x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
         x = self.norm(x)
-        head = self.embedding if self.head is None else self.head
-        logits = jnp.einsum("btd,vd->btv", x, head[...].astype(x.dtype))
+        head = table if self.head is None else gathered(self.head[...], TABLE)
+        logits = jnp.einsum("btd,vd->btv", x, head.astype(x.dtype))
         return logits.astype(jnp.float32), cache
 
     def _layers(
@@ -283,10 +287,12 @@ class Llama(nnx.Module):
         cursor: Cursor,
     ) -> tuple[jax.Array, Cache]:
         graph, stacked = nnx.split(self.blocks)
+        axes = logical_axes(stacked)
 
         def layer(x: jax.Array, inputs: tuple[Any, Cache | None]) -> tuple[jax.Array, Cache]:
-            block = nnx.merge(graph, inputs[0])
-            return block(x, angles, mask, inputs[1], cursor)
+            block = nnx.merge(graph, gathered(inputs[0], axes))
+            x, cache = block(by_rows(x), angles, mask, inputs[1], cursor)
+            return by_rows(x), cache
 
         if not self.unroll:
             return jax.lax.scan(layer, x, (stacked, cache))

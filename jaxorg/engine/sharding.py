@@ -1,0 +1,105 @@
+"""Where the arrays of stacked runs lie on a mesh.
+
+A run's weights are split by their logical axes (`llama/sharding.py`), runs by the axis `run`. What
+an optimizer keeps for a parameter lies as the parameter does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxorg.engine.step import State, Tree, create
+from jaxorg.llama.sharding import RULES, logical_axes
+from jaxorg.signature import ModelStatic
+
+RUN = PartitionSpec("run")
+
+
+def model_specs(static: ModelStatic, mesh: Mesh) -> tuple[Tree, Tree]:
+    """How one run's trainable and frozen parameters are split, without the run axis."""
+    model = nnx.eval_shape(lambda: create(static, jax.random.key(0)))
+    trained = nnx.LoRAParam if static.lora else nnx.Param
+    _, *parts = nnx.split(model, trained, ...)
+    trainable, frozen = (
+        jax.tree.map(
+            lambda leaf, axes: _split(leaf.shape, axes, mesh),
+            nnx.to_pure_dict(part),
+            nnx.to_pure_dict(logical_axes(part)),
+        )
+        for part in parts
+    )
+    return trainable, frozen
+
+
+def state_specs(state: State, trainable: Tree, specs: Tree) -> State:
+    """How one run's training state is split: `state` and `trainable` are abstract, `specs` those
+    of `trainable`. A leaf of the optimizer that stands under a parameter's names and has its shape
+    lies as the parameter; any other is on every device."""
+    known = [
+        (_names(path), leaf.shape, spec)
+        for (path, leaf), spec in zip(
+            jax.tree_util.tree_leaves_with_path(trainable), _leaves(specs), strict=True
+        )
+    ]
+
+    def spec_of(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
+        names = _names(path)
+        fitting = (
+            spec
+            for parameter, shape, spec in known
+            if names and parameter[-len(names) :] == names and shape == leaf.shape
+        )
+        return next(fitting, PartitionSpec())
+
+    optimizer = jax.tree_util.tree_map_with_path(spec_of, state.optimizer)
+    everywhere: Any = PartitionSpec()
+    return State(specs, optimizer, everywhere)
+
+
+def batch_spec(mesh: Mesh, rows: int) -> PartitionSpec:
+    """How one run's rows are split: over `fsdp`, where that divides them."""
+    return PartitionSpec("fsdp" if rows % mesh.shape["fsdp"] == 0 else None)
+
+
+def stacked(mesh: Mesh, specs: Tree) -> Tree:
+    """Shardings of stacked runs, whose leading axis is `run`."""
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, PartitionSpec("run", *spec)), specs, is_leaf=_is_spec
+    )
+
+
+def shared(mesh: Mesh, specs: Tree) -> Tree:
+    """Shardings of arrays that every run sees."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=_is_spec)
+
+
+def _split(shape: tuple[int, ...], axes: PartitionSpec, mesh: Mesh) -> PartitionSpec:
+    """Mesh axes for logical ones; a dimension that its mesh axis does not divide stays whole."""
+    chosen = [RULES[axis] if axis else None for axis in axes]
+    fits = (
+        axis if axis and size % mesh.shape[axis] == 0 else None
+        for size, axis in zip(shape, chosen, strict=True)
+    )
+    return PartitionSpec(*fits)
+
+
+def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """The trailing dictionary keys of a path."""
+    names: list[str] = []
+    for key in reversed(path):
+        if not isinstance(key, jax.tree_util.DictKey):
+            break
+        names.insert(0, str(key.key))
+    return tuple(names)
+
+
+def _leaves(specs: Tree) -> list[PartitionSpec]:
+    return jax.tree.leaves(specs, is_leaf=_is_spec)
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, PartitionSpec)
