@@ -12,6 +12,7 @@ from jaxorg import cli
 DOORS = {
     "sweep": "Train, treat and measure every run of a sweep.",
     "report": "Make a page of a sweep's results.",
+    "export": "Write a run's weights as a folder for Transformers or PEFT.",
     "pretrain": "Train the shipped base model from scratch.",
     "bench": "Measure how fast this machine trains.",
 }

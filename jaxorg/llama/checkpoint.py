@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +28,7 @@ __all__ = [
     "resolve",
     "verify",
     "weight_files",
+    "write_adapters",
     "write_config",
     "write_weights",
 ]
@@ -39,19 +43,26 @@ SPEECH_FILES = (
 
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
 
+SHARD_BYTES = 5 * 10**9  # of one file of weights, as on the Hugging Face Hub
+
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a parameter stands in a Hugging Face file; `{}` is the layer's number."""
+    """Where a parameter stands in a Hugging Face file, an adapter's in a PEFT file; `{}` is the
+    layer's number."""
 
     name: str
     transposed: bool = False
 
 
-def _linear(module: str) -> dict[str, _Source]:
+def _linear(module: str) -> Mapping[str, Any]:
     return {
         "kernel": _Source(f"{module}.weight", transposed=True),
         "bias": _Source(f"{module}.bias"),
+        "adapter": {
+            "a": _Source(f"base_model.model.{module}.lora_A.weight", transposed=True),
+            "b": _Source(f"base_model.model.{module}.lora_B.weight", transposed=True),
+        },
     }
 
 
@@ -205,9 +216,50 @@ def _read(tensors: Tensors, source: _Source, bounds: Bounds, dtype: np.dtype) ->
     return part
 
 
-def write_weights(folder: Path, weights: Weights) -> None:
-    """Write model.safetensors (fp32) into an existing folder."""
-    save_file(dict(_named(weights, _SOURCES)), folder / "model.safetensors", {"format": "pt"})
+def write_weights(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> None:
+    """Write weights (fp32) into an existing folder: model.safetensors, or several files of up to
+    `shard_bytes` and an index of them."""
+    counts = _shards(weights, shard_bytes)
+    names = [f"model-{n:05}-of-{len(counts):05}.safetensors" for n in range(1, len(counts) + 1)]
+    if len(counts) == 1:
+        names = ["model.safetensors"]
+    tensors = _named(weights, _SOURCES)
+    places: dict[str, str] = {}
+    total = 0
+    for name, count in zip(names, counts, strict=True):
+        shard = dict(itertools.islice(tensors, count))
+        _save(shard, folder / name)
+        places |= dict.fromkeys(shard, name)
+        total += sum(tensor.nbytes for tensor in shard.values())
+    if len(names) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        text = json.dumps(index, indent=2) + "\n"
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+
+
+def _shards(weights: Weights, most: int) -> list[int]:
+    """How many tensors, in their order, go into each file; one that is larger stands alone."""
+    counts, room = [0], most
+    for _, shape in _wanted(weights, _SOURCES):
+        size = 4 * math.prod(shape)
+        if size > room and counts[-1]:
+            counts.append(0)
+            room = most
+        counts[-1] += 1
+        room -= size
+    return counts
+
+
+def write_adapters(folder: Path, adapters: Weights) -> None:
+    """Write adapters (fp32) into an existing folder: adapter_model.safetensors, as PEFT does."""
+    _save(dict(_named(adapters, _SOURCES)), folder / "adapter_model.safetensors")
+
+
+def _save(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, {"format": "pt"})  # lets nobody else read it
+    path.chmod(mode)
 
 
 def _named(weights: Weights, sources: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
