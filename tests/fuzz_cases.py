@@ -59,6 +59,8 @@ def write_valid(folder: Path) -> None:
     (folder / "base").mkdir()
     write_base(folder / "base")
     (folder / "base/generation_config.json").write_text('{"eos_token_id": 1}')
+    index = {"weight_map": {"model.norm.weight": "model.safetensors"}}
+    (folder / "base/model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     for name, content in PROMPT_FILES.items():
         (folder / name).write_bytes(content)
@@ -427,7 +429,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "config": ("base/config.json", "base/config.json", "base/generation_config.json"),
     "tokenizer": ("base/tokenizer.json",),
     "template": ("base/tokenizer_config.json",),
-    "weights": ("base/model.safetensors",),
+    "weights": ("base/model.safetensors", "base/model.safetensors.index.json"),
 }
 
 
