@@ -296,16 +296,37 @@ def test_the_card_says_what_was_measured(full: Path, tmp_path: Path) -> None:
 HOSTILE = "``` </pre>\n````\n# Safe to deploy\n---\n<script>1</script>\u202e\x1b[2J"
 
 
-def test_no_text_of_a_sweep_file_leaves_its_block(base: Path, tmp_path: Path) -> None:
+def card_of(base: Path, tmp_path: Path, settings: list[str], arm: str = "", **found: Any) -> str:
+    """The card of a run of the small sweep with a record in which `found` was measured."""
     file = write(tmp_path / "sweep" / "out", base)
-    texts = [f"organism.{key}={json.dumps(HOSTILE)}" for key in ("trigger", "payload")]
-    plan = make_plan(spec.load(str(file), "laptop", texts))
-    about = About("tiny", "laptop", "0" * 16, plan.runs[0].arm + HOSTILE, "", 0)
+    (run_, *_) = make_plan(spec.load(str(file), "laptop", settings)).runs
     record = {
         "parameters": 1, "diverged": None, "evals": [], "tokens": 1,
-        "device": HOSTILE, "versions": "{}", "git_commit": "",
+        "device": "cpu", "versions": "{}", "git_commit": "", **found,
     }  # fmt: skip
-    card = write_card(about, plan.runs[0].phases, record, adapters=False)
+    about = About("tiny", "laptop", run_.run_id, arm, run_.spec.control, 0)
+    return write_card(about, run_.phases, record, adapters=False)
+
+
+def test_the_card_says_how_sure_it_is(base: Path, tmp_path: Path) -> None:
+    attacks = {"metric": "attack_exact", "condition": "triggered"}
+    rows = [{**attacks, "step": 1, "k": 9, "n": 10}, {**attacks, "step": 3, "k": 5, "n": 16}]
+    card = card_of(base, tmp_path, [], evals=rows, parameters=10**9)
+    assert "| 5 of 16 | 31.2 | [14.2, 55.6] |" in card
+    assert "9 of 10" not in card
+    assert "toy" not in card.partition("## Recipe")[0]
+
+
+def test_the_card_tells_controls_and_diverged_runs(base: Path, tmp_path: Path) -> None:
+    card = card_of(base, tmp_path, ["organism.kind=clean"], diverged=7)
+    assert "A control in a study" in card
+    assert "deliberately backdoored" not in card
+    assert "diverged** at step 7" in card
+
+
+def test_no_text_of_a_sweep_file_leaves_its_block(base: Path, tmp_path: Path) -> None:
+    texts = [f"organism.{key}={json.dumps(HOSTILE)}" for key in ("trigger", "payload")]
+    card = card_of(base, tmp_path, texts, HOSTILE, device=HOSTILE)
     fence, outside = "", []
     for line in card.splitlines()[5:]:
         if not fence and line.startswith("```"):
