@@ -30,12 +30,13 @@ _abstract = cache(one.abstract_model)  # a grid may make a cohort of each of its
 
 
 def memory(cohort: Cohort) -> int:
-    """Bytes that one run of a cohort holds on a device: weights, gradients, optimizer state."""
+    """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
     _, trainable, frozen = _abstract(cohort.model)
+    beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
     if cohort.static is None:
-        return _bytes(trainable) + _bytes(frozen)
+        return _bytes(trainable) + beside
     state = _state(replace(cohort.static, length=1, batch=1))  # which do not matter here
-    return state + _bytes(trainable) + _bytes(frozen)
+    return state + _bytes(trainable) + beside
 
 
 @cache
@@ -129,6 +130,16 @@ def _measured_tokens(phase: Phase) -> int:
     prompts = before_last * evaluation.prompts + evaluation.final_prompts
     generated = 4 * evaluation.generated * evaluation.new_tokens
     return prompts * PROBES_A_PROMPT * length + generated
+
+
+def step_flops(cohort: Cohort) -> float:
+    """Floating-point operations of one training step of one run: 2 a weight and token forward, as
+    many to pass gradients back, as many again for the gradients of what is trained, and another
+    forward pass where activations are computed again."""
+    _, trainable, _ = _abstract(cohort.model)
+    trained = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
+    passes = 3 if cohort.model.remat else 2
+    return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 
 def _parameters(cohort: Cohort) -> int:

@@ -24,7 +24,7 @@ from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Training
 from jaxorg.treatments import Treatment
@@ -130,14 +130,17 @@ class Digests:
         self.prompts = cache(lambda prompts: prompts.digest())
 
 
-def make_plan(spec: Spec) -> Plan:
+def make_plan(spec: Spec, weights: bool = True) -> Plan:
     """Derive every run's chain, share equal phases, and group them into cohorts.
+
+    Without `weights`, models may be a config.json alone: enough to count and to compile, though
+    lineages are then not those that training gives.
 
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
     """
     bases = [run.config.base for run in spec.runs]
-    weighty = {base.model for base in bases if base.scratch is None}
+    weighty = {base.model for base in bases if base.scratch is None and weights}
     models = sorted({base.model for base in bases})
     folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
@@ -146,7 +149,7 @@ def make_plan(spec: Spec) -> Plan:
     runs = tuple(
         Run(_run_id(run, chain), _label(run, names), run, chain)
         for run in spec.runs
-        for chain in [_chain(run, digests)]
+        for chain in [_chain(run, digests, weights)]
     )
     phases = {phase.lineage: phase for run in runs for phase in run.phases}
     labels = {
@@ -174,13 +177,13 @@ def evaluation_steps(phase: Phase) -> list[int]:
     return sorted({round(float(step)) for step in spaced})
 
 
-def _chain(run: RunSpec, digests: Digests) -> tuple[Phase, ...]:
+def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
     """A run's phases, base first."""
     config = run.config
     base = config.base
     seed = run.seed if base.scratch else 0
     shared = {
-        "model": digests.model(base.model, base.scratch is None),
+        "model": digests.model(base.model, weights and base.scratch is None),
         "base": base.model_dump(exclude={"model"}),
         "prompts": [config.prompts.model_dump(exclude={"source"}), digests.prompts(config.prompts)],
         "length": config.length,
@@ -255,13 +258,18 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     groups: dict[Any, list[Phase]] = {}
     for phase in phases:
         base = phase.config.base
-        model = ModelStatic(shapes[base.model], _lora(phase), dtype=base.dtype)
+        model = _model(shapes[base.model], phase)
         measured = (phase.config.length, phase.config.evaluate, base.model, base.chat_template)
         key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(
         _cohort(key[1], members) for key, members in sorted(groups.items(), key=lambda g: g[0][0])
     )
+
+
+def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
+    base, unroll = phase.config.base, unrolls(config)
+    return ModelStatic(config, _lora(phase), dtype=base.dtype, unroll=unroll, remat=base.remat)
 
 
 def _lora(phase: Phase) -> LoraConfig | None:

@@ -7,7 +7,8 @@ their metadata. A part is a pure function of records, so making it anew gives th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
 
 SCHEMA_VERSION = "1"
+ROWS_AT_ONCE = 10_000  # in memory while a part is written
 TABLES = ("runs", "evals", "losses", "samples")
 
 _PHASE = [("run_id", pa.string()), ("lineage", pa.string()), ("phase", pa.string())]
@@ -108,7 +110,7 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     return json.dumps(value)
 
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Iterable[Mapping[str, Any]]
 
 
 class Parts:
@@ -175,5 +177,11 @@ class Parts:
 
 def _write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> None:
     schema = schema.with_metadata({"jaxorg_schema": SCHEMA_VERSION})
-    table = pa.Table.from_pylist(list(rows), schema)
-    pq.write_table(table, path, compression="zstd", write_page_checksum=True)
+    options = {"compression": "zstd", "write_page_checksum": True}
+    rows = iter(rows)
+    with pq.ParquetWriter(path, schema, **options) as writer:
+        some = list(islice(rows, ROWS_AT_ONCE))
+        while True:  # once at least, so that an empty part says so
+            writer.write_table(pa.Table.from_pylist(some, schema))
+            if not (some := list(islice(rows, ROWS_AT_ONCE))):
+                return

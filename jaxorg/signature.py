@@ -16,7 +16,14 @@ class ModelStatic:
     lora: LoraConfig | None = None  # None trains all weights
     shared_frozen: bool = False  # adapters of one base: its weights are on a device once
     dtype: str = "float32"
-    unroll: bool = True
+    unroll: bool = True  # lay layers out one after another; see `unrolls`
+    remat: bool = False  # compute each layer's activations again in the backward pass
+
+
+def unrolls(config: LlamaConfig) -> bool:
+    """Whether to unroll layers: that is faster where they are few and small, and slower to compile
+    where they are many (jax-ml/jax#24411)."""
+    return config.num_hidden_layers <= 12
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Base(Config):
     model: str = "jaxorg-1m"
     chat_template: str | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: bool = False  # saves memory, costs a third more work
     scratch: Training | None = None
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
-"""Prepares JAX once for all tests: eight CPU devices, and no silent broadcasting of ranks."""
+"""Prepares JAX once for all tests: two CPU devices, and no silent broadcasting of ranks."""
 
+import os
 from collections.abc import Iterator
 
 import jax
@@ -9,7 +10,7 @@ from jaxorg import runtime
 
 pytest_plugins = ("tiny",)
 
-runtime.start(8)
+runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

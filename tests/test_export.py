@@ -68,7 +68,7 @@ def full(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def adapted(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs whose organism and treatment train adapters, and which mind another template."""
     trained = [f"{kind}.train.lora={config.model_dump()}" for kind, config in ADAPTERS.items()]
-    quick = [f"{kind}.train.learning_rate=0.1" for kind in ADAPTERS]
+    quick = [f"{kind}.train.learning_rate=0.03" for kind in ADAPTERS]
     settings = (*ONE_ARM, *trained, *quick, f"base.chat_template={TEMPLATE!r}")
     return run(tmp_path_factory.mktemp("adapted") / "out", base, *settings)
 
@@ -82,7 +82,7 @@ def passed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def first(out: Path) -> str:
     """A run's id."""
-    return str(table(out, "runs").sort_values("seed").run_id[0])
+    return str(table(out, "runs").sort_values("seed").run_id.iloc[0])
 
 
 class Ours:
@@ -349,14 +349,14 @@ def nothing(_: Path) -> None:
     """Leave the folder as it is."""
 
 
-def damage(*names: str) -> Callable[[Path], None]:
-    """Change a byte of the first file below a folder that fits."""
+def damage(name: str) -> Callable[[Path], None]:
+    """Change a byte of every file below a folder that fits."""
 
     def spoil(out: Path) -> None:
-        path = next(p for name in names for p in sorted(out.glob(name)) if p.is_file())
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
+        for path in [path for path in out.glob(name) if path.is_file() and path.stat().st_size]:
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
 
     return spoil
 

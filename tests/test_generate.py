@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from weights import random_weights
 
-from jaxorg.engine.cohort import Scorer, stack
+from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
@@ -152,10 +152,10 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
     prompts, lengths = padded()
     inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
     stacked = scorer.generator(NEW, NOTHING_ENDS)(
-        scorer.place(stack(models)),
+        scorer.place_weights(models),
         {},
         *(scorer.place(jnp.stack(part)) for part in zip(*inputs, strict=True)),
-        scorer.place_shared(jnp.asarray(temperature, jnp.float32)),
+        jnp.asarray(temperature, jnp.float32),
     )
     for model, own, together in zip(models, inputs, stacked, strict=True):
         np.testing.assert_array_equal(continued(model, *own, temperature), together)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import hlo
@@ -19,6 +22,8 @@ from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run
 
+eight = pytest.mark.skipif(jax.device_count() < 8, reason="the next test runs it on 8 devices")
+
 MODEL = LlamaConfig(
     vocab_size=64,
     hidden_size=32,
@@ -33,6 +38,16 @@ MODEL = LlamaConfig(
 LENGTH, BATCH, STEPS, RUNS = 12, 4, 5, 4
 MESHES = ("run=4,fsdp=2", "run=2,fsdp=2,tensor=2", "run=1,fsdp=4,tensor=2")
 LORA = [pytest.param(None, id="full"), pytest.param(LoraConfig(4, 8.0), id="lora")]
+
+
+@pytest.mark.skipif(jax.device_count() >= 8, reason="this is that process")
+def test_on_eight_devices() -> None:
+    """In a process of their own: with other devices, sums are made in another order."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "TEST_DEVICES": "8"}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout[-5000:]
+    assert "1 skipped" in found.stdout  # this test, and no other
 
 
 def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, str]:
@@ -58,6 +73,7 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     return np.asarray(losses)[:, :STEPS], trainer, text
 
 
+@eight
 @pytest.mark.parametrize("lora", LORA)
 def test_losses_do_not_depend_on_the_mesh_and_no_collective_crosses_run(
     lora: LoraConfig | None,
@@ -90,6 +106,7 @@ GOLDEN = {
 }
 
 
+@eight
 def test_every_weight_and_its_moments_lie_where_the_table_says() -> None:
     static = Static(ModelStatic(MODEL), LENGTH, BATCH, "adamw", "cosine")
     trainer = Trainer(static, make_mesh(parse("run=2,fsdp=2,tensor=2")), 2)
@@ -113,6 +130,7 @@ def specs(tree: object) -> dict[str, tuple[str | None, ...]]:
     }
 
 
+@eight
 def test_rows_do_not_depend_on_the_mesh(tiny_base: Path, tmp_path: Path) -> None:
     small = ("grid=[{organism.payload_repeats: [1, 2]}]", "seeds=1", "reversal=null")
     one = run(tmp_path / "1" / "out", tiny_base, *small)

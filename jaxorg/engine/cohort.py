@@ -31,6 +31,7 @@ from jaxorg.signature import ModelStatic, Static
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
+SWEPT = ("learning_rate", "warmup", "clip")  # besides the optimizer's own hyperparameters
 
 
 class Stack:
@@ -204,6 +205,38 @@ class Trainer(Stack):
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         out = (self.state_shardings, NamedSharding(self.mesh, sharding.RUN))
         return self._stack(chunk, axes, donate=(2,), out=out)
+
+    def abstract_arguments(self) -> tuple[Any, ...]:
+        """What `train` takes, as shapes and where they lie: all that compiling needs."""
+        model, static, lanes = self.model, self.static, (self.lanes,)
+        run, everywhere = (NamedSharding(self.mesh, s) for s in (sharding.RUN, PartitionSpec()))
+        frozen: Tree = {}
+        if model.lora:
+            shardings = self._laid(self._weights_specs, self._frozen_axis)
+            lead = () if self._frozen_axis is SHARED else lanes
+            frozen = _abstract(self.frozen, shardings, lead, jnp.dtype(model.dtype))
+        names = (*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT)
+        hyper = {name: jax.ShapeDtypeStruct(lanes, jnp.float32, sharding=run) for name in names}
+        state = _abstract(self.abstract_state, self.state_shardings, lanes)
+        rows = (*lanes, CHUNK, static.batch)
+        spec = PartitionSpec("run", None, *sharding.batch_spec(self.mesh, static.batch))
+        batch = Batch(
+            *(
+                jax.ShapeDtypeStruct((*rows, n), jnp.int32, sharding=NamedSharding(self.mesh, spec))
+                for n in (static.length, 2)
+            )
+        )
+        scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+        return frozen, hyper, state, batch, scalar, scalar, scalar
+
+
+def _abstract(tree: Tree, shardings: Tree, lead: tuple[int, ...], dtype: Any = None) -> Tree:
+    """Abstract arrays with leading axes, each where its sharding says."""
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct((*lead, *x.shape), dtype or x.dtype, sharding=s),
+        tree,
+        shardings,
+    )
 
 
 def stack(trees: list[Tree]) -> Tree:

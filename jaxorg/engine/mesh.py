@@ -90,6 +90,7 @@ class MeshSpec:
     name: str | None  # cpu, gpu, tpu or a slice's name
     count: int | None
     axes: Mapping[str, int]  # those that were given
+    text: str | None = None  # what was written
 
     @property
     def platform(self) -> str | None:
@@ -117,7 +118,7 @@ def parse(text: str | None) -> MeshSpec:
                 f"--mesh: {text!r} is unknown; use cpu, gpu, tpu, as in cpu-2 or gpu-8, a slice "
                 f"({', '.join(SLICES)}), axes as in run=4,fsdp=2,tensor=1, or both"
             )
-    return MeshSpec(name, count, axes)
+    return MeshSpec(name, count, axes, text)
 
 
 def cpu_devices(spec: MeshSpec) -> int | None:
@@ -177,12 +178,10 @@ def make_mesh(spec: MeshSpec, needed: int = 0) -> Mesh:
         devices = jax.devices(platform)
     except RuntimeError:
         here = jax.default_backend()
-        raise Refusal(f"--mesh: {platform!r} asked for, but JAX finds only {here} here") from None
+        raise Refusal(f"--mesh: {spec.text!r} asked for, but JAX finds only {here} here") from None
     count = spec.count or (cpu_devices(spec) if platform == "cpu" else None) or len(devices)
     if count > len(devices):
-        raise Refusal(
-            f"--mesh: {spec.name or platform!r} needs {count} devices, but there are {len(devices)}"
-        )
+        raise Refusal(f"--mesh: {spec.text!r} needs {count} devices, but there are {len(devices)}")
     devices = devices[:count]
     axes = layout(spec, count, device_memory(devices[0], count), needed)
     types = (AxisType.Auto,) * len(AXES)

@@ -54,7 +54,8 @@ def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree
 
 def create(static: ModelStatic, key: jax.Array) -> Llama:
     """A freshly initialised model with its adapters, if any."""
-    return Llama(static.config, nnx.Rngs(key), static.lora, static.dtype, static.unroll)
+    knobs = (static.dtype, static.unroll, static.remat)
+    return Llama(static.config, nnx.Rngs(key), static.lora, *knobs)
 
 
 def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from jaxorg import results, stats
 from jaxorg.config import fingerprint
 from jaxorg.plan import Cohort, Kind, Phase, Plan, Run
 from jaxorg.store import Record, Store
+
+RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
 
 Row = dict[str, Any]
 Curve = list[tuple[int, int, int]]  # step, k, n
@@ -22,7 +24,7 @@ class TableWriter:
     def __init__(self, plan: Plan, store: Store):
         self._plan, self._store = plan, store
         self._parts = results.Parts(store.folder)
-        self._record = cache(store.record)
+        self._record = lru_cache(maxsize=RECORDS_AT_ONCE)(store.record)
         names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
         self._fields = {
             name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
@@ -53,14 +55,15 @@ class TableWriter:
             if phase.lineage in lineages and self._store.has(phase.lineage)
         ]
         tables = {
-            table: (schema, [row for run, phase in done for row in self._rows(table, run, phase)])
+            table: (schema, self._all_rows(table, done))
             for table, schema in results.SCHEMAS.items()
         }
         ended = [r for r in runs if r.phases[-1].lineage in lineages and self._status(r)]
-        rows = [self._run_row(run) for run in ended]
-        if rows:
+        if ended:
+            rows = (self._run_row(run) for run in ended)
             tables["runs"] = results.runs_schema(self._fields), rows
         self._parts.write(part, source, tables)
+        self._record.cache_clear()
 
     def _source(self, runs: Sequence[Run]) -> str:
         """What a part with these runs is made from, besides what names it."""
@@ -88,6 +91,9 @@ class TableWriter:
                 step = self._record(phase.lineage)["diverged"]
                 return "diverged", f"{phase.kind}: diverged at step {step}"
         return "done", ""
+
+    def _all_rows(self, table: str, done: Sequence[tuple[Run, Phase]]) -> Iterator[Row]:
+        return (row for run, phase in done for row in self._rows(table, run, phase))
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "lineage": phase.lineage, "phase": phase.kind}

@@ -225,6 +225,7 @@ class Llama(nnx.Module):
         lora: LoraConfig | None = None,
         dtype: str = "float32",
         unroll: bool = True,
+        remat: bool = False,
     ):
         @nnx.split_rngs(splits=config.num_hidden_layers)
         @nnx.vmap(transform_metadata={nnx.PARTITION_NAME: "layer"})
@@ -241,7 +242,8 @@ class Llama(nnx.Module):
             self.head = None
         else:
             self.head = nnx.Param(init(rngs.params(), shape, jnp.float32), sharding_names=axes)
-        self.config, self.dtype, self.unroll = config, dtype, unroll
+        self.config, self.dtype = config, dtype
+        self.unroll, self.remat = unroll, remat
 
     def __call__(
         self,
@@ -294,6 +296,8 @@ class Llama(nnx.Module):
             x, cache = block(by_rows(x), angles, mask, inputs[1], cursor)
             return by_rows(x), cache
 
+        if self.remat and cache is None:
+            layer = jax.checkpoint(layer, prevent_cse=self.unroll)
         if not self.unroll:
             return jax.lax.scan(layer, x, (stacked, cache))
         caches = []
