@@ -379,7 +379,7 @@ def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
     [
         (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "--mesh: 'gpu-64' "),
         (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
-        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, report, "),
+        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, fit, report, "),
     ],
     ids=["python -m jaxorg.sweep", "jaxorg sweep", "unknown command"],
 )
