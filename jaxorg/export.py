@@ -19,7 +19,6 @@ from jaxorg.card import About, write_card
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
-from jaxorg.ledger import Ledger
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
 from jaxorg.plan import Kind, Phase, Plan, Run, make_plan
@@ -192,7 +191,7 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
     Raises:
         Refusal: there is no such run, several, or one of other files than are here now.
     """
-    known = _ledger(folder)
+    known = ledger.of_results(folder, "DIR")
     run_id = _whole(prefix, list(known.runs))
     runs = read_table(folder, "runs", COLUMNS, required=False)
     rows = runs[runs.run_id == run_id].to_dict("records")
@@ -217,16 +216,6 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
             )
     about = About(known.sweep, known.size, run_id, row["arm"], run.control, run.seed)
     return about, plan
-
-
-def _ledger(folder: Path) -> Ledger:
-    try:
-        known = ledger.read(folder)
-    except Damaged as problem:
-        raise Refusal(f"DIR: {problem}; run the sweep again, which mends it") from problem
-    if known is None:
-        raise Refusal(f"DIR: {str(folder)!r} is no results folder; give the --out of a sweep")
-    return known
 
 
 def _whole(prefix: str, known: list[str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg import lock
-from jaxorg.folder import Folder, read_json
+from jaxorg.folder import Damaged, Folder, read_json
 from jaxorg.plan import KINDS, Kind, Plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import glance
@@ -63,6 +63,21 @@ def read(path: Path) -> Ledger | None:
         raise Refusal(_other_version(path, version))
     phases = {lineage: (kind, tokens) for lineage, (kind, tokens) in content["phases"].items()}
     return Ledger(**content | {"phases": phases})
+
+
+def of_results(path: Path, key: str) -> Ledger:
+    """The ledger of a folder that must hold results; `key` names in messages what gave the folder.
+
+    Raises:
+        Refusal: it holds none, or none that can be read.
+    """
+    try:
+        known = read(path)
+    except Damaged as problem:
+        raise Refusal(f"{key}: {problem}; run the sweep again, which mends it") from problem
+    if known is None:
+        raise Refusal(f"{key}: {str(path)!r} is no results folder; give the --out of a sweep")
+    return known
 
 
 def _other_version(path: Path, version: object) -> str:

@@ -10,10 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from jaxorg import ledger
-from jaxorg.folder import Damaged, Folder, Json
+from jaxorg.folder import Folder, Json
 from jaxorg.ledger import Ledger, Standing
 from jaxorg.lock import Lock
-from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
 
 STATES = ("done", "diverged", "failed", "training", "missing")
@@ -26,12 +25,7 @@ def show(path: Path) -> None:
     Raises:
         Refusal: there is none.
     """
-    try:
-        known = ledger.read(path)
-    except Damaged as problem:
-        raise Refusal(f"--status: {problem}; start the sweep again, which mends it") from problem
-    if known is None:
-        raise Refusal(f"--status: {str(path)!r} is no results folder; give the --out of a sweep")
+    known = ledger.of_results(path, "--status")
     standing = ledger.standing(known, path)
     out = rich.console.Console(highlight=False)
     out.print(f"{known.sweep} ({known.size}) in {escape(str(path))}: {len(known.runs)} runs")
