@@ -10,11 +10,13 @@ failed/<lineage>.json           a phase that cannot be done, and why
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -37,6 +39,7 @@ Keep = Literal["none", "final", "log"]
 phase ends with, or those at every measured step, too."""
 
 _WEIGHTS = "weights"
+_MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
 
 
 class Glance(NamedTuple):
@@ -283,6 +286,9 @@ class Store:
         return list(leaves.values()), json.loads(about["progress"])
 
     def _write(self, place: Path, tree: Tree) -> None:
+        # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
+        if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
             self._checkpointer.save(place.absolute(), tree)
             self._checkpointer.wait_until_finished()
@@ -290,6 +296,10 @@ class Store:
             if code := re.search(r"os_error_code='(\d+)'", str(error)):
                 raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
             raise
+
+
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
 def _digest(leaves: Mapping[str, np.ndarray], text: str) -> str:
