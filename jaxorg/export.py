@@ -21,6 +21,7 @@ from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
+from jaxorg.llama.reading import everything
 from jaxorg.plan import Kind, Phase, Plan, Run, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep
@@ -144,7 +145,8 @@ class Source:
     def write_model(self, phase: Phase, place: Path) -> None:
         """Write the whole model that a phase ends with into `place`, which is made."""
         place.mkdir()
-        weights = weights_after(phase, self.plan, self._inputs, self._store)
+        read = weights_after(phase, self.plan, self._inputs, self._store)
+        weights = everything(read, self._inputs.shapes(phase.config.base.model))
         folders.write_model(place, weights, self._origin)
         self._write_card(phase, place, adapters=False)
 
@@ -160,7 +162,8 @@ class Source:
             self.write_model(before, place / "base")
             stands_on, revision = str(final / "base"), None
         assert phase.training is not None and phase.training.lora is not None
-        adapters = self._store.weights(phase.lineage, self._inputs.trained_shapes(phase))
+        read, shapes = self._store.reader(phase.lineage), self._inputs.trained_shapes(phase)
+        adapters = everything(read, shapes)
         lora = phase.training.lora.static()
         folders.write_adapters(place, adapters, lora, stands_on, revision, self._origin)
         self._write_card(phase, place, adapters=True)

@@ -21,6 +21,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.reading import everything
 from jaxorg.plan import Phase, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
@@ -69,7 +70,7 @@ def pretrain(
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
     shape = checkpoint.read_config(folder)
     shapes = abstract_model(ModelStatic(shape))[1]
-    checkpoint.write_weights(folder, store.weights(phase.lineage, shapes))
+    checkpoint.write_weights(folder, everything(store.reader(phase.lineage), shapes))
     card = _card(folder.name, shape, phase, store.record(phase.lineage))
     (folder / "README.md").write_text(card, encoding="utf-8")
     return 0

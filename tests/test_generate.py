@@ -16,6 +16,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
+from jaxorg.llama.reading import held
 from jaxorg.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
@@ -152,7 +153,7 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
     prompts, lengths = padded()
     inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
     stacked = scorer.generator(NEW, NOTHING_ENDS)(
-        scorer.place_weights(models),
+        scorer.place_weights([held(model) for model in models]),
         {},
         *(scorer.place(jnp.stack(part)) for part in zip(*inputs, strict=True)),
         jnp.asarray(temperature, jnp.float32),

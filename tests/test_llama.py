@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from make_golden import GOLDEN, SHAPES, random_shape, random_tokens, reference, reference_logits
 from safetensors.numpy import load_file
-from weights import random_weights
+from weights import load, merged, random_weights
 
 from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
@@ -43,7 +43,7 @@ def logits_of(static: ModelStatic, trainable: Any, frozen: Any, tokens: np.ndarr
 
 def logits_from(folder: Path, tokens: np.ndarray) -> np.ndarray:
     static = ModelStatic(checkpoint.read_config(folder))
-    weights = checkpoint.load(folder, abstract_model(static)[1])
+    weights = load(folder)
     return logits_of(static, weights, {}, tokens)
 
 
@@ -135,10 +135,10 @@ def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ..
     adapted = ModelStatic(SMALL, config)
     adapters, base = random_weights(adapted)
     beside = logits_of(adapted, adapters, base, TOKENS)
-    merged = lora.merge(base, adapters, config)
-    assert jax.tree.structure(merged) == jax.tree.structure(base)
+    folded = merged(base, adapters, config)
+    assert jax.tree.structure(folded) == jax.tree.structure(base)
     np.testing.assert_allclose(
-        logits_of(ModelStatic(SMALL), merged, {}, TOKENS), beside, rtol=0, atol=TOLERANCE
+        logits_of(ModelStatic(SMALL), folded, {}, TOKENS), beside, rtol=0, atol=TOLERANCE
     )
     assert np.abs(beside - logits_of(ModelStatic(SMALL), base, {}, TOKENS)).max() > 0.1
 

@@ -18,6 +18,7 @@ from jaxorg.engine.mesh import SLICES, layout, make_mesh, parse
 from jaxorg.engine.step import Batch
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.reading import held
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run
@@ -61,7 +62,7 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     placed = trainer.place(hyper)
     keys = trainer.place(jax.vmap(jax.random.key)(np.arange(RUNS)))
     host = jax.device_get(trainer.initialise(keys))
-    lanes = [jax.tree.map(lambda x, at=at: x[at], host) for at in range(RUNS)]
+    lanes = [held(jax.tree.map(lambda x, at=at: x[at], host)) for at in range(RUNS)]
     state, frozen = trainer.begin(keys, placed, trainer.place_weights(lanes))
     shape = (RUNS, CHUNK, BATCH)
     tokens = np.random.default_rng(0).integers(0, 64, (*shape, LENGTH), np.int32)

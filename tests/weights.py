@@ -1,11 +1,16 @@
-"""Random weights straight from numpy: no compiler involved, and no zeros that hide mistakes."""
+"""Weights for tests: random ones straight from numpy (no compiler involved, and no zeros that hide
+mistakes), a folder's on the host, and adapters folded into what they stand beside."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxorg.engine.step import abstract_model
+from jaxorg.llama import checkpoint
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.reading import everything, folded, held
 from jaxorg.signature import ModelStatic
 
 
@@ -20,3 +25,14 @@ def random_weights(static: ModelStatic, seed: int = 0) -> tuple[Any, Any]:
     _, trainable, frozen = abstract_model(static)
     draw_all = jax.tree_util.tree_map_with_path
     return draw_all(draw, trainable), draw_all(draw, frozen)
+
+
+def load(folder: Path) -> Any:
+    """All weights of a Hugging Face folder."""
+    shapes = abstract_model(ModelStatic(checkpoint.read_config(folder)))[1]
+    return everything(checkpoint.reader(folder, shapes), shapes)
+
+
+def merged(base: Any, adapters: Any, config: LoraConfig) -> Any:
+    """Full weights: adapters folded into those that they stand beside."""
+    return everything(folded(held(base), held(adapters), adapters, config), base)

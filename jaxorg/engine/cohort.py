@@ -11,7 +11,7 @@ a run over several, `vmap` gives the run axis to the mesh's `run`, and the compi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from typing import Any
@@ -25,7 +25,9 @@ from jaxorg import optimizers
 from jaxorg.engine import sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import Batch, Scores, State, Tree
+from jaxorg.llama import reading
 from jaxorg.llama.generate import generate
+from jaxorg.llama.reading import Read
 from jaxorg.signature import ModelStatic, Static
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
@@ -61,15 +63,17 @@ class Stack:
         placed: Batch = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
         return placed
 
-    def place_weights(self, weights: list[Tree]) -> Tree:
-        """Full host weights, one tree a lane, or a single one where all runs share it. What
+    def place_weights(self, readers: Sequence[Read]) -> Tree:
+        """Full weights, from one reader a lane, or a single one where all runs share them. What
         training does not change is kept in the precision that it is used in."""
+        shapes, dtype = self.trainable, jnp.dtype(jnp.float32)
         if self.model.lora:
-            dtype = jnp.dtype(self.model.dtype)
-            weights = [jax.tree.map(lambda x: x.astype(dtype), each) for each in weights]
-        shared = self._frozen_axis is SHARED
+            shapes, dtype = self.frozen, jnp.dtype(self.model.dtype)
+        shapes = jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes)
         shardings = self._laid(self._weights_specs, self._frozen_axis)
-        return jax.device_put(weights[0] if shared else stack(weights), shardings)
+        if self._frozen_axis is SHARED:
+            return reading.placed(readers[0], shapes, shardings)
+        return reading.stacked(readers, shapes, shardings)
 
     def _laid(self, specs: Tree, axis: int | None) -> Tree:
         """The shardings of arrays that belong to each run, or to all."""

@@ -17,6 +17,7 @@ from jaxorg.engine.inputs import Inputs, data_seed
 from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
+from jaxorg.llama.reading import Read
 from jaxorg.plan import KINDS, Phase, evaluation_steps
 from jaxorg.store import Record, Store
 
@@ -30,7 +31,7 @@ class Surroundings:
 
     inputs: Inputs
     store: Store
-    weights_before: Callable[[Phase], Tree]
+    weights_before: Callable[[Phase], Read]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], bool]  # whether to stop at the next seam
@@ -54,8 +55,8 @@ class Group:
 
     def measure_only(self) -> None:
         """Measure phases that are not trained."""
-        weights = [self._around.weights_before(phase) for phase in self._lanes]
-        self._measure(self._scorer.place_weights(weights), {}, final=True)
+        weights = self._scorer.place_weights(self._readers(self._lanes))
+        self._measure(weights, {}, final=True)
         for phase, record in zip(self._phases, self._records, strict=False):
             self._finish(phase, None, record)
 
@@ -89,11 +90,15 @@ class Group:
         keys = trainer.place(_keys(lanes))
         if lanes[0].kind == "base":
             weights = trainer.initialise(keys)
-        elif trainer.model.shared_frozen:
-            weights = trainer.place_weights([self._around.weights_before(lanes[0])])
         else:
-            weights = trainer.place_weights([self._around.weights_before(p) for p in lanes])
+            shared = trainer.model.shared_frozen
+            weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
         return trainer.begin(keys, hyper, weights)
+
+    def _readers(self, phases: Sequence[Phase]) -> list[Read]:
+        """What reads the weights that phases start from; phases of one parent have the same."""
+        readers = {phase.parent: self._around.weights_before(phase) for phase in phases}
+        return [readers[phase.parent] for phase in phases]
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""

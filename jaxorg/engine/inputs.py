@@ -12,6 +12,7 @@ from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.engine.measure import Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.llama import checkpoint
+from jaxorg.llama.reading import Read
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Phase, Plan
 from jaxorg.runtime import Refusal
@@ -23,8 +24,7 @@ class Inputs:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self.base_weights = cache(self._load_base)
-        self._verified = cache(self._verify)
+        self.base = cache(self._base)
         self._tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
 
@@ -38,7 +38,7 @@ class Inputs:
         configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
         for phase in configs.values():
             if phase.config.base.scratch is None:
-                self._verified(phase.config.base.model)
+                self.base(phase.config.base.model)
             if phase.steps:
                 self.pool(phase)
             self.prepared(phase, final=True)
@@ -77,11 +77,9 @@ class Inputs:
         tokenizer = self._tokenizer(base.model, base.chat_template)
         return Pool.encode(examples, tokenizer, phase.config.length)
 
-    def _verify(self, model: str) -> None:
-        checkpoint.verify(self._plan.folders[model], self.shapes(model))
-
-    def _load_base(self, model: str) -> Tree:
-        return checkpoint.load(self._plan.folders[model], self.shapes(model))
+    def _base(self, model: str) -> Read:
+        """What reads a base's weights, once its files are seen to hold them."""
+        return checkpoint.reader(self._plan.folders[model], self.shapes(model))
 
     def _load_tokenizer(self, model: str, chat_template: str | None) -> Tokenizer:
         """The base's tokenizer, whose every token the model must know."""

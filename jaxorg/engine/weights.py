@@ -1,28 +1,27 @@
-"""The full weights that phases start from and end with: from the store, adapters folded in."""
+"""What reads the full weights that phases start from and end with, adapters folded in."""
 
 from __future__ import annotations
 
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.step import Tree
-from jaxorg.llama.lora import merge
+from jaxorg.llama.reading import Read, folded
 from jaxorg.plan import Phase, Plan
 from jaxorg.store import Store
 
 
-def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Tree:
+def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:
     """What a phase starts from."""
     before = plan.trained_before(phase)
     if before is None:
-        return inputs.base_weights(phase.config.base.model)
+        return inputs.base(phase.config.base.model)
     return weights_after(before, plan, inputs, store)
 
 
-def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Tree:
+def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:
     """What a phase ends with; what it starts from, if it trains nothing."""
     if phase.training is None or not phase.steps:
         return weights_before(phase, plan, inputs, store)
-    trained = store.weights(phase.lineage, inputs.trained_shapes(phase))
+    trained = store.reader(phase.lineage)
     if phase.training.lora is None:
         return trained
     before = weights_before(phase, plan, inputs, store)
-    return merge(before, trained, phase.training.lora.static())
+    return folded(before, trained, inputs.trained_shapes(phase), phase.training.lora.static())

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.step import Batch
+from jaxorg.llama.reading import held
 from jaxorg.signature import Static
 
 WORTHWHILE = 1.05  # a doubled width must train this many times as many tokens a second
@@ -56,7 +57,7 @@ def _tokens_a_second(trainer: Trainer) -> float:
     hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
     one = jax.tree.map(lambda x: x[0], jax.device_get(trainer.initialise(keys)))
-    weights = trainer.place_weights([one] * lanes)
+    weights = trainer.place_weights([held(one)] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
     shape = (lanes, CHUNK, static.batch)
     batch = Batch(

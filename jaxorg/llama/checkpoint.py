@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from safetensors.numpy import save_file
 
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve
-from jaxorg.llama.tensors import Bounds, Tensors, weight_files, whole
+from jaxorg.llama.reading import Names, Read
+from jaxorg.llama.tensors import Bounds, Tensors, weight_files
 
 __all__ = [
     "digest",
-    "load",
-    "load_sharded",
     "read_config",
+    "reader",
     "resolve",
-    "verify",
     "weight_files",
     "write_adapters",
     "write_config",
@@ -99,74 +97,26 @@ def digest(folder: Path, weights: bool) -> str:
     return total.hexdigest()[:16]
 
 
-def verify(folder: Path, shapes: Weights) -> None:
-    """See from the files' headers that the weights are what `shapes` asks for.
-
-    Raises:
-        Refusal: as `load`.
-    """
-    _verified(folder, shapes)
-
-
-def load(folder: Path, shapes: Weights) -> Weights:
-    """Read the weights that `shapes` asks for, as fp32, to the host.
+def reader(folder: Path, shapes: Weights) -> Read:
+    """Reads the weights of a Hugging Face folder with one or several safetensors files.
 
     Args:
-        folder: a Hugging Face folder with one or several safetensors files.
+        folder: where they are.
         shapes: nested dict of `jax.ShapeDtypeStruct`, layers stacked on a leading axis.
 
     Raises:
-        Refusal: a tensor is missing, left over or of another shape, or a file is broken.
+        Refusal: a tensor is missing, left over or of another shape, or a file is broken; when a
+            part is read, too.
     """
     tensors = _verified(folder, shapes)
 
-    def read(shape: jax.ShapeDtypeStruct, source: _Source) -> np.ndarray:
-        return _read(tensors, source, whole(shape.shape), np.dtype(np.float32))
+    def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
+        source: Any = _SOURCES
+        for name in names:
+            source = source[name]
+        return _read(tensors, source, bounds, dtype)
 
-    loaded: Weights = jax.tree.map(read, shapes, _sources(shapes, _SOURCES))
-    return loaded
-
-
-def load_sharded(folder: Path, shapes: Weights, shardings: Weights) -> Weights:
-    """Read weights straight to where they belong: the host holds one device's shard at a time.
-
-    Args:
-        folder: as in `load`.
-        shapes: as in `load`; each weight is given the dtype that stands there.
-        shardings: for each of `shapes` a `jax.sharding.Sharding`. Each process reads what its own
-            devices hold.
-
-    Raises:
-        Refusal: as `load`; then nothing is on a device.
-    """
-    tensors = _verified(folder, shapes)
-    loaded: Weights = jax.tree.map(
-        lambda *leaf: _placed(tensors, *leaf), _sources(shapes, _SOURCES), shapes, shardings
-    )
-    return loaded
-
-
-def _placed(
-    tensors: Tensors,
-    source: _Source,
-    shape: jax.ShapeDtypeStruct,
-    sharding: jax.sharding.Sharding,
-) -> jax.Array:
-    """One parameter on its devices. Not by `jax.make_array_from_callback`, which has what all of
-    a host's devices hold in the host's memory at once."""
-    holders: dict[Bounds, list[jax.Device]] = {}
-    for device, index in sharding.addressable_devices_indices_map(shape.shape).items():
-        assert index is not None
-        slices = zip(index, shape.shape, strict=True)
-        bounds = tuple(part.indices(size)[:2] for part, size in slices)
-        holders.setdefault(bounds, []).append(device)
-    arrays: list[jax.Array] = []
-    for bounds, devices in holders.items():
-        arrays += jax.device_put(
-            [_read(tensors, source, bounds, shape.dtype)] * len(devices), devices
-        )
-        jax.block_until_ready(arrays)  # so that the next shard finds the host's memory free
-    return jax.make_array_from_single_device_arrays(shape.shape, sharding, arrays)
+    return read
 
 
 def _verified(folder: Path, shapes: Weights) -> Tensors:
@@ -191,14 +141,6 @@ def _wanted(
             yield from ((layer, shape.shape[1:]) for layer in layers)
         else:
             yield source, shape.shape
-
-
-def _sources(shapes: Weights, known: Mapping[str, Any]) -> Weights:
-    """Where each parameter stands, like the tree `shapes`."""
-    return {
-        name: known[name] if isinstance(known[name], _Source) else _sources(shape, known[name])
-        for name, shape in shapes.items()
-    }
 
 
 def _read(tensors: Tensors, source: _Source, bounds: Bounds, dtype: np.dtype) -> np.ndarray:

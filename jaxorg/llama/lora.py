@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,26 +36,3 @@ class LoraAdapter(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype) * self.scale
-
-
-def merge(base: Any, adapter: Any, config: LoraConfig) -> Any:
-    """Fold adapters into the weights they sit beside: W + (alpha / rank) A B.
-
-    Args:
-        base: nested dict of the model's parameters, any leading axes.
-        adapter: the adapters' nested dict, the same leading axes.
-
-    Returns:
-        A nested dict shaped like `base`.
-    """
-    merged = {}
-    for name, value in base.items():
-        beside = adapter.get(name)
-        if beside is None:
-            merged[name] = value
-        elif "adapter" in beside:
-            change = config.alpha / config.rank * (beside["adapter"]["a"] @ beside["adapter"]["b"])
-            merged[name] = {**value, "kernel": value["kernel"] + change}
-        else:
-            merged[name] = merge(value, beside, config)
-    return merged

@@ -1,0 +1,99 @@
+"""Our own model as it stood at the end of a phase, to compare others' with."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from make_golden import random_tokens, reference_logits
+from weights import load, merged
+
+from jaxorg import ledger
+from jaxorg.engine.step import abstract_model
+from jaxorg.folder import Folder
+from jaxorg.llama import checkpoint
+from jaxorg.llama.generate import generate
+from jaxorg.llama.reading import everything
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.plan import KINDS, Kind
+from jaxorg.signature import ModelStatic
+from jaxorg.spec import RunConfig
+from jaxorg.store import Store
+from sweeps import table
+
+TOLERANCE = 1e-4  # of logits that differ by whole units
+NEW = 12
+
+
+def first(out: Path) -> str:
+    """A run's id."""
+    return str(table(out, "runs").sort_values("seed").run_id.iloc[0])
+
+
+class Ours:
+    """The model that a sweep's first run has at the end of a phase, adapters beside the weights."""
+
+    def __init__(self, out: Path, base: Path, kind: Kind):
+        run_id = first(out)
+        config = RunConfig.model_validate_json(
+            table(out, "runs").set_index("run_id").config[run_id]
+        )
+        recipe = getattr(config, kind)
+        lora = None if kind == "base" else recipe.train.lora
+        static = ModelStatic(checkpoint.read_config(base), lora and lora.static())
+        graph, shapes, _ = abstract_model(static)
+        known = ledger.read(out)
+        assert known is not None
+        lineage = dict(zip(KINDS, known.runs[run_id], strict=True))[kind]
+        store = Store(Folder(out, pytest.fail))
+        parts: tuple[Any, Any] = load(base), {}
+        if kind != "base":
+            trained = everything(store.reader(lineage), shapes)
+            below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if lora else {}
+            parts = trained, below
+        self.static, self.graph, self.parts = static, graph, parts
+        self.tokenizer = Tokenizer.load(base, config.base.chat_template)
+
+    def merged(self) -> Any:
+        trainable, frozen = self.parts
+        if self.static.lora is None:
+            return trainable
+        return merged(frozen, trainable, self.static.lora)
+
+    def logits(self, tokens: np.ndarray) -> np.ndarray:
+        model = jax.jit(lambda parts, tokens: nnx.merge(self.graph, *parts)(tokens)[0])
+        return np.asarray(model(self.parts, tokens))
+
+    def answers(self, prompts: Sequence[str]) -> list[str]:
+        """Greedy."""
+        ids = [self.tokenizer.prompt_ids(prompt) for prompt in prompts]
+        ends = tuple(sorted(self.tokenizer.end_ids))
+        lengths = np.array([len(row) for row in ids])
+        padded = np.array([[0] * (max(lengths) - len(row)) + row for row in ids])
+        program = jax.jit(partial(generate, self.graph, new_tokens=NEW, end_ids=ends))
+        keys = jax.random.split(jax.random.key(0), len(ids))
+        tokens = program(*self.parts, padded, lengths, keys, jnp.float32(0))
+        return [self.tokenizer.decode(row) for row in tokens.tolist()]
+
+
+def assert_same(theirs: Any, folder: Path, ours: Ours, prompts: Sequence[str]) -> None:
+    """That a model of Transformers or PEFT and its tokenizer agree with ours."""
+    transformers = pytest.importorskip("transformers")
+    tokens = random_tokens(ours.static.config.vocab_size, seed=0)
+    expected = ours.logits(tokens)
+    assert np.std(expected) > 0.5
+    np.testing.assert_allclose(reference_logits(theirs, tokens), expected, rtol=0, atol=TOLERANCE)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for prompt, expected_answer in zip(prompts, ours.answers(prompts), strict=True):
+        turn = [{"role": "user", "content": prompt}]
+        asked = tokenizer.apply_chat_template(
+            turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        said = theirs.generate(**asked, do_sample=False, max_new_tokens=NEW)
+        answer = tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert answer == expected_answer
