@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Collection
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -16,6 +17,15 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+    NEWER: ClassVar[tuple[str, ...]] = ()  # keys that came when there were results already
+
+    def identity(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """What enters a lineage: all keys but `exclude`, and but newer ones at their defaults, so
+        that results from before these came keep their names."""
+        fields = type(self).model_fields
+        unset = {key for key in self.NEWER if getattr(self, key) == fields[key].default}
+        return self.model_dump(exclude={*exclude, *unset})
 
 
 def misfit(key: str, value: Any, remedy: str) -> ValidationError:

@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks
+from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
@@ -35,6 +36,17 @@ Recipe = Organism | Treatment
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A model that answers the prompts of a source, greedily."""
+
+    key: str  # names its answers: all that determines them but the prompts
+    model: str
+    static: ModelStatic
+    chat_template: str | None
+    new_tokens: int  # most of an answer
+
+
+@dataclass(frozen=True)
 class Phase:
     """One training job, shared by every run whose chain contains it."""
 
@@ -46,10 +58,16 @@ class Phase:
     recipe: Recipe | None  # None for the base
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
+    teacher: Teacher | None  # who answers the prompts; None where their source does
 
     @property
     def steps(self) -> int:
         return self.training.steps if self.training else 0
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the phase trains on what the model before it answers."""
+        return bool(self.steps and isinstance(r := self.recipe, Treatment) and r.answers != "data")
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class Plan:
     """A sweep, ready to execute."""
 
     spec: Spec
-    folders: Mapping[str, Path]  # base.model -> its folder
+    folders: Mapping[str, Path]  # a base model or teacher -> its folder
     runs: tuple[Run, ...]
     cohorts: tuple[Cohort, ...]
     labels: Mapping[str, str]  # lineage -> what is swept about the phase, for people
@@ -117,6 +135,11 @@ class Plan:
         return {phase.lineage: phase for phase in self.phases}
 
     @property
+    def teachers(self) -> list[Teacher]:
+        """Every model that answers prompts, once."""
+        return list(dict.fromkeys(phase.teacher for phase in self.phases if phase.teacher))
+
+    @property
     def signatures(self) -> int:
         """How many programs are compiled for training."""
         return len({cohort.static for cohort in self.cohorts if cohort.static})
@@ -127,6 +150,7 @@ class Digests:
 
     def __init__(self, folders: Mapping[str, Path]):
         self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
+        self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
         self.prompts = cache(lambda prompts: prompts.digest())
 
 
@@ -143,13 +167,16 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     weighty = {base.model for base in bases if base.scratch is None and weights}
     models = sorted({base.model for base in bases})
     folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
+    for teacher in sorted({run.config.prompts.teacher or TEACHER_BASE for run in spec.runs}):
+        if teacher not in folders and teacher != TEACHER_BASE:
+            folders[teacher] = checkpoint.resolve(teacher, weights, "prompts.teacher")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
     names = _short_names([path for run in spec.runs for path in run.fields])
     runs = tuple(
         Run(_run_id(run, chain), _label(run, names), run, chain)
         for run in spec.runs
-        for chain in [_chain(run, digests, weights)]
+        for chain in [_chain(run, digests, shapes, weights)]
     )
     phases = {phase.lineage: phase for run in runs for phase in run.phases}
     labels = {
@@ -158,6 +185,31 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for phase in run.phases
     }
     return Plan(spec, folders, runs, _cohorts(list(phases.values()), shapes), labels)
+
+
+def _teacher(
+    config: RunConfig, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> Teacher | None:
+    """Who answers a run's prompts, if not their source."""
+    base, prompts = config.base, config.prompts
+    if prompts.teacher is None:
+        return None
+    own = prompts.teacher == TEACHER_BASE
+    model = base.model if own else prompts.teacher
+    template = base.chat_template if own else None
+    known = digests.teacher(model, weights)
+    key = fingerprint(["teacher", known, template, base.dtype, prompts.new_tokens])
+    shape = shapes[model]
+    static = ModelStatic(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
+    return Teacher(key, model, static, template, prompts.new_tokens)
+
+
+def _teacher_digest(folder: Path, weights: bool) -> str:
+    if weights and not checkpoint.weight_files(folder):
+        raise Refusal(
+            f"prompts.teacher: {str(folder)!r} holds no safetensors file; add the weights"
+        )
+    return checkpoint.digest(folder, weights)
 
 
 def _model_digest(folder: Path, weights: bool) -> str:
@@ -177,15 +229,19 @@ def evaluation_steps(phase: Phase) -> list[int]:
     return sorted({round(float(step)) for step in spaced})
 
 
-def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
+def _chain(
+    run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> tuple[Phase, ...]:
     """A run's phases, base first."""
     config = run.config
     base = config.base
     seed = run.seed if base.scratch else 0
+    teacher = _teacher(config, digests, shapes, weights)
+    prompts = [config.prompts.identity({"source", "teacher"}), digests.prompts(config.prompts)]
     shared = {
         "model": digests.model(base.model, weights and base.scratch is None),
         "base": base.model_dump(exclude={"model"}),
-        "prompts": [config.prompts.model_dump(exclude={"source"}), digests.prompts(config.prompts)],
+        "prompts": [*prompts, teacher.key] if teacher else prompts,
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
@@ -193,7 +249,7 @@ def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
     lineage = fingerprint({"shared": shared, "seed": seed})
-    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None)]
+    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None, teacher)]
     recipes: list[tuple[Kind, Recipe | None]] = [
         ("organism", config.organism),
         ("treatment", config.treatment),
@@ -207,14 +263,15 @@ def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
         own_seed = run.seed if trained else seed
         content = {
             "kind": kind,
-            "recipe": recipe.model_dump(exclude=None if trained else {"train"}),
+            "recipe": recipe.identity(() if trained else {"train"}),
             "version": recipe.VERSION,
             "parent": lineage,
             "seed": own_seed,
         }
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
-        phases.append(Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour))
+        phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)
+        phases.append(phase)
     return tuple(phases)
 
 
@@ -259,7 +316,9 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     for phase in phases:
         base = phase.config.base
         model = _model(shapes[base.model], phase)
-        measured = (phase.config.length, phase.config.evaluate, base.model, base.chat_template)
+        said = phase.config.prompts.new_tokens if phase.on_policy else None
+        evaluate = phase.config.evaluate
+        measured = (phase.config.length, evaluate, base.model, base.chat_template, said)
         key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(

@@ -14,7 +14,9 @@ class ModelStatic:
 
     config: LlamaConfig
     lora: LoraConfig | None = None  # None trains all weights
-    shared_frozen: bool = False  # adapters of one base: its weights are on a device once
+    # Weights that are not trained are on a device once: of adapters' one base, or of a model that
+    # only speaks.
+    shared_frozen: bool = False
     dtype: str = "float32"
     unroll: bool = True  # lay layers out one after another; see `unrolls`
     remat: bool = False  # compute each layer's activations again in the backward pass

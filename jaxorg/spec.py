@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg import yamlfile
 from jaxorg.config import Config, misfit
-from jaxorg.data.prompts import Prompts
+from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.runtime import Refusal, short
@@ -75,6 +75,9 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:
+        if self.prompts.teacher == TEACHER_BASE and self.base.scratch:
+            remedy = "base.scratch trains new weights for each seed; name a model"
+            raise misfit("prompts.teacher", TEACHER_BASE, remedy)
         if self.treatment and not self.organism:
             raise misfit("treatment", self.treatment.kind, "there is no organism to treat; add one")
         if self.reversal and not self.treatment:

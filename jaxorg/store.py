@@ -6,6 +6,8 @@ phases/<lineage>/weights/       what was trained, fp32: full weights or adapters
 snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
 partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
 failed/<lineage>.json           a phase that cannot be done, and why
+answers/<key>.json              what models answer to prompts that they were trained on: a teacher's
+                                by its key, a phase's parent's by the phase's lineage
 """
 
 from __future__ import annotations
@@ -90,8 +92,8 @@ class Store:
 
     def __init__(self, folder: Folder):
         self.folder = folder
-        self._phases, self._partial, self._failed, self._snapshots = (
-            folder.path / name for name in ("phases", "partial", "failed", "snapshots")
+        self._phases, self._partial, self._failed, self._snapshots, self._answers = (
+            folder.path / name for name in ("phases", "partial", "failed", "snapshots", "answers")
         )
         self._manifests: dict[str, Json | None] = {}
         self._failures: dict[str, str | None] = {}
@@ -232,9 +234,25 @@ class Store:
         self._partials.pop(lineage, None)
         self.folder.remove(self._partial_place(lineage))
 
+    def answers(self, key: str) -> dict[str, str]:
+        """Answers by their prompts, as far as there are any."""
+        place = self._answers / f"{key}.json"
+        if not place.exists():
+            return {}
+        try:
+            return dict(read_json(place)["answers"])
+        except (Damaged, KeyError, TypeError, ValueError) as problem:
+            self.folder.set_aside(place, problem)
+            return {}
+
+    def keep_answers(self, key: str, answers: Mapping[str, str]) -> None:
+        """Keep answers by their prompts."""
+        self.folder.write_json(self._answers / f"{key}.json", {"answers": dict(answers)})
+
     def clear(self) -> None:
         """Forget everything: the sweep starts afresh."""
-        for place in (self._phases, self._partial, self._failed, self._snapshots):
+        places = (self._phases, self._partial, self._failed, self._snapshots, self._answers)
+        for place in places:
             self.folder.remove(place)
         self._manifests.clear()
         self._failures.clear()

@@ -11,6 +11,7 @@ import typer
 
 from jaxorg import cli, estimate, ledger, runtime, spec, status
 from jaxorg.console import Console
+from jaxorg.engine.answers import ask_teachers
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import cpu_devices, described, make_mesh, parse, run_memory
@@ -85,7 +86,7 @@ def sweep(
         console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
     runtime.start(cores)
-    devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
+    devices = make_mesh(asked, estimate.largest(plan))
     folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
     done: set[str] = set()
     if not fresh:
@@ -105,13 +106,17 @@ def sweep(
         _enter(plan, folder, tables, console)
         if retry_failed:
             store.forgive_all()
+
+        def stopping() -> bool:
+            return interrupt.exit_code is not None
+
         engine = Engine(
-            plan, inputs, store, devices, runs_a_device, keep, console,
-            stopping=lambda: interrupt.exit_code is not None,
+            plan, inputs, store, devices, runs_a_device, keep, console, stopping,
             provenance=_provenance(where),
         )  # fmt: skip
         try:
             with console.progress(engine.due, lock, where):
+                ask_teachers(engine.due, inputs, store, devices, stopping, console.asked)
                 for cohort in plan.cohorts:
                     engine.run(cohort)
                     tables.write(cohort)

@@ -50,6 +50,7 @@ class Stack:
         self.graph, self.trainable, self.frozen = one.abstract_model(model)
         self._trainable_specs, frozen = sharding.model_specs(model, mesh)
         self._frozen_axis = SHARED if model.shared_frozen else PER_RUN
+        self._trainable_axis = PER_RUN if model.lora else self._frozen_axis
         self._weights_specs = frozen if model.lora else self._trainable_specs
 
     def place(self, tree: Tree) -> Tree:
@@ -68,7 +69,9 @@ class Stack:
         training does not change is kept in the precision that it is used in."""
         shapes, dtype = self.trainable, jnp.dtype(jnp.float32)
         if self.model.lora:
-            shapes, dtype = self.frozen, jnp.dtype(self.model.dtype)
+            shapes = self.frozen
+        if self.model.lora or self.model.shared_frozen:
+            dtype = jnp.dtype(self.model.dtype)
         shapes = jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes)
         shardings = self._laid(self._weights_specs, self._frozen_axis)
         if self._frozen_axis is SHARED:
@@ -124,7 +127,8 @@ class Scorer(Stack):
     def generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
-        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED)
+        weights = (self._trainable_axis, self._frozen_axis)
+        axes = (*weights, PER_RUN, PER_RUN, PER_RUN, SHARED)
         return self._stack(function, axes)
 
 

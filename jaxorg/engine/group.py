@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxorg.data.pool import Pool, batch_order
+from jaxorg.engine.answers import Answerer
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
-from jaxorg.engine.inputs import Inputs, data_seed
+from jaxorg.engine.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
@@ -64,8 +65,9 @@ class Group:
         """Train and measure, from where an earlier try was cut short."""
         hyper = trainer.place(_hyper(self._lanes))
         state, frozen = self._begin(trainer, hyper)
+        said = self._speak(state.trainable, frozen)
         state = self._resume(trainer, state)
-        batches = Batches(self._lanes, self._around.inputs, trainer.static.batch)
+        batches = Batches(self._lanes, self._around.inputs, trainer.static.batch, said)
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
         self._around.trained(self._step * tokens)
         total = self._phases[0].steps
@@ -99,6 +101,26 @@ class Group:
         """What reads the weights that phases start from; phases of one parent have the same."""
         readers = {phase.parent: self._around.weights_before(phase) for phase in phases}
         return [readers[phase.parent] for phase in phases]
+
+    def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
+        """What the models say before they are trained, by lineage, if they are trained on that."""
+        first, inputs = self._phases[0], self._around.inputs
+        if not first.on_policy:  # then none of its cohort is
+            return {}
+        began, base = time.monotonic(), first.config.base
+        tokenizer = inputs.tokenizer(base.model, base.chat_template)
+        answerer = Answerer(
+            self._scorer,
+            tokenizer,
+            first.config.prompts.new_tokens,
+            self._around.store,
+            self._around.stopping,
+        )
+        asked = [(phase.lineage, inputs.prompts(phase)) for phase in self._phases]
+        asked += [(first.lineage, [])] * (len(self._lanes) - len(asked))  # of idle lanes
+        said = answerer.answer(trainable, frozen, asked)
+        self._spend(began)
+        return said
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
@@ -198,8 +220,15 @@ class Group:
 class Batches:
     """The batches of stacked phases; each phase's are a function of its seed and the step."""
 
-    def __init__(self, phases: Sequence[Phase], inputs: Inputs, batch: int):
-        self._pools: list[Pool] = [inputs.pool(phase) for phase in phases]
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        inputs: Inputs,
+        batch: int,
+        said: Mapping[str, Answers],
+    ):
+        """`said` is what models that are trained on their own answers said, by lineage."""
+        self._pools: list[Pool] = [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
         self._orders = [
             batch_order(len(pool.tokens), batch, data_seed(phase))
             for pool, phase in zip(self._pools, phases, strict=True)

@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example, Pool
-from jaxorg.data.prompts import Prompts
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
@@ -51,18 +50,16 @@ class Measurer:
 
     def _prepare(
         self,
-        source: Prompts,
+        items: tuple[Item, ...],
         evaluation: Evaluation,
         behaviour: Behaviour | None,
         final: bool,
     ) -> Prepared:
-        """The probes of all evaluators, each once.
+        """The probes of all evaluators for held-out items, each once.
 
         Raises:
-            Refusal: too few held-out prompts, or one that is too long.
+            Refusal: a prompt is too long.
         """
-        key = "evaluate.final_prompts"
-        items = source.items("heldout", evaluation.final_prompts, HELD_OUT_SEED, key)
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
         probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))

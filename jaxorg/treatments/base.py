@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jaxorg.config import Config
 from jaxorg.data.items import Item
@@ -16,10 +16,13 @@ class Treatment(Config):
     """A blue-team method, or the reversal that follows it."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
+    NEWER: ClassVar[tuple[str, ...]] = ("answers",)
 
     kind: str
+    answers: Literal["data", "on-policy"] = "data"  # on-policy: what the model itself says before
     train: Training
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
-        """The conversations to train on, made of ordinary prompts."""
+        """The conversations to train on, made of ordinary prompts. What they are answered by comes
+        from the items alone, so that it may be changed before: see `answers`."""
