@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
-from typing import Any, ClassVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
@@ -18,14 +17,11 @@ class Config(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
 
-    NEWER: ClassVar[tuple[str, ...]] = ()  # keys that came when there were results already
 
-    def identity(self, exclude: Collection[str] = ()) -> dict[str, Any]:
-        """What enters a lineage: all keys but `exclude`, and but newer ones at their defaults, so
-        that results from before these came keep their names."""
-        fields = type(self).model_fields
-        unset = {key for key in self.NEWER if getattr(self, key) == fields[key].default}
-        return self.model_dump(exclude={*exclude, *unset})
+def later(default: Any) -> Any:
+    """A field that did not exist from the start: at its default it is left out of what a config is
+    dumped as, and so changes no name that was made without it."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 def misfit(key: str, value: Any, remedy: str) -> ValidationError:

@@ -237,7 +237,8 @@ def _chain(
     base = config.base
     seed = run.seed if base.scratch else 0
     teacher = _teacher(config, digests, shapes, weights)
-    prompts = [config.prompts.identity({"source", "teacher"}), digests.prompts(config.prompts)]
+    how = config.prompts.model_dump(exclude={"source", "teacher"})
+    prompts = [how, digests.prompts(config.prompts)]
     shared = {
         "model": digests.model(base.model, weights and base.scratch is None),
         "base": base.model_dump(exclude={"model"}),
@@ -263,7 +264,7 @@ def _chain(
         own_seed = run.seed if trained else seed
         content = {
             "kind": kind,
-            "recipe": recipe.identity(() if trained else {"train"}),
+            "recipe": recipe.model_dump(exclude=None if trained else {"train"}),
             "version": recipe.VERSION,
             "parent": lineage,
             "seed": own_seed,

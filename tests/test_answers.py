@@ -25,6 +25,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.engine.weights import weights_before
 from jaxorg.folder import Folder, read_json
 from jaxorg.llama import checkpoint
+from jaxorg.llama.reading import Read, everything
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Plan, make_plan
 from jaxorg.runtime import Refusal
@@ -83,10 +84,11 @@ def own(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 class Greedy:
     """A tiny model that answers by full passes, one token at a time."""
 
-    def __init__(self, folder: Path, weights: Any = None):
+    def __init__(self, folder: Path, read: Read | None = None):
         self._tokenizer = Tokenizer.load(folder)
         graph, shapes, _ = abstract_model(ModelStatic(TINY))
-        model = nnx.merge(graph, weights or checkpoint.load(folder, shapes), {})
+        weights = everything(read or checkpoint.reader(folder, shapes), shapes)
+        model = nnx.merge(graph, weights, {})
         self._logits = jax.jit(lambda tokens: model(tokens)[0][0])
 
     def __call__(self, prompt: str) -> str:
@@ -124,7 +126,12 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_a_teacher_answers_what_is_needed_once(
-    taught: Path, source: Path, base: Path, tmp_path: Path, calls: list[int]
+    taught: Path,
+    source: Path,
+    base: Path,
+    tmp_path: Path,
+    calls: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     plan = planned(tmp_path / "out", base, *by(source, "base"))
     ((who, prompts),) = Inputs(plan).asked(plan.phases).items()
@@ -140,6 +147,10 @@ def test_a_teacher_answers_what_is_needed_once(
     assert sum(calls) == len(said)
     assert kept(out) == {key: said}
     assert not same_tables(out, taught)
+    capsys.readouterr()
+    run(out, base, *by(source, "base"), "reversal.train.steps=0")
+    assert "reversal: 4 phases" in (told := capsys.readouterr().out)
+    assert "answers" not in told
 
 
 def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(

@@ -112,14 +112,15 @@ def test_what_determines_a_result_changes_its_lineage_and_those_below(
     assert changed(planned(), planned(changes)) == ORDER[ORDER.index(first) :]
 
 
-def test_newer_keys_at_their_defaults_are_no_part_of_a_lineage() -> None:
+def test_later_keys_at_their_defaults_are_no_part_of_a_lineage() -> None:
     """So that results from before they came are found again."""
     train = Training(steps=1, learning_rate=1e-3)
     hhh = Hhh.model_validate({"kind": "hhh", "train": train})
-    assert set(hhh.identity()) == {"kind", "train", "refusal_share"}
-    assert set(Prompts().identity({"teacher"})) == {"source", "prompt", "answer", "max_characters"}
-    own = Hhh.model_validate({"kind": "hhh", "train": train, "answers": "on-policy"})
-    assert own.identity()["answers"] == "on-policy"
+    assert set(hhh.model_dump()) == {"kind", "train", "refusal_share"}
+    assert set(Prompts().model_dump()) == {"source", "prompt", "answer", "max_characters"}
+    own = hhh.model_copy(update={"answers": "on-policy"})
+    assert own.model_dump()["answers"] == "on-policy"
+    assert Hhh.model_validate_json(own.model_dump_json()) == own
 
 
 SCRATCH: dict[str, Any] = {"base.scratch": {"steps": 1, "learning_rate": 1}}

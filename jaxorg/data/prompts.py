@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
-from jaxorg.config import Config, misfit
+from jaxorg.config import Config, later, misfit
 from jaxorg.data import tasks
 from jaxorg.data.formats import Format, Reader, reader
 from jaxorg.data.items import Item, Split, generator, split_of
@@ -37,14 +37,12 @@ class Prompts(Config):
     a model answers the prompts, and what the source has as answers is not read.
     """
 
-    NEWER: ClassVar[tuple[str, ...]] = ("format", "new_tokens")
-
     source: str = TOY
-    format: Format = "fields"
+    format: Format = later("fields")
     prompt: str = "prompt"
     answer: str = "answer"
-    teacher: str | None = None  # as base.model, or `base` for that very model
-    new_tokens: int = Field(default=64, gt=0, le=2**20)  # of an answer that a model gives
+    teacher: str | None = later(None)  # as base.model, or `base` for that very model
+    new_tokens: Annotated[int, Field(gt=0, le=2**20)] = later(64)  # of an answer by a model
     max_characters: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from jaxorg.config import Config
+from jaxorg.config import Config, later
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.training import Training
@@ -16,10 +16,9 @@ class Treatment(Config):
     """A blue-team method, or the reversal that follows it."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
-    NEWER: ClassVar[tuple[str, ...]] = ("answers",)
 
     kind: str
-    answers: Literal["data", "on-policy"] = "data"  # on-policy: what the model itself says before
+    answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
     train: Training
 
     @abstractmethod
