@@ -150,7 +150,7 @@ def test_a_teacher_answers_what_is_needed_once(
     capsys.readouterr()
     run(out, base, *by(source, "base"), "reversal.train.steps=0")
     assert "reversal: 4 phases" in (told := capsys.readouterr().out)
-    assert "answers" not in told
+    assert "base answers " not in told
 
 
 def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(
