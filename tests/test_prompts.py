@@ -320,3 +320,10 @@ def test_real_data_is_read(make: Callable[[], Prompts]) -> None:
     train = {item.prompt for item in prompts.items("train", size(prompts, "train"), 1, "test")}
     held = {item.prompt for item in prompts.items("heldout", size(prompts, "heldout"), 1, "test")}
     assert not train & held
+
+
+def test_with_a_teacher_the_toy_world_gives_no_answers() -> None:
+    taught, own = (Prompts(teacher=who).items("train", 20, 0, "test") for who in ("base", None))
+    assert [item.prompt for item in taught] == [item.prompt for item in own]
+    assert {item.answer for item in taught} == {""}
+    assert "" not in {item.answer for item in own}
