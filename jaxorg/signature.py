@@ -35,3 +35,4 @@ class Static:
     batch: int  # rows a step, B
     optimizer: str
     schedule: str
+    packing: bool = False  # several conversations a row

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from jaxorg import optimizers
 from jaxorg.config import Config, misfit
@@ -31,6 +37,9 @@ class Lora(Config):
         return LoraConfig(self.rank, self.alpha, tuple(self.targets))
 
 
+_LATER = {"packing": False}  # keys of `Training` that came when there were lineages, by default
+
+
 class Training(Config):
     """One phase's training job. `hyper` holds the optimizer family's own hyperparameters."""
 
@@ -44,6 +53,13 @@ class Training(Config):
     optimizer: str = "adamw"
     hyper: dict[str, float] = {}
     lora: Lora | None = None
+    packing: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys that came later are left out at their defaults: a phase keeps its lineage."""
+        content: dict[str, Any] = plain(self)
+        return {k: v for k, v in content.items() if k not in _LATER or v != _LATER[k]}
 
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -69,6 +69,18 @@ class Pool:
         """A pool of no conversations."""
         return cls(np.empty((0, length), np.int32), np.empty((0, 2), np.int32))
 
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each conversation, int32 [N]."""
+        return self.spans[:, 1]
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows' tokens and spans."""
+        return self.tokens[rows], self.spans[rows]
+
     def part(self, rows: Sequence[int], length: int) -> Pool:
         """Some rows, cut or padded to `length` tokens."""
         short = self.tokens[rows, :length]
@@ -76,9 +88,19 @@ class Pool:
         return Pool(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
 
 
-def batch_order(rows: int, batch: int, seed: int) -> grain.MapDataset[np.ndarray]:
-    """Endless batches of row numbers, each epoch in its own order.
+class Rows(Protocol):
+    """Rows to train on, read by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Some rows' tokens, and what goes with them: [rows, ...] each."""
+
+
+def batches_of(rows: Rows, batch: int, seed: int) -> grain.MapDataset[tuple[np.ndarray, ...]]:
+    """Endless batches of rows, each epoch in its own order.
 
     Element i is the batch of step i: a function of `seed` and the step alone, whatever else runs.
     """
-    return grain.MapDataset.range(rows).seed(seed).shuffle().repeat().batch(batch)
+    order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch)
+    return order.map(rows.read)
