@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -37,11 +37,10 @@ class Lora(Config):
         return LoraConfig(self.rank, self.alpha, tuple(self.targets))
 
 
-_LATER = {"packing": False}  # keys of `Training` that came when there were lineages, by default
-
-
 class Training(Config):
     """One phase's training job. `hyper` holds the optimizer family's own hyperparameters."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("packing",)  # keys that came when there were results
 
     steps: int = Field(ge=0, lt=2**31)
     batch: int = Field(default=16, gt=0, le=2**20)
@@ -56,10 +55,11 @@ class Training(Config):
     packing: bool = False
 
     @model_serializer(mode="wrap")
-    def _without_later_keys(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys that came later are left out at their defaults: a phase keeps its lineage."""
+    def _without_newer(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Newer keys are left out at their defaults, so that phases keep their lineages."""
         content: dict[str, Any] = plain(self)
-        return {k: v for k, v in content.items() if k not in _LATER or v != _LATER[k]}
+        defaults = {key: type(self).model_fields[key].default for key in self.NEWER}
+        return {k: v for k, v in content.items() if k not in defaults or v != defaults[k]}
 
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jaxorg import spec
 from jaxorg.data.packing import OPEN, Packed, first_fit
 from jaxorg.data.pool import Pool
+from jaxorg.data.pools import Pools
 from jaxorg.engine.group import Batches
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.step import (
@@ -22,6 +23,7 @@ from jaxorg.engine.step import (
     split,
     train_step,
 )
+from jaxorg.folder import Folder
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.plan import make_plan
 from jaxorg.signature import ModelStatic, Static
@@ -150,7 +152,9 @@ def test_tokens_are_those_of_the_conversations(tiny_base: Path, tmp_path: Path) 
     cohort = next(cohort for cohort in plan.cohorts if cohort.kind == "organism")
     phase = next(phase for phase in cohort.phases if phase.seed == 0)
     assert cohort.static is not None
-    chunk = Batches([phase], Inputs(plan), cohort.static).chunk(0, phase.steps)
+    chunk = Batches(
+        [phase], Inputs(plan, Pools(Folder(tmp_path / "pools", print))), cohort.static
+    ).chunk(0, phase.steps)
     real = int((np.asarray(chunk.segments) > 0).sum())
     evals = table(out, "evals")
     last = evals[(evals.lineage == phase.lineage) & (evals.step == phase.steps)]

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from jaxorg.config import Config
 from jaxorg.data import tasks
-from jaxorg.data.items import Item, Split, generator, split_of
+from jaxorg.data.items import Item, Split, generator
+from jaxorg.data.shelf import Picked, Shelf
 from jaxorg.runtime import Refusal, short
 
 TOY = "toy"
@@ -52,7 +53,7 @@ class Prompts(Config):
         with path.open("rb") as file:
             return f"{path.stem} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
-    def items(self, split: Split, count: int, seed: int, key: str) -> list[Item]:
+    def items(self, split: Split, count: int, seed: int, key: str) -> Sequence[Item]:
         """`count` different items of `split`, chosen and ordered by `seed`.
 
         Raises:
@@ -63,14 +64,15 @@ class Prompts(Config):
                 return tasks.generate(split, count, seed)
             except ValueError as error:
                 raise Refusal(f"{key}: {error}; ask for fewer") from None
-        pool = [item for item in _read(self) if split_of(item.key) == split]
+        shelf = _read(self)
+        pool = shelf.numbers(split)
         if count > len(pool):
             raise Refusal(
                 f"{key}: {count} {split} prompts asked for, but prompts.source "
                 f"{self.source!r} has {len(pool)}; ask for at most {len(pool)}"
             )
         order = generator(seed, "prompts", split).permutation(len(pool))[:count]
-        return [pool[i] for i in order]
+        return Picked(shelf, pool[order])
 
 
 def _readable(path: Path) -> Path:
@@ -86,10 +88,14 @@ def _readable(path: Path) -> Path:
 
 
 @cache
-def _read(prompts: Prompts) -> Sequence[Item]:
+def _read(prompts: Prompts) -> Shelf:
     """All usable items of a file, without repeated prompts, in the file's order."""
     path = _readable(Path(prompts.source))
-    items: dict[str, Item] = {}
+    return Shelf(path.stem, _usable(path, prompts))
+
+
+def _usable(path: Path, prompts: Prompts) -> Iterator[tuple[str, str]]:
+    """Prompts and answers of a file that are no longer than asked for."""
     characters = 0
     for number, record in enumerate(_records(path, prompts), start=1):
         prompt = _field(record, prompts.prompt, "prompts.prompt", path, number)
@@ -102,9 +108,7 @@ def _read(prompts: Prompts) -> Sequence[Item]:
             )
         limit = prompts.max_characters
         if limit is None or len(prompt) + len(answer) <= limit:
-            key = f"{path.stem}:{prompt}"
-            items.setdefault(key, Item(key, path.stem, prompt, answer))
-    return tuple(items.values())
+            yield prompt, answer
 
 
 def _records(path: Path, prompts: Prompts) -> Iterator[Any]:

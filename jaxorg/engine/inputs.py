@@ -5,9 +5,11 @@ Everything is read once and kept. Nothing here needs a device.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from functools import cache
 
-from jaxorg.data.pool import Pool
+from jaxorg.data.pool import Pool, blocks
+from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.engine.measure import Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
@@ -22,8 +24,9 @@ from jaxorg.signature import ModelStatic
 class Inputs:
     """The inputs of a plan's phases."""
 
-    def __init__(self, plan: Plan):
-        self._plan = plan
+    def __init__(self, plan: Plan, pools: Pools):
+        """Pools that are too large for memory are kept in `pools`."""
+        self._plan, self._pools = plan, pools
         self.base = cache(self._base)
         self._tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
@@ -39,8 +42,9 @@ class Inputs:
         for phase in configs.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
-            if phase.steps:
-                self.pool(phase)
+            if phase.steps and not self._pools.known(phase.lineage):
+                for _ in self._blocks(phase, self._tokenizer_of(phase)):
+                    pass  # looked at, and not kept
             self.prepared(phase, final=True)
 
     def shapes(self, model: str) -> Tree:
@@ -64,8 +68,17 @@ class Inputs:
         config = phase.config
         return self.measurer(phase).prepare(config.prompts, config.evaluate, phase.behaviour, final)
 
-    def pool(self, phase: Phase) -> Pool:
-        """The conversations a phase trains on."""
+    def pool(self, phase: Phase) -> Pool | StoredPool:
+        """The conversations a phase trains on, tokenised once where they are many."""
+        tokenizer = self._tokenizer_of(phase)
+        return self._pools.keep(phase.lineage, self._blocks(phase, tokenizer), tokenizer.pad_id)
+
+    def drop_pools(self, needed: Collection[Phase]) -> None:
+        """Forget what was kept of phases other than those `needed`."""
+        self._pools.drop_others({phase.lineage for phase in needed})
+
+    def _blocks(self, phase: Phase, tokenizer: Tokenizer) -> Iterator[Pool]:
+        """The conversations a phase trains on, part by part."""
         assert phase.training is not None
         key, seed = f"{phase.kind}.train.examples", data_seed(phase)
         items = phase.config.prompts.items("train", phase.training.examples, seed, key)
@@ -73,9 +86,11 @@ class Inputs:
             examples = pretraining_examples(items, seed)
         else:
             examples = phase.recipe.examples(items, seed)
+        yield from blocks(examples, tokenizer, phase.config.length)
+
+    def _tokenizer_of(self, phase: Phase) -> Tokenizer:
         base = phase.config.base
-        tokenizer = self._tokenizer(base.model, base.chat_template)
-        return Pool.encode(examples, tokenizer, phase.config.length)
+        return self._tokenizer(base.model, base.chat_template)
 
     def _base(self, model: str) -> Read:
         """What reads a base's weights, once its files are seen to hold them."""

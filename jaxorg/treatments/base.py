@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from jaxorg.config import Config
@@ -21,5 +21,5 @@ class Treatment(Config):
     train: Training
 
     @abstractmethod
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations to train on, made of ordinary prompts."""
