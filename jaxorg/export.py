@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from jaxorg import cli, ledger, runtime
 from jaxorg.card import About, write_card
+from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
@@ -77,7 +78,7 @@ class Source:
 
     @cached_property
     def _inputs(self) -> Inputs:
-        return Inputs(self.plan)
+        return Inputs(self.plan, Pools(Folder(self.folder, cli.say)))
 
     @cached_property
     def _store(self) -> Store:

@@ -342,7 +342,13 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     training = phase.training
     if training is None or not training.steps:
         return None
-    return training.optimizer, training.schedule, training.batch, training.steps
+    return (
+        training.optimizer,
+        training.schedule,
+        training.batch,
+        training.packing,
+        training.steps,
+    )
 
 
 def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
@@ -352,5 +358,6 @@ def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
     static = None
     if first.training and first.steps:
         training, length = first.training, first.config.length
-        static = Static(model, length, training.batch, training.optimizer, training.schedule)
+        shape = (training.batch, training.optimizer, training.schedule, training.packing)
+        static = Static(model, length, *shape)
     return Cohort(first.kind, model, static, tuple(phases))

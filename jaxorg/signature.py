@@ -37,3 +37,4 @@ class Static:
     batch: int  # rows a step, B
     optimizer: str
     schedule: str
+    packing: bool = False  # several conversations a row

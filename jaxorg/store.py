@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -32,7 +31,16 @@ import tensorstore as ts
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxorg.folder import Damaged, Folder, Json, check_files, read_json, sums_of, write_json
+from jaxorg.folder import (
+    Damaged,
+    Folder,
+    Json,
+    check_files,
+    disk_errors,
+    read_json,
+    sums_of,
+    write_json,
+)
 from jaxorg.llama.reading import Names, Read
 from jaxorg.llama.tensors import Bounds
 
@@ -311,13 +319,9 @@ class Store:
         # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
         if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        try:
+        with disk_errors():
             self._checkpointer.save(place.absolute(), tree)
             self._checkpointer.wait_until_finished()
-        except ValueError as error:  # how TensorStore says that the disk is full, say
-            if code := re.search(r"os_error_code='(\d+)'", str(error)):
-                raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-            raise
 
 
 def _bytes(tree: Tree) -> int:

@@ -11,6 +11,7 @@ import typer
 
 from jaxorg import cli, estimate, ledger, runtime, spec, status
 from jaxorg.console import Console
+from jaxorg.data.pools import Pools
 from jaxorg.engine.answers import ask_teachers
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
@@ -79,15 +80,15 @@ def sweep(
     runs_a_device = _width(width)
     asked = parse(mesh)
     cores = cpu_devices(asked) or runtime.cores()
-    inputs = Inputs(plan)
-    inputs.check()
     console = Console(plan)
+    folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+    inputs = Inputs(plan, Pools(folder))
+    inputs.check()
     if dry_run:
         console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
     runtime.start(cores)
     devices = make_mesh(asked, estimate.largest(plan))
-    folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
     done: set[str] = set()
     if not fresh:
         with suppress(Damaged):  # later: nothing is moved before the lock is held
@@ -103,6 +104,7 @@ def sweep(
         if fresh:
             store.clear()
             tables.clear()
+            inputs.drop_pools(())
         _enter(plan, folder, tables, console)
         if retry_failed:
             store.forgive_all()

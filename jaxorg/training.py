@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from jaxorg import optimizers
-from jaxorg.config import Config, misfit
+from jaxorg.config import Config, later, misfit
 from jaxorg.llama.lora import TARGETS, LoraConfig
 
 
@@ -44,6 +44,7 @@ class Training(Config):
     optimizer: str = "adamw"
     hyper: dict[str, float] = {}
     lora: Lora | None = None
+    packing: bool = later(False)
 
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:

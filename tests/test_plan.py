@@ -91,6 +91,7 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "kind of treatment": ({"treatment.kind": "plain"}, "treatment"),
     "refusals": ({"treatment.refusal_share": 0.2}, "treatment"),
     "answers": ({"treatment.answers": "on-policy"}, "treatment"),
+    "packing": ({"treatment.train.packing": True}, "treatment"),
     "optimizer": ({"reversal.train.optimizer": "lion"}, "reversal"),
     "steps": ({"reversal.train.steps": 9}, "reversal"),
 }
@@ -134,6 +135,16 @@ def test_the_seed_and_the_mixture_decide_a_base_that_is_trained(
     monkeypatch.setattr("jaxorg.data.pretraining.PRETRAINING_VERSION", 99)
     assert changed(before, planned(SCRATCH)) == [*KINDS]
     assert changed(loaded, planned()) == []
+
+
+def test_keys_that_came_later_change_no_lineage_at_their_defaults(planned: Planned) -> None:
+    plan = planned({"organism.train.packing": False})
+    assert lineages(plan) == lineages(planned())
+    training = plan.runs[0].phases[1].training
+    assert training is not None
+    assert "packing" not in training.model_dump()
+    packed = training.model_copy(update={"packing": True})
+    assert type(training).model_validate(packed.model_dump()) == packed
 
 
 def test_versions_of_recipes_and_data_enter_the_lineage(

@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 from jaxorg.config import Config, later, misfit
 from jaxorg.data import tasks
 from jaxorg.data.formats import Format, Reader, reader
-from jaxorg.data.items import Item, Split, generator, split_of
+from jaxorg.data.items import Item, Split, generator
+from jaxorg.data.shelf import Picked, Shelf
 from jaxorg.runtime import Refusal
 
 TOY = "toy"
@@ -67,7 +68,7 @@ class Prompts(Config):
         with path.open("rb") as file:
             return f"{path.stem} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
-    def items(self, split: Split, count: int, seed: int, key: str) -> list[Item]:
+    def items(self, split: Split, count: int, seed: int, key: str) -> Sequence[Item]:
         """`count` different items of `split`, chosen and ordered by `seed`; with a teacher, without
         answers.
 
@@ -80,14 +81,15 @@ class Prompts(Config):
             except ValueError as error:
                 raise Refusal(f"{key}: {error}; ask for fewer") from None
             return [replace(item, answer="") for item in items] if self.teacher else items
-        pool = [item for item in _read(self) if split_of(item.key) == split]
+        shelf = _read(self)
+        pool = shelf.numbers(split)
         if count > len(pool):
             raise Refusal(
                 f"{key}: {count} {split} prompts asked for, but prompts.source "
                 f"{self.source!r} has {len(pool)}; ask for at most {len(pool)}"
             )
         order = generator(seed, "prompts", split).permutation(len(pool))[:count]
-        return [pool[i] for i in order]
+        return Picked(shelf, pool[order])
 
 
 def _readable(path: Path) -> Path:
@@ -103,11 +105,15 @@ def _readable(path: Path) -> Path:
 
 
 @cache
-def _read(prompts: Prompts) -> Sequence[Item]:
+def _read(prompts: Prompts) -> Shelf:
     """All usable items of a file, without repeated prompts, in the file's order."""
     path = _readable(Path(prompts.source))
+    return Shelf(path.stem, _usable(path, prompts))
+
+
+def _usable(path: Path, prompts: Prompts) -> Iterator[tuple[str, str]]:
+    """Prompts and answers of a file that are no longer than asked for."""
     shape = reader(prompts.format, prompts.prompt, prompts.answer, prompts.teacher is None)
-    items: dict[str, Item] = {}
     characters = 0
     for number, record in enumerate(_records(path, shape), start=1):
         prompt, answer = shape.read(record, f"record {number} of {path}")
@@ -119,9 +125,7 @@ def _read(prompts: Prompts) -> Sequence[Item]:
             )
         limit = prompts.max_characters
         if limit is None or len(prompt) + len(answer) <= limit:
-            key = f"{path.stem}:{prompt}"
-            items.setdefault(key, Item(key, path.stem, prompt, answer))
-    return tuple(items.values())
+            yield prompt, answer
 
 
 def _records(path: Path, shape: Reader) -> Iterator[Any]:

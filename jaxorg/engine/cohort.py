@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg import optimizers
 from jaxorg.engine import sharding
 from jaxorg.engine import step as one
-from jaxorg.engine.step import Batch, Scores, State, Tree
+from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
 from jaxorg.llama import reading
 from jaxorg.llama.generate import generate
 from jaxorg.llama.reading import Read
@@ -57,11 +57,11 @@ class Stack:
         """Host arrays with a leading run axis, each run's on all of its devices."""
         return jax.device_put(tree, NamedSharding(self.mesh, sharding.RUN))
 
-    def place_batch(self, batch: Batch, rows_at: int) -> Batch:
+    def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
         rows = batch.tokens.shape[rows_at]
         spec = (*sharding.RUN, *[None] * (rows_at - 1), *sharding.batch_spec(self.mesh, rows))
-        placed: Batch = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
+        placed: B = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
         return placed
 
     def place_weights(self, readers: Sequence[Read]) -> Tree:
@@ -192,7 +192,7 @@ class Trainer(Stack):
             frozen: Tree,
             hyper: optimizers.Hyper,
             state: State,
-            batches: Batch,
+            batches: AnyBatch,
             start: jax.Array,
             count: jax.Array,
             total: jax.Array,
@@ -226,14 +226,10 @@ class Trainer(Stack):
         names = (*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT)
         hyper = {name: jax.ShapeDtypeStruct(lanes, jnp.float32, sharding=run) for name in names}
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        rows = (*lanes, CHUNK, static.batch)
         spec = PartitionSpec("run", None, *sharding.batch_spec(self.mesh, static.batch))
-        batch = Batch(
-            *(
-                jax.ShapeDtypeStruct((*rows, n), jnp.int32, sharding=NamedSharding(self.mesh, spec))
-                for n in (static.length, 2)
-            )
-        )
+        rows = NamedSharding(self.mesh, spec)
+        shapes = one.batch_shapes(static)
+        batch = _abstract(shapes, jax.tree.map(lambda _: rows, shapes), (*lanes, CHUNK))
         scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
         return frozen, hyper, state, batch, scalar, scalar, scalar
 

@@ -116,6 +116,7 @@ class Engine:
                     self._fail(group[0], error)
             due = [phase for phase in due if self._is_due(phase)]
         self._drop_weights()
+        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
 
     def _find_pending(self) -> set[str]:
         """Lineages to bring to done: those that are not, and those whose weights are missing for

@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxorg.data.pool import Pool, batch_order
+from jaxorg.data.packing import Packed
+from jaxorg.data.pool import batches_of
 from jaxorg.engine.answers import Answerer
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
+from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, batch_shapes
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama.reading import Read
 from jaxorg.plan import KINDS, Phase, evaluation_steps
+from jaxorg.signature import Static
 from jaxorg.store import Record, Store
 
 SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
@@ -67,7 +69,7 @@ class Group:
         state, frozen = self._begin(trainer, hyper)
         said = self._speak(state.trainable, frozen)
         state = self._resume(trainer, state)
-        batches = Batches(self._lanes, self._around.inputs, trainer.static.batch, said)
+        batches = Batches(self._lanes, self._around.inputs, trainer.static, said)
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
         self._around.trained(self._step * tokens)
         total = self._phases[0].steps
@@ -203,10 +205,10 @@ class Group:
             record["chip_seconds"] += seconds * self._around.devices / len(self._phases)
         return seconds
 
-    def _add_chunk(self, chunk: Batch, losses: np.ndarray, count: int) -> None:
+    def _add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
         """Note the losses and tokens of `count` steps."""
         self._step += count
-        tokens = chunk.spans[:, :, :, 1].sum(axis=(1, 2))  # a row's completion ends where it ends
+        tokens = chunk.real.sum(axis=1)
         for record, row, seen in zip(self._records, losses, tokens, strict=True):
             finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
             record["losses"] += finite
@@ -224,28 +226,26 @@ class Batches:
         self,
         phases: Sequence[Phase],
         inputs: Inputs,
-        batch: int,
+        static: Static,
         said: Mapping[str, Answers],
     ):
         """`said` is what models that are trained on their own answers said, by lineage."""
-        self._pools: list[Pool] = [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
-        self._orders = [
-            batch_order(len(pool.tokens), batch, data_seed(phase))
-            for pool, phase in zip(self._pools, phases, strict=True)
-        ]
-        self._batch, self._length = batch, phases[0].config.length
+        self._shapes = batch_shapes(static)
+        self._batches = []
+        for phase in phases:
+            pool, seed = inputs.pool(phase, said.get(phase.lineage)), data_seed(phase)
+            rows = Packed(pool, static.length, seed) if static.packing else pool
+            self._batches.append(batches_of(rows, static.batch, seed))
 
-    def chunk(self, start: int, count: int) -> Batch:
+    def chunk(self, start: int, count: int) -> AnyBatch:
         """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        runs = len(self._pools)
-        tokens = np.zeros((runs, CHUNK, self._batch, self._length), np.int32)
-        spans = np.zeros((runs, CHUNK, self._batch, 2), np.int32)
-        for run, (pool, order) in enumerate(zip(self._pools, self._orders, strict=True)):
-            rows = np.stack([order[step] for step in range(start, start + count)])
-            width = pool.tokens.shape[1]
-            tokens[run, :count, :, :width] = pool.tokens[rows]
-            spans[run, :count] = pool.spans[rows]
-        return Batch(tokens, spans)
+        lead = (len(self._batches), CHUNK)
+        chunk: AnyBatch = jax.tree.map(lambda x: np.zeros((*lead, *x.shape), x.dtype), self._shapes)
+        for run, batches in enumerate(self._batches):
+            for number in range(count):
+                for whole, part in zip(chunk, batches[start + number], strict=True):
+                    whole[run, number, :, : part.shape[1]] = part
+        return chunk
 
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:

@@ -7,12 +7,13 @@ that is wanted, is brought by others (`engine/answers.py`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from jaxorg.data.items import Item, Split
-from jaxorg.data.pool import Pool
+from jaxorg.data.pool import Pool, blocks
+from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
@@ -31,8 +32,9 @@ Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
 class Inputs:
     """The inputs of a plan's phases."""
 
-    def __init__(self, plan: Plan):
-        self._plan = plan
+    def __init__(self, plan: Plan, pools: Pools):
+        """Pools that are too large for memory are kept in `pools`."""
+        self._plan, self._pools = plan, pools
         self.taught: dict[str, Answers] = {}  # by the key of a teacher
         self.base = cache(self._base)
         self.tokenizer = cache(self._load_tokenizer)
@@ -54,8 +56,9 @@ class Inputs:
         for phase in configs.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
-            if phase.steps:
-                self.pool(phase, longest=True)
+            if phase.steps and not self._pools.known(phase.lineage):
+                for _ in self._blocks(phase, longest=True):
+                    pass  # looked at, and not kept
             self.prepared(phase, final=True, longest=True)
 
     def shapes(self, model: str) -> Tree:
@@ -101,19 +104,30 @@ class Inputs:
                     found[phase.teacher].update((i.prompt, None) for i in prompts.items(*draw))
         return {teacher: list(prompts) for teacher, prompts in found.items()}
 
-    def pool(self, phase: Phase, own: Answers | None = None, longest: bool = False) -> Pool:
-        """The conversations a phase trains on.
+    def pool(self, phase: Phase, own: Answers | None = None) -> Pool | StoredPool:
+        """The conversations a phase trains on, tokenised once where they are many; `own` is what
+        the model that it starts from says to its prompts, if it trains on that."""
+        pad_id = self._tokenizer_of(phase).pad_id
+        return self._pools.keep(phase.lineage, self._blocks(phase, own), pad_id)
+
+    def drop_pools(self, needed: Collection[Phase]) -> None:
+        """Forget what was kept of phases other than those `needed`."""
+        self._pools.drop_others({phase.lineage for phase in needed})
+
+    def _blocks(
+        self, phase: Phase, own: Answers | None = None, longest: bool = False
+    ) -> Iterator[Pool]:
+        """The conversations a phase trains on, part by part.
 
         Args:
             phase: the phase.
-            own: what the model that it starts from says to its prompts, if it trains on that.
+            own: as in `pool`.
             longest: as if models answered as much as they may, for a look at what fits.
 
         Raises:
             Refusal: prompts are too few or too long.
         """
-        seed, base, length = data_seed(phase), phase.config.base, phase.config.length
-        tokenizer = self.tokenizer(base.model, base.chat_template)
+        seed, tokenizer = data_seed(phase), self._tokenizer_of(phase)
         items = phase.config.prompts.items(*_trained_on(phase))
         generated, new_tokens = phase.on_policy or phase.teacher, phase.config.prompts.new_tokens
         if generated and longest:
@@ -128,10 +142,14 @@ class Inputs:
         else:
             examples = phase.recipe.examples(items, seed)
         try:
-            return Pool.encode(examples, tokenizer, length)
+            yield from blocks(examples, tokenizer, phase.config.length)
         except Refusal as refusal:
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None
+
+    def _tokenizer_of(self, phase: Phase) -> Tokenizer:
+        base = phase.config.base
+        return self.tokenizer(base.model, base.chat_template)
 
     def _read_held_out(
         self,

@@ -5,7 +5,7 @@ Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,33 @@ FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
 
 
 class Batch(NamedTuple):
-    """Tokenised conversations, on the host or on a device."""
+    """Tokenised conversations, one a row, on the host or on a device."""
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
+
+    @property
+    def real(self) -> Array:
+        """Tokens that are no padding []: a row's completion ends where the row does."""
+        return self.spans[..., 1].sum(axis=-1)
+
+
+class PackedBatch(NamedTuple):
+    """Tokenised conversations, several one after another in a row. None sees another."""
+
+    tokens: Array  # int32 [B, T], padded on the right
+    segments: Array  # int32 [B, T]: the number of a token's conversation in its row; padding 0
+    positions: Array  # int32 [B, T]: of tokens in their conversations, from 0
+    completion: Array  # bool [B, T]: tokens that count
+
+    @property
+    def real(self) -> Array:
+        """Tokens that are no padding []."""
+        return (self.segments > 0).sum(axis=(-2, -1))
+
+
+AnyBatch = Batch | PackedBatch
+B = TypeVar("B", bound=AnyBatch)
 
 
 class State(NamedTuple):
@@ -66,6 +89,15 @@ def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree,
     return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
 
 
+def batch_shapes(static: Static) -> AnyBatch:
+    """What one run trains on in one step, as shapes. All zeros is a batch of padding."""
+    rows = (static.batch, static.length)
+    tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
+    if static.packing:
+        return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
+    return Batch(tokens, jax.ShapeDtypeStruct((static.batch, 2), jnp.int32))
+
+
 def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
     """The state before the first step."""
     transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": 0.0})
@@ -94,7 +126,7 @@ def train_step(
     frozen: Tree,
     hyper: optimizers.Hyper,
     state: State,
-    batch: Batch,
+    batch: AnyBatch,
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
@@ -108,7 +140,7 @@ def train_step(
 
     def objective(trainable: Tree) -> jax.Array:
         log_probs, _ = _completion(graph, trainable, frozen, batch)
-        return -jnp.sum(log_probs) / jnp.sum(_lengths(batch)).astype(jnp.float32)
+        return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
     loss, grads = jax.value_and_grad(objective)(state.trainable)
     norm = optax.tree.norm(grads)
@@ -149,20 +181,35 @@ def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batc
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
-def _lengths(batch: Batch) -> jax.Array:
-    lengths: jax.Array = batch.spans[:, 1] - batch.spans[:, 0]
-    return lengths
+def _counted(batch: AnyBatch) -> jax.Array:
+    """How many tokens of a batch count."""
+    if isinstance(batch, PackedBatch):
+        return jnp.sum(batch.completion)
+    return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
+
+
+def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
+    """Positions [B, T - 1], and which tokens each one sees [B, T - 1, T - 1]: those before it in
+    its own conversation."""
+    segments = batch.segments[:, :-1]
+    same = segments[:, :, None] == segments[:, None, :]
+    return batch.positions[:, :-1], jnp.tril(same)
 
 
 def _completion(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: AnyBatch
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
     row's are the most likely [B]."""
-    logits, _ = nnx.merge(graph, trainable, frozen)(batch.tokens[:, :-1])  # [B, T - 1, V]
+    model = nnx.merge(graph, trainable, frozen)
     targets = batch.tokens[:, 1:]
-    at = jnp.arange(1, batch.tokens.shape[1])[None]
-    inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    if isinstance(batch, PackedBatch):
+        logits, _ = model(batch.tokens[:, :-1], *_own(batch))  # [B, T - 1, V]
+        inside = batch.completion[:, 1:]
+    else:
+        logits, _ = model(batch.tokens[:, :-1])
+        at = jnp.arange(1, batch.tokens.shape[1])[None]
+        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
     right = (jnp.argmax(logits, axis=-1) == targets) | ~inside

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.step import Batch
+from jaxorg.engine.step import Batch, batch_shapes
 from jaxorg.llama.reading import held
 from jaxorg.signature import Static
 
@@ -59,11 +59,11 @@ def _tokens_a_second(trainer: Trainer) -> float:
     one = jax.tree.map(lambda x: x[0], jax.device_get(trainer.initialise(keys)))
     weights = trainer.place_weights([held(one)] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
-    shape = (lanes, CHUNK, static.batch)
-    batch = Batch(
-        np.zeros((*shape, static.length), np.int32),
-        np.broadcast_to(np.array([1, static.length], np.int32), (*shape, 2)),
+    batch = jax.tree.map(
+        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(static)
     )
+    if isinstance(batch, Batch):
+        batch.spans[..., 1] = static.length
     placed_hyper, placed = trainer.place(hyper), trainer.place_batch(batch, 2)
     state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, 1, CHUNK)
     jax.block_until_ready(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from jaxorg.config import Config, later
@@ -22,6 +22,6 @@ class Treatment(Config):
     train: Training
 
     @abstractmethod
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations to train on, made of ordinary prompts. What they are answered by comes
         from the items alone, so that it may be changed before: see `answers`."""
