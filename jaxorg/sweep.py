@@ -86,7 +86,7 @@ def sweep(
         console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
     runtime.start(cores)
-    devices = make_mesh(asked, estimate.largest(plan))
+    devices = make_mesh(asked, estimate.largest(plan), plan.rows)
     folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
     done: set[str] = set()
     if not fresh:

@@ -252,8 +252,9 @@ class Llama(nnx.Module):
         mask: jax.Array | None = None,
         cache: Cache | None = None,
         cursor: Cursor = 0,
+        last: bool = False,
     ) -> tuple[jax.Array, Cache]:
-        """Logits for every token.
+        """Logits for every token, or for the last one.
 
         Args:
             tokens: int32 [B, T].
@@ -261,9 +262,10 @@ class Llama(nnx.Module):
             mask: bool [B, T, S], which slots a token sees; None is causal over the tokens.
             cache: earlier keys and values with room for these tokens, or None.
             cursor: slot in the cache that the first of these tokens takes.
+            last: leave out the logits of all tokens but the last, which may take most memory.
 
         Returns:
-            fp32 logits [B, T, V] and the cache with these tokens' keys and values in it.
+            fp32 logits [B, T, V], or [B, 1, V], and the cache with these tokens' keys and values.
         """
         count = tokens.shape[1]
         if positions is None:
@@ -275,7 +277,7 @@ class Llama(nnx.Module):
         table = gathered(self.embedding[...], TABLE)
         x = jnp.asarray(table, self.dtype)[tokens]  # [B, T, D]
         x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
-        x = self.norm(x)
+        x = self.norm(x[:, -1:] if last else x)
         head = table if self.head is None else gathered(self.head[...], TABLE)
         logits = jnp.einsum("btd,vd->btv", x, head.astype(x.dtype))
         return logits.astype(jnp.float32), cache
