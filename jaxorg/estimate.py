@@ -131,8 +131,13 @@ def duration(plan: Plan, cores: int) -> str:
 def _flops(cohort: Cohort) -> float:
     """Training takes 6 operations a parameter and token, measuring 2."""
     trained = 6 * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
-    measured = 2 * sum(_measured_tokens(phase) for phase in cohort.phases)
-    return float(_parameters(cohort) * (trained + measured))
+    return float(_parameters(cohort) * trained + measuring_flops(cohort))
+
+
+def measuring_flops(cohort: Cohort) -> float:
+    """Floating-point operations to measure all phases of a cohort, from their start to their end:
+    2 a weight and token."""
+    return float(2 * _parameters(cohort) * sum(map(_measured_tokens, cohort.phases)))
 
 
 def _teaching_flops(plan: Plan) -> float:

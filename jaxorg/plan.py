@@ -6,6 +6,7 @@ Pure functions of the spec and the base model's files. No JAX device is touched.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,11 @@ class Plan:
         return list(dict.fromkeys(phase.teacher for phase in self.phases if phase.teacher))
 
     @property
+    def rows(self) -> int:
+        """The largest number that divides the rows of every training batch; 0 for no training."""
+        return math.gcd(*(cohort.static.batch for cohort in self.cohorts if cohort.static))
+
+    @property
     def signatures(self) -> int:
         """How many programs are compiled for training."""
         return len({cohort.static for cohort in self.cohorts if cohort.static})
@@ -157,8 +163,8 @@ class Digests:
 def make_plan(spec: Spec, weights: bool = True) -> Plan:
     """Derive every run's chain, share equal phases, and group them into cohorts.
 
-    Without `weights`, models may be a config.json alone: enough to count and to compile, though
-    lineages are then not those that training gives.
+    Without `weights`, a model's config.json is enough, and that of well-known ones is shipped:
+    enough to count and to compile, though lineages are then not those that training gives.
 
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
@@ -166,10 +172,14 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     bases = [run.config.base for run in spec.runs]
     weighty = {base.model for base in bases if base.scratch is None and weights}
     models = sorted({base.model for base in bases})
-    folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
+    if weights:
+        folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
+    else:
+        folders = {model: checkpoint.resolve_shape(model) for model in models}
+    find = checkpoint.resolve if weights else checkpoint.resolve_shape
     for teacher in sorted({run.config.prompts.teacher or TEACHER_BASE for run in spec.runs}):
         if teacher not in folders and teacher != TEACHER_BASE:
-            folders[teacher] = checkpoint.resolve(teacher, weights, "prompts.teacher")
+            folders[teacher] = find(teacher, key="prompts.teacher")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
     names = _short_names([path for run in spec.runs for path in run.fields])

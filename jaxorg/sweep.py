@@ -88,7 +88,7 @@ def sweep(
         console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
     runtime.start(cores)
-    devices = make_mesh(asked, estimate.largest(plan))
+    devices = make_mesh(asked, estimate.largest(plan), plan.rows)
     done: set[str] = set()
     if not fresh:
         with suppress(Damaged):  # later: nothing is moved before the lock is held

@@ -163,6 +163,13 @@ def test_a_run_gets_as_few_devices_as_have_room_for_it() -> None:
         assert (found["fsdp"], found["run"]) == (fsdp, 32 // fsdp)
 
 
+def test_what_rows_cannot_be_split_over_is_split_by_tensor() -> None:
+    axes = layout(parse("v4-64"), 32, 10**9, 10**10, rows=8)  # over 32 devices
+    assert axes == {"run": 1, "fsdp": 8, "tensor": 4}
+    axes = layout(parse("v4-64"), 32, 10**12, 0, rows=8, least=4)
+    assert axes == {"run": 8, "fsdp": 4, "tensor": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "topology", "devices"),
     [

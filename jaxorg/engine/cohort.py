@@ -59,9 +59,8 @@ class Stack:
 
     def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
-        rows = batch.tokens.shape[rows_at]
-        spec = (*sharding.RUN, *[None] * (rows_at - 1), *sharding.batch_spec(self.mesh, rows))
-        placed: B = jax.device_put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
+        spec = self._batch_spec(batch.tokens.shape[1 : rows_at + 1])
+        placed: B = jax.device_put(batch, NamedSharding(self.mesh, spec))
         return placed
 
     def place_weights(self, readers: Sequence[Read]) -> Tree:
@@ -113,6 +112,34 @@ class Stack:
 
         return jax.jit(stacked, donate_argnums=donate, out_shardings=out)
 
+    def _abstract_trainable(self) -> Tree:
+        """The trainable weights of all lanes, as shapes and where they lie."""
+        shardings = self._laid(self._trainable_specs, PER_RUN)
+        return _abstract(self.trainable, shardings, (self.lanes,))
+
+    def _abstract_frozen(self) -> Tree:
+        """The same of the frozen weights: those under adapters, in the precision of their use."""
+        if not self.model.lora:
+            return {}
+        lead = () if self._frozen_axis is SHARED else (self.lanes,)
+        shardings = self._laid(self._weights_specs, self._frozen_axis)
+        return _abstract(self.frozen, shardings, lead, jnp.dtype(self.model.dtype))
+
+    def _abstract_batch(self, lead: tuple[int, ...], batch: B) -> B:
+        """The rows of all lanes, for `lead` calls; `batch` is of one run and call."""
+        rows = NamedSharding(self.mesh, self._batch_spec((*lead, batch.tokens.shape[0])))
+        placed: B = _abstract(batch, jax.tree.map(lambda _: rows, batch), (self.lanes, *lead))
+        return placed
+
+    def _batch_spec(self, rows: tuple[int, ...]) -> PartitionSpec:
+        whole = [None] * (len(rows) - 1)
+        return PartitionSpec("run", *whole, *sharding.batch_spec(self.mesh, rows[-1]))
+
+    def _abstract_array(
+        self, shape: tuple[int, ...], dtype: Any, spec: PartitionSpec
+    ) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+
 
 class Scorer(Stack):
     """Measures stacked runs. One program a model serves every optimizer."""
@@ -130,6 +157,23 @@ class Scorer(Stack):
         weights = (self._trainable_axis, self._frozen_axis)
         axes = (*weights, PER_RUN, PER_RUN, PER_RUN, SHARED)
         return self._stack(function, axes)
+
+    def abstract_score(self, rows: int, tokens: int) -> tuple[Any, ...]:
+        """What `score` takes, as shapes and where they lie."""
+        shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in (tokens, 2)))
+        batch = self._abstract_batch((), shapes)
+        return self._abstract_trainable(), self._abstract_frozen(), batch
+
+    def abstract_generate(self, rows: int, tokens: int) -> tuple[Any, ...]:
+        """What a `generator` takes, as shapes and where they lie."""
+        key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+        prompts, lengths, keys = (
+            self._abstract_array((self.lanes, rows, *shape), dtype, sharding.RUN)
+            for shape, dtype in (((tokens,), jnp.int32), ((), jnp.int32), ((), key))
+        )
+        temperature = self._abstract_array((), jnp.float32, PartitionSpec())
+        model = self._abstract_trainable(), self._abstract_frozen()
+        return *model, prompts, lengths, keys, temperature
 
 
 class Trainer(Stack):
@@ -216,22 +260,13 @@ class Trainer(Stack):
 
     def abstract_arguments(self) -> tuple[Any, ...]:
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
-        model, static, lanes = self.model, self.static, (self.lanes,)
-        run, everywhere = (NamedSharding(self.mesh, s) for s in (sharding.RUN, PartitionSpec()))
-        frozen: Tree = {}
-        if model.lora:
-            shardings = self._laid(self._weights_specs, self._frozen_axis)
-            lead = () if self._frozen_axis is SHARED else lanes
-            frozen = _abstract(self.frozen, shardings, lead, jnp.dtype(model.dtype))
+        lanes, static = (self.lanes,), self.static
         names = (*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT)
-        hyper = {name: jax.ShapeDtypeStruct(lanes, jnp.float32, sharding=run) for name in names}
+        hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        spec = PartitionSpec("run", None, *sharding.batch_spec(self.mesh, static.batch))
-        rows = NamedSharding(self.mesh, spec)
-        shapes = one.batch_shapes(static)
-        batch = _abstract(shapes, jax.tree.map(lambda _: rows, shapes), (*lanes, CHUNK))
-        scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-        return frozen, hyper, state, batch, scalar, scalar, scalar
+        batch = self._abstract_batch((CHUNK,), one.batch_shapes(static))
+        scalar = self._abstract_array((), jnp.int32, PartitionSpec())
+        return self._abstract_frozen(), hyper, state, batch, scalar, scalar, scalar
 
 
 def _abstract(tree: Tree, shardings: Tree, lead: tuple[int, ...], dtype: Any = None) -> Tree:

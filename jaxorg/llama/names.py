@@ -55,6 +55,24 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     )
 
 
+def resolve_shape(model: str, key: str = "base.model") -> Path:
+    """A folder with a model's config.json, if with nothing else. Those of a few well-known models
+    of the hub are shipped (`jaxorg/shapes`), since their shape is no secret and they are gated.
+
+    Args:
+        model, key: as for `resolve`.
+
+    Raises:
+        Refusal: as `resolve`.
+    """
+    shapes = Path(str(resources.files("jaxorg"))) / "shapes"
+    folder = shapes / model.removesuffix("-Instruct")  # which changes weights only
+    hub = _ID.fullmatch(model) and ".." not in model and not os.path.lexists(model)
+    if hub and os.path.isfile(folder / "config.json"):
+        return folder
+    return resolve(model, weights=False, key=key)
+
+
 def _download(model: str, repo: str, revision: str | None, weights: bool, key: str) -> Path:
     """A model's folder in the hub's cache, up to date where the hub can be reached."""
     import huggingface_hub  # takes a moment, and most sweeps start from a folder
