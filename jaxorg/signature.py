@@ -13,7 +13,7 @@ class ModelStatic:
     """What shapes a run's forward pass."""
 
     config: LlamaConfig
-    lora: LoraConfig | None = None  # None trains all weights
+    lora: LoraConfig | None = None  # None trains all weights; of the largest rank in a cohort
     shared_frozen: bool = False  # adapters of one base: its weights are on a device once
     dtype: str = "float32"
     unroll: bool = True  # lay layers out one after another; see `unrolls`
@@ -35,3 +35,4 @@ class Static:
     batch: int  # rows a step, B
     optimizer: str
     schedule: str
+    state_dtype: str = "float32"  # in which the optimizer's state is kept between steps

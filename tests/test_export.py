@@ -103,7 +103,8 @@ class Ours:
             parts = store.weights(lineages[kind], shapes), {}
         else:
             below = Ours(out, base, KINDS[KINDS.index(kind) - 1])
-            parts = store.weights(lineages[kind], shapes), below.merged()
+            adapters = store.weights(lineages[kind], shapes)
+            parts = lora.scaled(adapters, config.scale), below.merged()
         self.static, self.graph, self.parts = static, graph, parts
         self.tokenizer = Tokenizer.load(base, TEMPLATE if adapted else None)
 
@@ -111,7 +112,7 @@ class Ours:
         trainable, frozen = self.parts
         if self.static.lora is None:
             return trainable
-        return lora.merge(frozen, trainable, self.static.lora)
+        return lora.merge(frozen, trainable)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         model = jax.jit(lambda parts, tokens: nnx.merge(self.graph, *parts)(tokens)[0])
