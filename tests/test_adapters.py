@@ -154,15 +154,17 @@ def margins(out: Path, kind: str) -> Any:
 
 
 def test_continued_adapters_begin_as_the_parents_ended(tiny_base: Path, tmp_path: Path) -> None:
-    """With next to no learning rate nothing changes, and what is stored replaces the parent's."""
-    still = (f"{kind}.train={{{STILL}, {CONTINUED}}}" for kind in ("treatment", "reversal"))
-    out = run(tmp_path / "out", tiny_base, *CHAIN, *still, mesh="cpu-1", width="2")
+    """With next to no learning rate nothing changes, what is stored replaces the parent's, and
+    folded into the weights, where they are measured alone, it is what it was beside them."""
+    still = f"treatment.train={{{STILL}, {CONTINUED}}}"
+    folded = "reversal.train={steps: 0, learning_rate: 1}"
+    out = run(tmp_path / "out", tiny_base, *CHAIN, still, folded, mesh="cpu-1", width="2")
     before = stored(out, "organism")
     assert all(tree["blocks"]["attention"]["q"]["adapter"]["b"].any() for tree in before)
+    for one, other in zip(before, stored(out, "treatment"), strict=True):
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-12), other, one)
     for kind in ("treatment", "reversal"):
-        for one, other in zip(before, stored(out, kind), strict=True):
-            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-12), other, one)
-        pd.testing.assert_frame_equal(margins(out, kind), margins(out, "organism"), rtol=1e-5)
+        pd.testing.assert_frame_equal(margins(out, kind), margins(out, "organism"), rtol=1e-4)
 
 
 @pytest.mark.parametrize("keep", ["final", "none"])
