@@ -112,6 +112,7 @@ def test_a_state_that_was_kept_goes_on_in_a_cohort_of_another_rank(
 ) -> None:
     """Cut short beside ranks 4 and 8, the run of rank 2 is ended alone."""
     monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(group, "SEAM_SECONDS", 0)  # a step a call
     starts: list[int] = []
     train = Trainer.train.func
 
