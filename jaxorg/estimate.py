@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxorg import optimizers
 from jaxorg.engine import step as one
 from jaxorg.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
 from jaxorg.runtime import Refusal
@@ -53,9 +52,7 @@ def _weights(teacher: Teacher) -> int:
 @cache
 def _state(static: Static) -> int:
     """Bytes of what a training step changes."""
-    _, trainable, _ = _abstract(static.model)
-    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
-    return _bytes(jax.eval_shape(lambda p: one.initial(static, hyper, p), trainable))
+    return _bytes(one.abstract_state(static))
 
 
 def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
@@ -80,7 +77,8 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     if not phase.steps:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
-    return copies * _bytes(_abstract(cohort.model)[1])
+    own = phase.lora.static() if phase.lora else None  # not padded
+    return copies * _bytes(_abstract(replace(cohort.model, lora=own))[1])
 
 
 def refuse_too_large(

@@ -22,13 +22,12 @@ from jaxorg.data import pretraining, refusals, tasks
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
-from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
-from jaxorg.training import Training
+from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
 
 Kind = Literal["base", "organism", "treatment", "reversal"]
@@ -60,6 +59,8 @@ class Phase:
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
     teacher: Teacher | None  # who answers the prompts; None where their source does
+    stands_on: str | None = None  # lineage whose weights it trains, or keeps under its adapters
+    continues: str | None = None  # lineage whose adapters it goes on training
 
     @property
     def steps(self) -> int:
@@ -69,6 +70,11 @@ class Phase:
     def on_policy(self) -> bool:
         """Whether the phase trains on what the model before it answers."""
         return bool(self.steps and isinstance(r := self.recipe, Treatment) and r.answers != "data")
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that it trains; None where it trains all weights, or nothing."""
+        return self.training.lora if self.training and self.steps else None
 
 
 @dataclass(frozen=True)
@@ -116,20 +122,23 @@ class Plan:
         return [phase for cohort in self.cohorts for phase in cohort.phases]
 
     def sources(self, phase: Phase) -> tuple[str, ...]:
-        """The trained phases whose weights another one starts from, the nearest first: one that
-        stored all weights, or adapters and what these stand on."""
-        before = self.trained_before(phase)
-        if before is None:
-            return ()
-        assert before.training is not None
-        return (before.lineage, *(self.sources(before) if before.training.lora else ()))
+        """The trained phases whose stored weights make up those that a phase starts from, the
+        nearest first."""
+        below = self.below(phase)
+        continued = (phase.continues,) if phase.continues else ()
+        return (*continued, *(self.made_of(below) if below else ()))
 
-    def trained_before(self, phase: Phase) -> Phase | None:
-        """The nearest phase before another one that was trained; None for the base's own."""
-        before = self._by_lineage[phase.parent] if phase.parent else None
-        while before and not before.steps:
-            before = self._by_lineage[before.parent] if before.parent else None
-        return before
+    def made_of(self, phase: Phase) -> tuple[str, ...]:
+        """The same of those that a phase ends with: one that stored all weights, or adapters and
+        what these stand on."""
+        if not phase.steps:
+            return self.sources(phase)
+        below = self.below(phase) if phase.lora else None
+        return (phase.lineage, *(self.made_of(below) if below else ()))
+
+    def below(self, phase: Phase) -> Phase | None:
+        """The trained phase that a phase stands on; None for the base's own weights."""
+        return self._by_lineage[phase.stands_on] if phase.stands_on else None
 
     @cached_property
     def _by_lineage(self) -> Mapping[str, Phase]:
@@ -267,6 +276,7 @@ def _chain(
         ("reversal", config.reversal),
     ]
     behaviour = config.organism.behaviour() if config.organism else None
+    before = phases[0] if base.scratch else None  # the nearest that was trained
     for kind, recipe in recipes:
         if recipe is None:
             break
@@ -282,8 +292,22 @@ def _chain(
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
         phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)
-        phases.append(phase)
+        phases.append(phase := _standing(phase, before))
+        before = phase if phase.steps else before
     return tuple(phases)
+
+
+def _standing(phase: Phase, before: Phase | None) -> Phase:
+    """A phase after another one that was trained, the nearest: what it stands on or continues.
+
+    Where nothing was trained after the base, as in a clean control, adapters begin fresh, which
+    changes nothing yet; `RunConfig` sees to it that others have adapters to continue.
+    """
+    if before is None:
+        return phase
+    if phase.lora and phase.lora.start == "continued" and before.kind != "base":
+        return replace(phase, stands_on=before.stands_on, continues=before.lineage)
+    return replace(phase, stands_on=before.lineage)
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
@@ -338,13 +362,12 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
 
 
 def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
+    """What shapes a phase's model; of adapters that may be padded, not the rank."""
     base, unroll = phase.config.base, unrolls(config)
-    return ModelStatic(config, _lora(phase), dtype=base.dtype, unroll=unroll, remat=base.remat)
-
-
-def _lora(phase: Phase) -> LoraConfig | None:
-    training = phase.training
-    return training.lora.static() if training and training.steps and training.lora else None
+    lora = phase.lora.static() if phase.lora else None
+    if lora and phase.training and phase.training.pads:
+        lora = replace(lora, rank=0)
+    return ModelStatic(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
 
 
 def _training_key(phase: Phase) -> tuple[Any, ...] | None:
@@ -352,22 +375,21 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     training = phase.training
     if training is None or not training.steps:
         return None
-    return (
-        training.optimizer,
-        training.schedule,
-        training.batch,
-        training.packing,
-        training.steps,
-    )
+    start = training.lora.start if training.lora else None  # those that continue share more
+    own = (training.optimizer, training.state_dtype, training.schedule)
+    return *own, training.batch, training.packing, training.steps, start
 
 
 def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
-    one_parent = len({phase.parent for phase in phases}) == 1
-    model = replace(model, shared_frozen=model.lora is not None and one_parent)
+    ranks = [phase.lora.rank for phase in phases if phase.lora]
+    if model.lora:
+        one_base = len({phase.stands_on for phase in phases}) == 1
+        lora = replace(model.lora, rank=max(ranks))
+        model = replace(model, lora=lora, shared_frozen=one_base)
     first = phases[0]
     static = None
     if first.training and first.steps:
         training, length = first.training, first.config.length
-        shape = (training.batch, training.optimizer, training.schedule, training.packing)
-        static = Static(model, length, *shape)
+        own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
+        static = Static(model, length, training.batch, *own)
     return Cohort(first.kind, model, static, tuple(phases))

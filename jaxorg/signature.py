@@ -13,7 +13,7 @@ class ModelStatic:
     """What shapes a run's forward pass."""
 
     config: LlamaConfig
-    lora: LoraConfig | None = None  # None trains all weights
+    lora: LoraConfig | None = None  # None trains all weights; of the largest rank in a cohort
     # Weights that are not trained are on a device once: of adapters' one base, or of a model that
     # only speaks.
     shared_frozen: bool = False
@@ -38,3 +38,4 @@ class Static:
     optimizer: str
     schedule: str
     packing: bool = False  # several conversations a row
+    state_dtype: str = "float32"  # in which the optimizer's state is kept between steps

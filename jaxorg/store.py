@@ -221,7 +221,7 @@ class Store:
 
         Args:
             lineage: of the phase; `partial_step` of it is not 0.
-            like: a state of stacked phases; the one returned is like one lane of it.
+            like: the state of such a phase, abstract or not; the one returned is like it.
 
         Raises:
             Damaged: the state is of another program; it is set aside.
@@ -231,7 +231,7 @@ class Store:
         del self._partials[lineage]  # it is large
         leaves, progress = found
         expected, structure = jax.tree.flatten(like)
-        if [leaf.shape for leaf in leaves] != [leaf.shape[1:] for leaf in expected]:
+        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in expected]:
             problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
             self.folder.set_aside(self._partial_place(lineage), problem)
             raise problem

@@ -216,7 +216,7 @@ def test_what_cannot_be_asked_is_refused(sweep: str, monkeypatch: pytest.MonkeyP
         fit(sweep, "v5e-1", "laptop")
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(2, 4.0)])
+@pytest.mark.parametrize("lora", [None, LoraConfig(2)])
 def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> None:
     model = ModelStatic(TINY, lora)
     static = Static(model, 40, 4, "adamw", "constant")

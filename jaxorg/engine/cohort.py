@@ -25,7 +25,7 @@ from jaxorg import optimizers
 from jaxorg.engine import sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
-from jaxorg.llama import reading
+from jaxorg.llama import lora, reading
 from jaxorg.llama.generate import generate
 from jaxorg.llama.reading import Read
 from jaxorg.signature import ModelStatic, Static
@@ -34,6 +34,7 @@ CHUNK = 64  # most steps in one call; the number actually taken is an argument o
 
 PER_RUN, SHARED = 0, None
 SWEPT = ("learning_rate", "warmup", "clip")  # besides the optimizer's own hyperparameters
+SWEPT_LORA = ("lora_rank", "lora_scale")
 
 
 class Stack:
@@ -142,7 +143,8 @@ class Stack:
 
 
 class Scorer(Stack):
-    """Measures stacked runs. One program a model serves every optimizer."""
+    """Measures stacked runs, adapters as they are used (`lora.scaled`). One program a model serves
+    every optimizer."""
 
     @cached_property
     def score(self) -> Callable[[Tree, Tree, Batch], Scores]:
@@ -188,10 +190,7 @@ class Trainer(Stack):
     @cached_property
     def abstract_state(self) -> State:
         """One run's training state as shapes."""
-        defaults = optimizers.FAMILIES[self.static.optimizer].defaults
-        hyper = dict.fromkeys(defaults, 0.0)
-        state: State = jax.eval_shape(lambda p: one.initial(self.static, hyper, p), self.trainable)
-        return state
+        return one.abstract_state(self.static)
 
     def place_state(self, states: list[State]) -> State:
         """States on the host, one a lane, laid out as training wants them."""
@@ -208,19 +207,45 @@ class Trainer(Stack):
 
         return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
-    def begin(self, keys: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> tuple[State, Tree]:
-        """The state before the first step and the frozen weights, from full weights."""
-        return self._begin(keys, hyper, weights), weights if self.model.lora else {}
+    def begin(
+        self,
+        keys: jax.Array,
+        hyper: optimizers.Hyper,
+        weights: Tree,
+        earlier: Sequence[Tree | None] = (),
+    ) -> tuple[State, Tree]:
+        """The state before the first step and the frozen weights, from full weights.
+
+        `earlier` are adapters on the host to go on with, one a lane, None where a lane begins fresh
+        ones; empty where all do.
+        """
+        given = None
+        if found := [adapters for adapters in earlier if adapters is not None]:
+            blank = jax.tree.map(np.zeros_like, found[0])
+            adapters = stack([blank if each is None else each for each in earlier])
+            there = np.array([each is not None for each in earlier])
+            shardings = self.state_shardings.trainable
+            given = (self.place(there), jax.device_put(adapters, shardings))
+        return self._begin(keys, hyper, weights, given), weights if self.model.lora else {}
 
     @cached_property
-    def _begin(self) -> Callable[[jax.Array, optimizers.Hyper, Tree], State]:
-        def begin(key: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> State:
+    def _begin(self) -> Callable[..., State]:
+        def begin(
+            key: jax.Array,
+            hyper: optimizers.Hyper,
+            weights: Tree,
+            given: tuple[jax.Array, Tree] | None,
+        ) -> State:
             if self.model.lora is None:
                 return one.initial(self.static, hyper, weights)
-            adapters = one.split(self.model, one.create(self.model, key))[1]
+            fresh = one.split(self.model, one.create(self.model, key))[1]
+            adapters = lora.masked(fresh, hyper["lora_rank"])
+            if given is not None:
+                there, earlier = given
+                adapters = jax.tree.map(lambda e, f: jnp.where(there, e, f), earlier, adapters)
             return one.initial(self.static, hyper, adapters)
 
-        axes = (PER_RUN, PER_RUN, self._frozen_axis)
+        axes = (PER_RUN, PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(begin, axes, out=self.state_shardings)
 
     @cached_property
@@ -261,8 +286,12 @@ class Trainer(Stack):
     def abstract_arguments(self) -> tuple[Any, ...]:
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, static = (self.lanes,), self.static
-        names = (*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT)
+        names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
+        names += SWEPT_LORA if self.model.lora else ()
         hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
+        if static.state_dtype == "bfloat16":
+            key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+            hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
         batch = self._abstract_batch((CHUNK,), one.batch_shapes(static))
         scalar = self._abstract_array((), jnp.int32, PartitionSpec())

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.weights import weights_before
+from jaxorg.engine.weights import adapters_before, weights_before
 from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
@@ -72,6 +72,7 @@ class Engine:
             inputs=inputs,
             store=store,
             weights_before=lambda phase: weights_before(phase, plan, inputs, store),
+            adapters_before=lambda phase: adapters_before(phase, inputs, store),
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,

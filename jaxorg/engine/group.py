@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +17,10 @@ from jaxorg.data.pool import batches_of
 from jaxorg.engine.answers import Answerer
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, batch_shapes
+from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, batch_shapes
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
+from jaxorg.llama import lora
 from jaxorg.llama.reading import Read
 from jaxorg.plan import KINDS, Phase, evaluation_steps
 from jaxorg.signature import Static
@@ -35,6 +37,7 @@ class Surroundings:
     inputs: Inputs
     store: Store
     weights_before: Callable[[Phase], Read]
+    adapters_before: Callable[[Phase], Tree | None]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], bool]  # whether to stop at the next seam
@@ -65,9 +68,9 @@ class Group:
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
-        hyper = trainer.place(_hyper(self._lanes))
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
         state, frozen = self._begin(trainer, hyper)
-        said = self._speak(state.trainable, frozen)
+        said = self._speak(_used(state.trainable, hyper), frozen)
         state = self._resume(trainer, state)
         batches = Batches(self._lanes, self._around.inputs, trainer.static, said)
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
@@ -85,7 +88,7 @@ class Group:
                 self._around.trained(count * tokens)
                 self._seam(state)
             if self._step == stop:  # otherwise it was measured before a restart
-                self._measure(state.trainable, frozen, stop == total)
+                self._measure(_used(state.trainable, hyper), frozen, stop == total)
                 self._keep_snapshot(state, stop, total)
         self._end(state)
 
@@ -97,12 +100,14 @@ class Group:
         else:
             shared = trainer.model.shared_frozen
             weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
-        return trainer.begin(keys, hyper, weights)
+        earlier = [self._around.adapters_before(phase) for phase in lanes]
+        padded = [each and self._padded(each, p) for each, p in zip(earlier, lanes, strict=True)]
+        return trainer.begin(keys, hyper, weights, padded)
 
     def _readers(self, phases: Sequence[Phase]) -> list[Read]:
-        """What reads the weights that phases start from; phases of one parent have the same."""
-        readers = {phase.parent: self._around.weights_before(phase) for phase in phases}
-        return [readers[phase.parent] for phase in phases]
+        """What reads the weights that phases stand on, the same object where these are the same."""
+        readers = {phase.stands_on: self._around.weights_before(phase) for phase in phases}
+        return [readers[phase.stands_on] for phase in phases]
 
     def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
         """What the models say before they are trained, by lineage, if they are trained on that."""
@@ -129,11 +134,28 @@ class Group:
         store = self._around.store
         if not store.partial_step(self._phases[0].lineage):
             return fresh
-        kept = [store.partial(phase.lineage, fresh) for phase in self._phases]
+        static, phases = trainer.static, self._phases
+        kept = [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases]
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
         self._records = [deepcopy(progress["record"]) for _, progress in kept]
-        return trainer.place_state([state for state, _ in kept])
+        pairs = zip(kept, self._lanes, strict=True)
+        return trainer.place_state([self._padded(state, phase) for (state, _), phase in pairs])
+
+    def _padded(self, tree: Tree, phase: Phase) -> Tree:
+        """A phase's adapters or state on the host, with the rank of the group's program."""
+        shape = self._scorer.model.lora
+        return lora.resized(tree, shape.rank) if self._pads(phase) and shape else tree
+
+    def _cut(self, tree: Tree, lane: int) -> Tree:
+        """One run's part of stacked arrays on the host, with its own rank."""
+        part, phase = _lane(tree, lane), self._lanes[lane]
+        return lora.resized(part, phase.lora.rank) if self._pads(phase) and phase.lora else part
+
+    def _pads(self, phase: Phase) -> bool:
+        """Whether the group's program has a larger rank than a phase."""
+        own, shape = phase.lora, self._scorer.model.lora
+        return own is not None and shape is not None and own.rank < shape.rank
 
     def _next_count(self, stop: int) -> int:
         """How many steps to take in the next call: up to a multiple of CHUNK, where weights are
@@ -151,7 +173,7 @@ class Group:
             host = jax.device_get(state)
             for lane, phase in enumerate(self._phases):
                 progress = {"step": self._step, "record": self._records[lane]}
-                self._around.store.keep_partial(phase.lineage, _lane(host, lane), progress)
+                self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
             self._kept = time.monotonic()
             self._cost = self._kept - began
         if stopping:
@@ -178,7 +200,7 @@ class Group:
         if self._around.keeps_snapshots and step < total:
             weights = jax.device_get(state.trainable)
             for lane, phase in enumerate(self._phases):
-                self._around.store.save_snapshot(phase.lineage, step, _lane(weights, lane))
+                self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
 
     def _end(self, state: State) -> None:
         """Store what the phases came to."""
@@ -189,7 +211,7 @@ class Group:
             if diverged[lane] != FAR_FUTURE:
                 record["diverged"] = diverged[lane]
             kept = self._around.keeps_weights(phase)
-            self._finish(phase, _lane(weights, lane) if kept else None, record)
+            self._finish(phase, self._cut(weights, lane) if kept else None, record)
 
     def _finish(self, phase: Phase, weights: Tree | None, record: Record) -> None:
         shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
@@ -254,10 +276,23 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
     return jnp.stack(keys)
 
 
-def _hyper(phases: Sequence[Phase]) -> dict[str, np.ndarray]:
-    """The swept scalars of stacked phases, fp32 [run] each."""
+def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
+    """The swept scalars of stacked phases, fp32 [run] each, and keys where states are rounded."""
     swept = [phase.training.swept() for phase in phases if phase.training]
-    return {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
+    scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
+    return scalars | ({"key": _keys(phases)} if static.state_dtype == "bfloat16" else {})
+
+
+def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
+    """What a model is measured with: full weights, or scaled adapters."""
+    scale = hyper.get("lora_scale")
+    return trainable if scale is None else lora.scaled(trainable, scale)
+
+
+def _own(static: Static, phase: Phase) -> Static:
+    """The signature that a phase would have alone: of its own rank."""
+    shape = phase.lora.static() if phase.lora else None
+    return replace(static, model=replace(static.model, lora=shape))
 
 
 def _lane(tree: Tree, lane: int) -> Tree:

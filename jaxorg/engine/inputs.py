@@ -68,8 +68,7 @@ class Inputs:
 
     def trained_shapes(self, phase: Phase) -> Tree:
         """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
-        assert phase.training is not None
-        lora, model = phase.training.lora, phase.config.base.model
+        lora, model = phase.lora, phase.config.base.model
         config = checkpoint.read_config(self._plan.folders[model])
         return abstract_model(ModelStatic(config, lora.static() if lora else None))[1]
 

@@ -13,7 +13,9 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
+from jaxorg.llama import lora
 from jaxorg.llama.model import Llama
+from jaxorg.optimizers import state as kept
 from jaxorg.signature import ModelStatic, Static
 
 Tree = Any  # nested dict of arrays
@@ -23,6 +25,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
+ROUNDING = 2**16  # names the random numbers that round an optimizer's state
 
 
 class Batch(NamedTuple):
@@ -101,7 +104,18 @@ def batch_shapes(static: Static) -> AnyBatch:
 def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
     """The state before the first step."""
     transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": 0.0})
-    return State(trainable, transformation.init(trainable), jnp.asarray(FAR_FUTURE, jnp.int32))
+    moments = transformation.init(trainable)
+    if static.state_dtype == "bfloat16":
+        moments = kept.narrowed(moments, trainable)
+    return State(trainable, moments, jnp.asarray(FAR_FUTURE, jnp.int32))
+
+
+def abstract_state(static: Static) -> State:
+    """One run's training state as shapes."""
+    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
+    trainable = abstract_model(static.model)[1]
+    state: State = jax.eval_shape(lambda p: initial(static, hyper, p), trainable)
+    return state
 
 
 def schedule(static: Static, warmup: jax.Array, step: jax.Array, total: jax.Array) -> jax.Array:
@@ -132,13 +146,16 @@ def train_step(
 ) -> tuple[State, jax.Array]:
     """One optimizer step; the loss is on completion tokens only.
 
-    A run whose loss or gradient stops being finite keeps the state it had, for good.
+    A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
+    the swept scalars, and the run's random `key` where the state is kept in bfloat16.
 
     Returns:
         The new state and the batch's loss before the step, nats a token.
     """
 
     def objective(trainable: Tree) -> jax.Array:
+        if static.model.lora:
+            trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch)
         return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
@@ -147,8 +164,12 @@ def train_step(
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
     transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": rate})
-    updates, moments = transformation.update(grads, state.optimizer, state.trainable)
+    before = kept.widened(state.optimizer)
+    updates, moments = transformation.update(grads, before, state.trainable)
     moved = optax.apply_updates(state.trainable, updates)
+    if static.state_dtype == "bfloat16":
+        key = jax.random.fold_in(jax.random.fold_in(hyper["key"], ROUNDING), step)
+        moments = kept.rounded(moments, state.optimizer, key)
 
     # Known before the update, so that choosing between old and new is part of its arithmetic. A
     # comparison with NaN is false.
@@ -172,7 +193,7 @@ def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
 
 
 def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass.
+    """Score a batch's completions by teacher forcing, in one pass; adapters come scaled.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.

@@ -53,9 +53,12 @@ def _tokens_a_second(trainer: Trainer) -> float:
     """Training throughput of a program on random tokens, compilation not counted."""
     static, lanes = trainer.static, trainer.lanes
     swept = {"learning_rate": 0.0, "warmup": 0.0, "clip": 1.0}
+    if static.model.lora:
+        swept |= {"lora_rank": static.model.lora.rank, "lora_scale": 1.0}
     defaults = optimizers.FAMILIES[static.optimizer].defaults
-    hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
+    hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
+    hyper |= {"key": keys} if static.state_dtype == "bfloat16" else {}
     one = jax.tree.map(lambda x: x[0], jax.device_get(trainer.initialise(keys)))
     weights = trainer.place_weights([held(one)] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
