@@ -15,6 +15,7 @@ PAGE = Path(__file__).parent / "fit.md"
 BEGIN, END = "<!-- made by docs/fit_table.py -->\n", "<!-- end -->\n"
 WHOLE = [f"{phase}.train.lora=null" for phase in ("organism", "treatment", "reversal")]
 LARGE = ["base.model=meta-llama/Llama-3.3-70B-Instruct", "organism.train.lora=null"]
+LARGE += ["organism.train.state_dtype=bfloat16"]
 LARGE += [f"{phase}.train.batch=16" for phase in ("organism", "treatment", "reversal")]
 ASKED = [  # what it is called, --mesh, --set
     ("Llama-3.1-8B, LoRA of rank 64", "v4-64", []),
