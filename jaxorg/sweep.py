@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from jax.sharding import Mesh
 
-from jaxorg import cli, estimate, ledger, runtime, spec, status
+from jaxorg import cli, estimate, ledger, processes, runtime, spec, status
+from jaxorg.config import fingerprint
 from jaxorg.console import Console
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.mesh import cpu_devices, described, make_mesh, parse, run_memory
+from jaxorg.engine.mesh import (
+    cpu_devices,
+    described,
+    make_mesh,
+    own_cpu_devices,
+    parse,
+    run_memory,
+)
 from jaxorg.engine.tables import TableWriter
 from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
@@ -65,6 +75,12 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what is done and start over.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", help="Join the other processes of the cluster that JAX finds here."
+        ),
+    ] = False,
 ) -> int:
     """Train, treat and measure every run of a sweep. Runs that are done are not run again.
 
@@ -77,46 +93,66 @@ def sweep(
     plan = make_plan(spec.load(name, size, set_ or []))
     runs_a_device = _width(width)
     asked = parse(mesh)
-    cores = cpu_devices(asked) or runtime.cores()
     inputs = Inputs(plan)
     inputs.check()
     console = Console(plan)
     if dry_run:
+        cores = cpu_devices(asked) or runtime.cores()
         console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
         return 0
-    runtime.start(cores)
-    devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
     folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+    with processes.joined(distributed):
+        wish = [mesh, width, keep, retry_failed, fresh, str(folder.path)]
+        processes.same(
+            "wish", fingerprint([wish, list(ledger.Ledger.of(plan).phases), runtime.versions()]),
+            "--distributed: processes differ in options, sweep file, inputs or versions; start "
+            "all of them alike",
+        )  # fmt: skip
+        runtime.start(own_cpu_devices(asked))
+        devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
+        processes.first("room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices))
+        lock, where = Lock(folder), described(devices)
+        with ExitStack() as held, Interrupt() as interrupt:
+            taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
+            if taken_over:
+                console.warn(taken_over)
+            store = Store(folder)
+            tables = TableWriter(plan, store)
+            processes.first(
+                "folder", lambda: _enter(plan, folder, store, tables, console, fresh, retry_failed)
+            )
+            _see(plan, folder)
+            engine = Engine(
+                plan, inputs, store, devices, runs_a_device, keep, console,
+                stopping=lambda: processes.any_of("signal", interrupt.exit_code),
+                provenance=_provenance(where),
+            )  # fmt: skip
+            try:
+                with (
+                    console.progress(engine.due, lock, where)
+                    if processes.leads()
+                    else nullcontext()
+                ):
+                    for cohort in plan.cohorts:
+                        engine.run(cohort)
+                        processes.first("tables", partial(tables.write, cohort))
+            except Stopped as stopped:
+                return stopped.exit_code
+        return processes.first("results", lambda: _tell(plan, folder, store, console))
+
+
+def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh) -> None:
+    """Refuse a sweep that the folder, its disk or a device is not for."""
     done: set[str] = set()
     if not fresh:
         with suppress(Damaged):  # later: nothing is moved before the lock is held
             ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
-    lock, where = Lock(folder), described(devices)
-    with lock.held() as taken_over, Interrupt() as interrupt:
-        if taken_over:
-            console.warn(taken_over)
-        store = Store(folder)
-        tables = TableWriter(plan, store)
-        if fresh:
-            store.clear()
-            tables.clear()
-        _enter(plan, folder, tables, console)
-        if retry_failed:
-            store.forgive_all()
-        engine = Engine(
-            plan, inputs, store, devices, runs_a_device, keep, console,
-            stopping=lambda: interrupt.exit_code is not None,
-            provenance=_provenance(where),
-        )  # fmt: skip
-        try:
-            with console.progress(engine.due, lock, where):
-                for cohort in plan.cohorts:
-                    engine.run(cohort)
-                    tables.write(cohort)
-        except Stopped:
-            return interrupt.exit_code or 0
+
+
+def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
+    """Show the results; the exit code."""
     console.print_results(folder.path)
     failed = sum(any(store.failure(p.lineage) for p in run.phases) for run in plan.runs)
     if failed:
@@ -127,8 +163,19 @@ def sweep(
     return 1 if failed else 0
 
 
-def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) -> None:
+def _enter(
+    plan: Plan,
+    folder: Folder,
+    store: Store,
+    tables: TableWriter,
+    console: Console,
+    fresh: bool,
+    retry_failed: bool,
+) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
+    if fresh:
+        store.clear()
+        tables.clear()
     before, now = None, ledger.Ledger.of(plan)
     try:
         before = ledger.read(folder.path)
@@ -140,6 +187,23 @@ def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) ->
         before.write(folder, earlier)
         console.changed(before, now, earlier if moved else None)
     now.write(folder, folder.path)
+    if retry_failed:
+        store.forgive_all()
+
+
+def _see(plan: Plan, folder: Folder) -> None:
+    """See that a process's folder is the one that the first process has entered.
+
+    Raises:
+        Refusal: it is not.
+    """
+    with suppress(Damaged):
+        known = ledger.read(folder.path)
+        if known and known.runs == ledger.Ledger.of(plan).runs:
+            return
+    raise Refusal(
+        f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
+    )
 
 
 def _provenance(where: str) -> Record:

@@ -15,6 +15,7 @@ from jaxorg.data.items import Item
 from jaxorg.data.pool import Example, Pool
 from jaxorg.data.prompts import Prompts
 from jaxorg.data.refusals import harmful_requests
+from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
@@ -100,7 +101,7 @@ class Measurer:
                 batch = scorer.place_batch(stack([_rows(pool, first) for pool in pools]), 1)
                 calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
         scores: list[dict[Example, Score]] = [{} for _ in lanes]
-        for bucket, first, found in jax.device_get(calls):
+        for bucket, first, found in fetch(calls):
             for lane, prepared in enumerate(lanes):
                 probes = prepared.probes.get(bucket, [])[first : first + ROWS]
                 values = zip(found.exact[lane].tolist(), found.log_prob[lane].tolist(), strict=True)
@@ -128,7 +129,7 @@ class Measurer:
             row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             greedy, sampled = (
-                np.asarray(generator(trainable, frozen, *inputs, np.float32(temperature)))
+                fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
                 for temperature in (0.0, evaluation.temperature)
             )
             for lane, prepared in enumerate(lanes):
