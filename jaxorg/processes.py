@@ -229,10 +229,10 @@ def _join() -> _Rounds | None:
         found = runtime.join(address, int(number), int(index))
     else:
         found = runtime.join()
-    client, number_of, own = found
+    client, processes, own = found
     if own:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
-    return _Rounds(client, own, number_of) if number_of > 1 else None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return _Rounds(client, own, processes) if processes > 1 else None
 
 
 def _difference(said: list[Any]) -> str:

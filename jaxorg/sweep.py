@@ -6,7 +6,7 @@ import json
 from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from jax.sharding import Mesh
@@ -90,28 +90,23 @@ def sweep(
     if show is not None:
         status.show(show)
         return 0
-    plan = make_plan(spec.load(name, size, set_ or []))
-    runs_a_device = _width(width)
-    asked = parse(mesh)
-    inputs = Inputs(plan)
-    inputs.check()
-    console = Console(plan)
-    if dry_run:
-        cores = cpu_devices(asked) or runtime.cores()
-        console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
-        return 0
-    folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
-    with processes.joined(distributed):
-        wish = [mesh, width, keep, retry_failed, fresh, str(folder.path)]
-        processes.same(
-            "wish", fingerprint([wish, list(ledger.Ledger.of(plan).phases), runtime.versions()]),
-            "--distributed: processes differ in options, sweep file, inputs or versions; start "
-            "all of them alike",
-        )  # fmt: skip
+    with nullcontext() if dry_run else processes.joined(distributed):
+        plan = make_plan(spec.load(name, size, set_ or []))
+        runs_a_device = _width(width)
+        asked = parse(mesh)
+        inputs = Inputs(plan)
+        inputs.check()
+        console = Console(plan)
+        if dry_run:
+            cores = cpu_devices(asked) or runtime.cores()
+            console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
+            return 0
+        folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+        _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
         runtime.start(own_cpu_devices(asked))
         devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
         processes.first("room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices))
-        lock, where = Lock(folder), described(devices)
+        lock = Lock(folder)
         with ExitStack() as held, Interrupt() as interrupt:
             taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
             if taken_over:
@@ -125,20 +120,24 @@ def sweep(
             engine = Engine(
                 plan, inputs, store, devices, runs_a_device, keep, console,
                 stopping=lambda: processes.any_of("signal", interrupt.exit_code),
-                provenance=_provenance(where),
+                provenance=_provenance(described(devices)),
             )  # fmt: skip
             try:
-                with (
-                    console.progress(engine.due, lock, where)
-                    if processes.leads()
-                    else nullcontext()
-                ):
-                    for cohort in plan.cohorts:
-                        engine.run(cohort)
-                        processes.first("tables", partial(tables.write, cohort))
+                _walk(plan, engine, tables, console, lock, described(devices))
             except Stopped as stopped:
                 return stopped.exit_code
         return processes.first("results", lambda: _tell(plan, folder, store, console))
+
+
+def _agree(plan: Plan, *options: Any) -> None:
+    """See that all processes were started for the same work."""
+    about = [options, [phase.lineage for phase in plan.phases], runtime.versions()]
+    processes.same(
+        "start",
+        fingerprint(about),
+        "--distributed: the processes differ in options, sweep file, inputs or versions; start all "
+        "with the same command",
+    )
 
 
 def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh) -> None:
@@ -149,6 +148,16 @@ def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devic
             ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
+
+
+def _walk(
+    plan: Plan, engine: Engine, tables: TableWriter, console: Console, lock: Lock, where: str
+) -> None:
+    """Bring every cohort to its end, and its tables up to date."""
+    with console.progress(engine.due, lock, where) if processes.leads() else nullcontext():
+        for cohort in plan.cohorts:
+            engine.run(cohort)
+            processes.first("tables", partial(tables.write, cohort))
 
 
 def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:

@@ -206,8 +206,8 @@ def make_mesh(spec: MeshSpec, needed: int = 0) -> Mesh:
             f"several processes use all of them"
         )
     devices = devices[:count]
-    own = next(device for device in devices if device.process_index == jax.process_index())
-    memory = processes.first("memory", lambda: device_memory(own, count // processes.count()))
+    own, share = jax.local_devices(backend=platform)[0], count // processes.count()
+    memory = processes.first("memory", lambda: device_memory(own, share))
     axes = layout(spec, count, memory, needed)
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(axes.values()), AXES, axis_types=types, devices=devices)
