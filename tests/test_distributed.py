@@ -26,7 +26,13 @@ SMALL = (  # all weights, then adapters
     "reversal=null",
     "evaluate.points=1",
 )
-SPREAD = ("grid=[]", "seeds=1", "treatment=null", "reversal=null", "evaluate.points=1")
+SPREAD = (
+    "grid=[{organism.payload_repeats: [1]}]",
+    "seeds=1",
+    "treatment=null",
+    "reversal=null",
+    "evaluate.points=1",
+)
 # XLA gives its CPU thread pool as many threads as a process has devices; sums are made in as many
 # parts. With pools of one size, the programs of two processes compute what those of one do.
 ENVIRONMENT = {**os.environ, "NPROC": "4"}
