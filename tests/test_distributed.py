@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from jaxorg import processes
+from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
 from jaxorg.runtime import Refusal
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
@@ -152,6 +153,15 @@ def test_what_fails_in_one_process_alone_ends_both(tiny_base: Path, tmp_path: Pa
     assert errors[1].startswith("Traceback")
     assert errors[1].endswith(line)
     assert not (out / "failed").exists()
+
+
+def test_a_mesh_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert own_cpu_devices(parse("cpu-4")) == 2
+    with pytest.raises(Refusal, match="--mesh: 'cpu-3' has 3 devices, which 2 processes cannot"):
+        own_cpu_devices(parse("cpu-3"))
+    with pytest.raises(Refusal, match=r"--mesh: 'cpu-1' has 1 devices, but the processes have \d"):
+        make_mesh(parse("cpu-1"))
 
 
 @pytest.mark.parametrize("given", processes.VARIABLES)
