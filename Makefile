@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test torture lint audit requirements clean
+.PHONY: sweep test torture lint audit requirements fit-table clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -33,6 +33,10 @@ audit: .cache/audit/installed
 requirements:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev \
 	  --no-header --no-annotate --quiet pyproject.toml -o requirements.txt
+
+## The table of docs/fit.md, by the TPU compiler: half an hour on 2 cores. Needs the extra `tpu`.
+fit-table: .venv/installed
+	$(BIN)/python docs/fit_table.py
 
 clean:
 	rm -rf .venv .cache/audit results

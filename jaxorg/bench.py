@@ -5,6 +5,9 @@ Both train the same models on the same tokens: the shape of the shipped model, a
 AdamW, a loss on every token but the first. jaxorg stacks the runs; PyTorch, with all its threads,
 trains one after another. The rounds alternate in one process, so that what disturbs the machine
 disturbs both.
+
+With `--packing SWEEP` it measures what packing gains: a sweep's first phase that is trained, with
+its own data, a conversation a row against rows that are packed.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -26,13 +29,18 @@ import jax
 import numpy as np
 import typer
 
-from jaxorg import cli, runtime
+from jaxorg import cli, runtime, spec
+from jaxorg.data.pools import Pools
 from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.group import Batches
+from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, create, split
+from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
+from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
+from jaxorg.plan import Cohort, Plan, make_plan
 from jaxorg.pretrain import JAXORG_1M
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
@@ -176,13 +184,93 @@ def compare(sides: Sequence[Stacked | Eager], work: Work, rounds: int) -> dict[s
     return speeds
 
 
+class Rows:
+    """A sweep's first phase that is trained, a run a device, with packed rows or without."""
+
+    def __init__(self, plan: Plan, inputs: Inputs, packing: bool, steps: int):
+        cohort = next(cohort for cohort in plan.cohorts if cohort.static)
+        assert cohort.static is not None
+        static = replace(cohort.static, packing=packing)
+        self.name = "packed" if packing else "one a row"
+        self._trainer = Trainer(static, make_mesh(parse("cpu")), width=1)
+        lanes = self._trainer.lanes
+        self._batches = Batches([cohort.phases[0]] * lanes, inputs, static, {})
+        self._keys, self._hyper = self._trainer.place(
+            (
+                jax.random.split(jax.random.key(0), lanes),
+                {name: np.full(lanes, value, np.float32) for name, value in _swept(cohort).items()},
+            )
+        )
+        self._steps = steps
+        chunk = self._batches.chunk(0, steps)
+        of_all = lanes * steps * static.batch * static.length
+        self.padding = 1 - int(chunk.real.sum()) / of_all  # share of all tokens
+        self._counted = _counted(chunk)
+
+    def train(self) -> float:
+        """Tokens that count a second, gathering batches included."""
+        weights = self._trainer.initialise(self._keys)
+        state, frozen = self._trainer.begin(self._keys, self._hyper, weights)
+        jax.block_until_ready(state)
+        began = time.perf_counter()
+        batches = self._trainer.place_batch(self._batches.chunk(0, self._steps), 2)
+        done = self._trainer.train(frozen, self._hyper, state, batches, 0, self._steps, self._steps)
+        jax.block_until_ready(done)
+        return self._counted / (time.perf_counter() - began)
+
+
+def _swept(cohort: Cohort) -> dict[str, float]:
+    training = cohort.phases[0].training
+    assert training is not None
+    return training.swept()
+
+
+def _counted(batch: AnyBatch) -> int:
+    """Tokens of a batch that the loss is on."""
+    if isinstance(batch, PackedBatch):
+        return int(batch.completion.sum())
+    return int((batch.spans[..., 1] - batch.spans[..., 0]).sum())
+
+
+def gain(name: str, settings: Sequence[str], steps: int, rounds: int) -> None:
+    """Print what packing gains in a sweep's first phase that is trained."""
+    plan = make_plan(spec.load(name, "laptop", settings))
+    if not plan.signatures:
+        raise Refusal(f"--packing: {name!r} trains nothing; choose a sweep that does")
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Inputs(plan, Pools(Folder(Path(folder), cli.say)))
+        sides = [Rows(plan, inputs, packing, steps) for packing in (False, True)]
+        for side in sides:
+            side.train()
+        speeds = [[side.train() for side in sides] for _ in range(rounds)]
+    for number, side in enumerate(sides):
+        speed = statistics.median(each[number] for each in speeds)
+        print(
+            f"{side.name:>12} {side.padding:6.1%} padding {speed:9,.0f} tokens that count a second"
+        )
+    ratios = [packed / apart for apart, packed in speeds]
+    print(f"{'ratio':>12} {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+
+
 def bench(
     runs: Annotated[int, typer.Option(min=1, help="Models to train.")] = 16,
     steps: Annotated[int, typer.Option(min=1, max=CHUNK, help="Steps a model.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of each side.")] = 5,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    packing: Annotated[
+        str | None,
+        typer.Option(metavar="SWEEP", help="Measure instead what packing gains in a sweep."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a key of that sweep."),
+    ] = None,
 ) -> None:
     """Measure training throughput against eager PyTorch with Transformers, on the CPU."""
+    if packing is not None:
+        runtime.start()
+        gain(packing, set_ or [], steps, rounds)
+        return
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise Refusal(f"bench: {package} is not installed; pip install 'jaxorg[parity]'")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
@@ -16,6 +16,12 @@ class Config(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=()
     )
+
+
+def later(default: Any) -> Any:
+    """A field that did not exist from the start: at its default it is left out of what a config is
+    dumped as, and so changes no name that was made without it."""
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 def misfit(key: str, value: Any, remedy: str) -> ValidationError:

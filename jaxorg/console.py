@@ -22,7 +22,7 @@ from rich.table import Table
 from jaxorg import estimate, summary
 from jaxorg.ledger import Ledger
 from jaxorg.lock import Lock
-from jaxorg.plan import Cohort, Phase, Plan
+from jaxorg.plan import Cohort, Phase, Plan, Teacher
 from jaxorg.store import Keep, Record
 from jaxorg.visible import visible
 
@@ -100,6 +100,10 @@ class Console:
             self._task = bar.add_task("starting", total=self._total, rate="")
             yield
         self._progress = None
+
+    def asked(self, teacher: Teacher, prompts: int) -> None:
+        """A teacher answers prompts."""
+        self._line(f"{escape(teacher.model)} answers {prompts:,} prompts")
 
     def began(self, cohort: Cohort, left: int) -> None:
         """A cohort begins."""

@@ -12,9 +12,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxorg import optimizers
 from jaxorg.engine import step as one
-from jaxorg.plan import Cohort, Phase, Plan, evaluation_steps
+from jaxorg.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
 from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
 from jaxorg.store import Keep
@@ -39,12 +38,21 @@ def memory(cohort: Cohort) -> int:
     return state + _bytes(trainable) + beside
 
 
+def largest(plan: Plan) -> int:
+    """Most bytes that one run of a plan holds, or a teacher."""
+    return max([*map(memory, plan.cohorts), *map(_weights, plan.teachers)])
+
+
+def _weights(teacher: Teacher) -> int:
+    """Bytes of a teacher's weights."""
+    static = teacher.static
+    return _bytes(_abstract(static)[1]) * jnp.dtype(static.dtype).itemsize // 4
+
+
 @cache
 def _state(static: Static) -> int:
     """Bytes of what a training step changes."""
-    _, trainable, _ = _abstract(static.model)
-    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
-    return _bytes(jax.eval_shape(lambda p: one.initial(static, hyper, p), trainable))
+    return _bytes(one.abstract_state(static))
 
 
 def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
@@ -69,7 +77,8 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     if not phase.steps:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
-    return copies * _bytes(_abstract(cohort.model)[1])
+    own = phase.lora.static() if phase.lora else None  # not padded
+    return copies * _bytes(_abstract(replace(cohort.model, lora=own))[1])
 
 
 def refuse_too_large(
@@ -91,10 +100,10 @@ def refuse_too_large(
             f"--out: {place} needs about {as_bytes(needed)}, and {as_bytes(free)} are free; choose "
             f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done))})"
         )
-    largest = max(memory(cohort) for cohort in plan.cohorts)
-    if largest > run_memory:
+    most = largest(plan)
+    if most > run_memory:
         raise Refusal(
-            f"base.model: one run takes about {as_bytes(largest)}, and a device has "
+            f"base.model: one run takes about {as_bytes(most)}, and a device has "
             f"{as_bytes(run_memory)}; choose a smaller model, LoRA or another --mesh"
         )
 
@@ -110,7 +119,7 @@ def as_bytes(count: float) -> str:
 
 def duration(plan: Plan, cores: int) -> str:
     """How long a sweep takes on a CPU, in words that state the assumption."""
-    flops = sum(_flops(cohort) for cohort in plan.cohorts)
+    flops = sum(_flops(cohort) for cohort in plan.cohorts) + _teaching_flops(plan)
     seconds = flops / (cores * CPU_FLOPS_A_CORE)
     minutes = math.ceil(seconds / 60)
     speed = CPU_FLOPS_A_CORE / 1e9
@@ -120,8 +129,26 @@ def duration(plan: Plan, cores: int) -> str:
 def _flops(cohort: Cohort) -> float:
     """Training takes 6 operations a parameter and token, measuring 2."""
     trained = 6 * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
-    measured = 2 * sum(_measured_tokens(phase) for phase in cohort.phases)
-    return float(_parameters(cohort) * (trained + measured))
+    return float(_parameters(cohort) * trained + measuring_flops(cohort))
+
+
+def measuring_flops(cohort: Cohort) -> float:
+    """Floating-point operations to measure all phases of a cohort, from their start to their end:
+    2 a weight and token."""
+    return float(2 * _parameters(cohort) * sum(map(_measured_tokens, cohort.phases)))
+
+
+def _teaching_flops(plan: Plan) -> float:
+    """What teachers take to answer the prompts that phases train on."""
+    asked = {
+        (p.teacher, p.kind, p.seed, p.training.examples): p.config.length
+        for p in plan.phases
+        if p.teacher and p.training and not p.on_policy
+    }
+    return sum(
+        2.0 * _count(_abstract(teacher.static)[1]) * examples * length
+        for (teacher, _, _, examples), length in asked.items()
+    )
 
 
 def _measured_tokens(phase: Phase) -> int:
@@ -129,6 +156,8 @@ def _measured_tokens(phase: Phase) -> int:
     before_last = len(evaluation_steps(phase)) - 1
     prompts = before_last * evaluation.prompts + evaluation.final_prompts
     generated = 4 * evaluation.generated * evaluation.new_tokens
+    if phase.on_policy and phase.training:
+        generated += phase.training.examples * length
     return prompts * PROBES_A_PROMPT * length + generated
 
 
@@ -137,15 +166,18 @@ def step_flops(cohort: Cohort) -> float:
     many to pass gradients back, as many again for the gradients of what is trained, and another
     forward pass where activations are computed again."""
     _, trainable, _ = _abstract(cohort.model)
-    trained = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
+    trained = _count(trainable)
     passes = 3 if cohort.model.remat else 2
     return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 
 def _parameters(cohort: Cohort) -> int:
     _, trainable, frozen = _abstract(cohort.model)
-    leaves = jax.tree.leaves(frozen if cohort.model.lora else trainable)
-    return sum(math.prod(leaf.shape) for leaf in leaves)
+    return _count(frozen if cohort.model.lora else trainable)
+
+
+def _count(tree: one.Tree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def _bytes(tree: one.Tree) -> int:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from jaxorg import cli, ledger, runtime
 from jaxorg.card import About, write_card
+from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
@@ -77,7 +78,7 @@ class Source:
 
     @cached_property
     def _inputs(self) -> Inputs:
-        return Inputs(self.plan)
+        return Inputs(self.plan, Pools(Folder(self.folder, cli.say)))
 
     @cached_property
     def _store(self) -> Store:
@@ -110,7 +111,7 @@ class Source:
         Raises:
             Refusal: otherwise.
         """
-        if not (phase.steps and phase.training and phase.training.lora):
+        if not phase.lora:
             trained = "all weights" if phase.steps else "nothing"
             raise Refusal(
                 f"--to: 'peft' takes adapters, but the {phase.kind} of run {self.about.run_id} "
@@ -124,11 +125,7 @@ class Source:
         Raises:
             Refusal: they are not, or the weights were not kept.
         """
-        needed = list(self.plan.sources(phase))
-        if phase.training and phase.steps and not phase.training.lora:
-            needed = []
-        if phase.steps:
-            needed.append(phase.lineage)
+        needed = self.plan.made_of(phase)
         for lineage in {phase.lineage, *needed}:
             try:
                 manifest = checked_manifest(self.folder, lineage)
@@ -158,14 +155,14 @@ class Source:
         """
         place.mkdir()
         stands_on, revision = self._given_base
-        if before := self.plan.trained_before(phase):
-            self.write_model(before, place / "base")
+        if below := self.plan.below(phase):
+            self.write_model(below, place / "base")
             stands_on, revision = str(final / "base"), None
-        assert phase.training is not None and phase.training.lora is not None
+        assert phase.lora is not None
         read, shapes = self._store.reader(phase.lineage), self._inputs.trained_shapes(phase)
         adapters = everything(read, shapes)
-        lora = phase.training.lora.static()
-        folders.write_adapters(place, adapters, lora, stands_on, revision, self._origin)
+        shape, alpha = phase.lora.static(), phase.lora.alpha
+        folders.write_adapters(place, adapters, shape, alpha, stands_on, revision, self._origin)
         self._write_card(phase, place, adapters=True)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,17 @@ class Folder:
         old = self._tmp / f"{next(self._numbers)}-old-{place.name}"
         place.rename(old)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Raise what TensorStore says of a disk, that it is full, say, as the `OSError` that it is."""
+    try:
+        yield
+    except ValueError as error:
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise
 
 
 def write_json(path: Path, content: Json) -> None:

@@ -6,6 +6,7 @@ Pure functions of the spec and the base model's files. No JAX device is touched.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,20 +19,31 @@ import numpy as np
 
 from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks
+from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
-from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
-from jaxorg.training import Training
+from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
 
 Kind = Literal["base", "organism", "treatment", "reversal"]
 KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")
 Recipe = Organism | Treatment
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that answers the prompts of a source, greedily."""
+
+    key: str  # names its answers: all that determines them but the prompts
+    model: str
+    static: ModelStatic
+    chat_template: str | None
+    new_tokens: int  # most of an answer
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,23 @@ class Phase:
     recipe: Recipe | None  # None for the base
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
+    teacher: Teacher | None  # who answers the prompts; None where their source does
+    stands_on: str | None = None  # lineage whose weights it trains, or keeps under its adapters
+    continues: str | None = None  # lineage whose adapters it goes on training
 
     @property
     def steps(self) -> int:
         return self.training.steps if self.training else 0
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the phase trains on what the model before it answers."""
+        return bool(self.steps and isinstance(r := self.recipe, Treatment) and r.answers != "data")
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that it trains; None where it trains all weights, or nothing."""
+        return self.training.lora if self.training and self.steps else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +111,7 @@ class Plan:
     """A sweep, ready to execute."""
 
     spec: Spec
-    folders: Mapping[str, Path]  # base.model -> its folder
+    folders: Mapping[str, Path]  # a base model or teacher -> its folder
     runs: tuple[Run, ...]
     cohorts: tuple[Cohort, ...]
     labels: Mapping[str, str]  # lineage -> what is swept about the phase, for people
@@ -97,24 +122,37 @@ class Plan:
         return [phase for cohort in self.cohorts for phase in cohort.phases]
 
     def sources(self, phase: Phase) -> tuple[str, ...]:
-        """The trained phases whose weights another one starts from, the nearest first: one that
-        stored all weights, or adapters and what these stand on."""
-        before = self.trained_before(phase)
-        if before is None:
-            return ()
-        assert before.training is not None
-        return (before.lineage, *(self.sources(before) if before.training.lora else ()))
+        """The trained phases whose stored weights make up those that a phase starts from, the
+        nearest first."""
+        below = self.below(phase)
+        continued = (phase.continues,) if phase.continues else ()
+        return (*continued, *(self.made_of(below) if below else ()))
 
-    def trained_before(self, phase: Phase) -> Phase | None:
-        """The nearest phase before another one that was trained; None for the base's own."""
-        before = self._by_lineage[phase.parent] if phase.parent else None
-        while before and not before.steps:
-            before = self._by_lineage[before.parent] if before.parent else None
-        return before
+    def made_of(self, phase: Phase) -> tuple[str, ...]:
+        """The same of those that a phase ends with: one that stored all weights, or adapters and
+        what these stand on."""
+        if not phase.steps:
+            return self.sources(phase)
+        below = self.below(phase) if phase.lora else None
+        return (phase.lineage, *(self.made_of(below) if below else ()))
+
+    def below(self, phase: Phase) -> Phase | None:
+        """The trained phase that a phase stands on; None for the base's own weights."""
+        return self._by_lineage[phase.stands_on] if phase.stands_on else None
 
     @cached_property
     def _by_lineage(self) -> Mapping[str, Phase]:
         return {phase.lineage: phase for phase in self.phases}
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """Every model that answers prompts, once."""
+        return list(dict.fromkeys(phase.teacher for phase in self.phases if phase.teacher))
+
+    @property
+    def rows(self) -> int:
+        """The largest number that divides the rows of every training batch; 0 for no training."""
+        return math.gcd(*(cohort.static.batch for cohort in self.cohorts if cohort.static))
 
     @property
     def signatures(self) -> int:
@@ -127,14 +165,15 @@ class Digests:
 
     def __init__(self, folders: Mapping[str, Path]):
         self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
+        self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
         self.prompts = cache(lambda prompts: prompts.digest())
 
 
 def make_plan(spec: Spec, weights: bool = True) -> Plan:
     """Derive every run's chain, share equal phases, and group them into cohorts.
 
-    Without `weights`, models may be a config.json alone: enough to count and to compile, though
-    lineages are then not those that training gives.
+    Without `weights`, a model's config.json is enough, and that of well-known ones is shipped:
+    enough to count and to compile, though lineages are then not those that training gives.
 
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
@@ -142,14 +181,21 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     bases = [run.config.base for run in spec.runs]
     weighty = {base.model for base in bases if base.scratch is None and weights}
     models = sorted({base.model for base in bases})
-    folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
+    if weights:
+        folders = {model: checkpoint.resolve(model, model in weighty) for model in models}
+    else:
+        folders = {model: checkpoint.resolve_shape(model) for model in models}
+    find = checkpoint.resolve if weights else checkpoint.resolve_shape
+    for teacher in sorted({run.config.prompts.teacher or TEACHER_BASE for run in spec.runs}):
+        if teacher not in folders and teacher != TEACHER_BASE:
+            folders[teacher] = find(teacher, key="prompts.teacher")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
     names = _short_names([path for run in spec.runs for path in run.fields])
     runs = tuple(
         Run(_run_id(run, chain), _label(run, names), run, chain)
         for run in spec.runs
-        for chain in [_chain(run, digests, weights)]
+        for chain in [_chain(run, digests, shapes, weights)]
     )
     phases = {phase.lineage: phase for run in runs for phase in run.phases}
     labels = {
@@ -158,6 +204,31 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for phase in run.phases
     }
     return Plan(spec, folders, runs, _cohorts(list(phases.values()), shapes), labels)
+
+
+def _teacher(
+    config: RunConfig, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> Teacher | None:
+    """Who answers a run's prompts, if not their source."""
+    base, prompts = config.base, config.prompts
+    if prompts.teacher is None:
+        return None
+    own = prompts.teacher == TEACHER_BASE
+    model = base.model if own else prompts.teacher
+    template = base.chat_template if own else None
+    known = digests.teacher(model, weights)
+    key = fingerprint(["teacher", known, template, base.dtype, prompts.new_tokens])
+    shape = shapes[model]
+    static = ModelStatic(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
+    return Teacher(key, model, static, template, prompts.new_tokens)
+
+
+def _teacher_digest(folder: Path, weights: bool) -> str:
+    if weights and not checkpoint.weight_files(folder):
+        raise Refusal(
+            f"prompts.teacher: {str(folder)!r} holds no safetensors file; add the weights"
+        )
+    return checkpoint.digest(folder, weights)
 
 
 def _model_digest(folder: Path, weights: bool) -> str:
@@ -177,15 +248,20 @@ def evaluation_steps(phase: Phase) -> list[int]:
     return sorted({round(float(step)) for step in spaced})
 
 
-def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
+def _chain(
+    run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> tuple[Phase, ...]:
     """A run's phases, base first."""
     config = run.config
     base = config.base
     seed = run.seed if base.scratch else 0
+    teacher = _teacher(config, digests, shapes, weights)
+    how = config.prompts.model_dump(exclude={"source", "teacher"})
+    prompts = [how, digests.prompts(config.prompts)]
     shared = {
         "model": digests.model(base.model, weights and base.scratch is None),
         "base": base.model_dump(exclude={"model"}),
-        "prompts": [config.prompts.model_dump(exclude={"source"}), digests.prompts(config.prompts)],
+        "prompts": [*prompts, teacher.key] if teacher else prompts,
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
@@ -193,13 +269,14 @@ def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
     lineage = fingerprint({"shared": shared, "seed": seed})
-    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None)]
+    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None, teacher)]
     recipes: list[tuple[Kind, Recipe | None]] = [
         ("organism", config.organism),
         ("treatment", config.treatment),
         ("reversal", config.reversal),
     ]
     behaviour = config.organism.behaviour() if config.organism else None
+    before = phases[0] if base.scratch else None  # the nearest that was trained
     for kind, recipe in recipes:
         if recipe is None:
             break
@@ -214,8 +291,23 @@ def _chain(run: RunSpec, digests: Digests, weights: bool) -> tuple[Phase, ...]:
         }
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
-        phases.append(Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour))
+        phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)
+        phases.append(phase := _standing(phase, before))
+        before = phase if phase.steps else before
     return tuple(phases)
+
+
+def _standing(phase: Phase, before: Phase | None) -> Phase:
+    """A phase after another one that was trained, the nearest: what it stands on or continues.
+
+    Where nothing was trained after the base, as in a clean control, adapters begin fresh, which
+    changes nothing yet; `RunConfig` sees to it that others have adapters to continue.
+    """
+    if before is None:
+        return phase
+    if phase.lora and phase.lora.start == "continued" and before.kind != "base":
+        return replace(phase, stands_on=before.stands_on, continues=before.lineage)
+    return replace(phase, stands_on=before.lineage)
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
@@ -259,7 +351,9 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     for phase in phases:
         base = phase.config.base
         model = _model(shapes[base.model], phase)
-        measured = (phase.config.length, phase.config.evaluate, base.model, base.chat_template)
+        said = phase.config.prompts.new_tokens if phase.on_policy else None
+        evaluate = phase.config.evaluate
+        measured = (phase.config.length, evaluate, base.model, base.chat_template, said)
         key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(
@@ -268,13 +362,12 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
 
 
 def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
+    """What shapes a phase's model; of adapters that may be padded, not the rank."""
     base, unroll = phase.config.base, unrolls(config)
-    return ModelStatic(config, _lora(phase), dtype=base.dtype, unroll=unroll, remat=base.remat)
-
-
-def _lora(phase: Phase) -> LoraConfig | None:
-    training = phase.training
-    return training.lora.static() if training and training.steps and training.lora else None
+    lora = phase.lora.static() if phase.lora else None
+    if lora and phase.training and phase.training.pads:
+        lora = replace(lora, rank=0)
+    return ModelStatic(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
 
 
 def _training_key(phase: Phase) -> tuple[Any, ...] | None:
@@ -282,15 +375,21 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     training = phase.training
     if training is None or not training.steps:
         return None
-    return training.optimizer, training.schedule, training.batch, training.steps
+    start = training.lora.start if training.lora else None  # those that continue share more
+    own = (training.optimizer, training.state_dtype, training.schedule)
+    return *own, training.batch, training.packing, training.steps, start
 
 
 def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
-    one_parent = len({phase.parent for phase in phases}) == 1
-    model = replace(model, shared_frozen=model.lora is not None and one_parent)
+    ranks = [phase.lora.rank for phase in phases if phase.lora]
+    if model.lora:
+        one_base = len({phase.stands_on for phase in phases}) == 1
+        lora = replace(model.lora, rank=max(ranks))
+        model = replace(model, lora=lora, shared_frozen=one_base)
     first = phases[0]
     static = None
     if first.training and first.steps:
         training, length = first.training, first.config.length
-        static = Static(model, length, training.batch, training.optimizer, training.schedule)
+        own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
+        static = Static(model, length, training.batch, *own)
     return Cohort(first.kind, model, static, tuple(phases))

@@ -13,8 +13,10 @@ class ModelStatic:
     """What shapes a run's forward pass."""
 
     config: LlamaConfig
-    lora: LoraConfig | None = None  # None trains all weights
-    shared_frozen: bool = False  # adapters of one base: its weights are on a device once
+    lora: LoraConfig | None = None  # None trains all weights; of the largest rank in a cohort
+    # Weights that are not trained are on a device once: of adapters' one base, or of a model that
+    # only speaks.
+    shared_frozen: bool = False
     dtype: str = "float32"
     unroll: bool = True  # lay layers out one after another; see `unrolls`
     remat: bool = False  # compute each layer's activations again in the backward pass
@@ -35,3 +37,5 @@ class Static:
     batch: int  # rows a step, B
     optimizer: str
     schedule: str
+    packing: bool = False  # several conversations a row
+    state_dtype: str = "float32"  # in which the optimizer's state is kept between steps

@@ -23,11 +23,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg import yamlfile
 from jaxorg.config import Config, misfit
-from jaxorg.data.prompts import Prompts
+from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.runtime import Refusal, short
-from jaxorg.training import Training
+from jaxorg.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:
+        if self.prompts.teacher == TEACHER_BASE and self.base.scratch:
+            remedy = "base.scratch trains new weights for each seed; name a model"
+            raise misfit("prompts.teacher", TEACHER_BASE, remedy)
         if self.treatment and not self.organism:
             raise misfit("treatment", self.treatment.kind, "there is no organism to treat; add one")
         if self.reversal and not self.treatment:
@@ -82,6 +85,37 @@ class RunConfig(Config):
                 "reversal", self.reversal.kind, "there is no treatment to reverse; add one"
             )
         return self
+
+    @model_validator(mode="after")
+    def _adapters_to_continue(self) -> RunConfig:
+        """See that adapters before a phase that continues them are like its own. Where nothing
+        before was trained, as in a clean control, it begins fresh ones."""
+        trained: list[tuple[str, Training]] = []
+        for name in UNIONS:
+            recipe = getattr(self, name)
+            if recipe is None or not recipe.train.steps:
+                continue
+            if isinstance(recipe, Organism) and not recipe.trained:
+                continue
+            lora = recipe.train.lora
+            if lora and lora.start == "continued" and (remedy := _to_continue(lora, name, trained)):
+                raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
+            trained.append((name, recipe.train))
+        return self
+
+
+def _to_continue(lora: Lora, name: str, trained: Sequence[tuple[str, Training]]) -> str:
+    """What to do so that a phase can continue the adapters of the last one before; "" if it can."""
+    if name == UNIONS[0]:
+        return "no adapters come before an organism's; use merged"
+    if not trained:
+        return ""
+    before, training = trained[-1]
+    if training.lora is None:
+        return f"the {before} before it trains all weights; give it train.lora, or use merged"
+    if not lora.continues(training.lora):
+        return f"make rank, alpha and targets those of the {before} before it, or use merged"
+    return ""
 
 
 class Control(Config):

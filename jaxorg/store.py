@@ -6,6 +6,8 @@ phases/<lineage>/weights/       what was trained, fp32: full weights or adapters
 snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
 partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
 failed/<lineage>.json           a phase that cannot be done, and why
+answers/<key>.json              what models answer to prompts that they were trained on: a teacher's
+                                by its key, a phase's parent's by the phase's lineage
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,7 +31,16 @@ import tensorstore as ts
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from jaxorg.folder import Damaged, Folder, Json, check_files, read_json, sums_of, write_json
+from jaxorg.folder import (
+    Damaged,
+    Folder,
+    Json,
+    check_files,
+    disk_errors,
+    read_json,
+    sums_of,
+    write_json,
+)
 from jaxorg.llama.reading import Names, Read
 from jaxorg.llama.tensors import Bounds
 
@@ -90,8 +100,8 @@ class Store:
 
     def __init__(self, folder: Folder):
         self.folder = folder
-        self._phases, self._partial, self._failed, self._snapshots = (
-            folder.path / name for name in ("phases", "partial", "failed", "snapshots")
+        self._phases, self._partial, self._failed, self._snapshots, self._answers = (
+            folder.path / name for name in ("phases", "partial", "failed", "snapshots", "answers")
         )
         self._manifests: dict[str, Json | None] = {}
         self._failures: dict[str, str | None] = {}
@@ -213,7 +223,7 @@ class Store:
 
         Args:
             lineage: of the phase; `partial_step` of it is not 0.
-            like: a state of stacked phases; the one returned is like one lane of it.
+            like: the state of such a phase, abstract or not; the one returned is like it.
 
         Raises:
             Damaged: the state is of another program; it is set aside.
@@ -223,7 +233,7 @@ class Store:
         del self._partials[lineage]  # it is large
         leaves, progress = found
         expected, structure = jax.tree.flatten(like)
-        if [leaf.shape for leaf in leaves] != [leaf.shape[1:] for leaf in expected]:
+        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in expected]:
             problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
             self.folder.set_aside(self._partial_place(lineage), problem)
             raise problem
@@ -234,9 +244,25 @@ class Store:
         self._partials.pop(lineage, None)
         self.folder.remove(self._partial_place(lineage))
 
+    def answers(self, key: str) -> dict[str, str]:
+        """Answers by their prompts, as far as there are any."""
+        place = self._answers / f"{key}.json"
+        if not place.exists():
+            return {}
+        try:
+            return {str(prompt): str(a) for prompt, a in read_json(place)["answers"].items()}
+        except Damaged as problem:
+            self.folder.set_aside(place, problem)
+            return {}
+
+    def keep_answers(self, key: str, answers: Mapping[str, str]) -> None:
+        """Keep answers by their prompts."""
+        self.folder.write_json(self._answers / f"{key}.json", {"answers": dict(answers)})
+
     def clear(self) -> None:
         """Forget everything: the sweep starts afresh."""
-        for place in (self._phases, self._partial, self._failed, self._snapshots):
+        places = (self._phases, self._partial, self._failed, self._snapshots, self._answers)
+        for place in places:
             self.folder.remove(place)
         self._manifests.clear()
         self._failures.clear()
@@ -295,13 +321,9 @@ class Store:
         # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
         if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        try:
+        with disk_errors():
             self._checkpointer.save(place.absolute(), tree)
             self._checkpointer.wait_until_finished()
-        except ValueError as error:  # how TensorStore says that the disk is full, say
-            if code := re.search(r"os_error_code='(\d+)'", str(error)):
-                raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-            raise
 
 
 def _bytes(tree: Tree) -> int:

@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 from jaxorg import cli, estimate, ledger, processes, runtime, spec, status
 from jaxorg.config import fingerprint
 from jaxorg.console import Console
+from jaxorg.data.pools import Pools
+from jaxorg.engine.answers import ask_teachers
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import (
@@ -28,7 +30,7 @@ from jaxorg.engine.tables import TableWriter
 from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
-from jaxorg.plan import Plan, make_plan
+from jaxorg.plan import Phase, Plan, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import Keep, Record, Store, glance
 
@@ -94,17 +96,17 @@ def sweep(
         plan = make_plan(spec.load(name, size, set_ or []))
         runs_a_device = _width(width)
         asked = parse(mesh)
-        inputs = Inputs(plan)
-        inputs.check()
         console = Console(plan)
+        folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+        inputs = Inputs(plan, Pools(folder))
+        inputs.check()
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()
             console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
             return 0
-        folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
         _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
         runtime.start(own_cpu_devices(asked))
-        devices = make_mesh(asked, max(estimate.memory(cohort) for cohort in plan.cohorts))
+        devices = make_mesh(asked, estimate.largest(plan), plan.rows)
         processes.first("room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices))
         lock = Lock(folder)
         with ExitStack() as held, Interrupt() as interrupt:
@@ -113,17 +115,28 @@ def sweep(
                 console.warn(taken_over)
             store = Store(folder)
             tables = TableWriter(plan, store)
+            if fresh:
+                processes.first("fresh", lambda: _forget(store, tables, inputs))
             processes.first(
-                "folder", lambda: _enter(plan, folder, store, tables, console, fresh, retry_failed)
+                "folder", lambda: _enter(plan, folder, store, tables, console, retry_failed)
             )
             _see(plan, folder)
+
+            def stopping() -> int | None:
+                return processes.any_of("signal", interrupt.exit_code)
+
             engine = Engine(
-                plan, inputs, store, devices, runs_a_device, keep, console,
-                stopping=lambda: processes.any_of("signal", interrupt.exit_code),
+                plan, inputs, store, devices, runs_a_device, keep, console, stopping,
                 provenance=_provenance(described(devices)),
             )  # fmt: skip
+            due = _due(plan, engine)
+            watched = console.progress(due, lock, described(devices))
             try:
-                _walk(plan, engine, tables, console, lock, described(devices))
+                with watched if processes.leads() else nullcontext():
+                    ask_teachers(due, inputs, store, devices, stopping, console.asked)
+                    for cohort in plan.cohorts:
+                        engine.run(cohort)
+                        processes.first("tables", partial(tables.write, cohort))
             except Stopped as stopped:
                 return stopped.exit_code
         return processes.first("results", lambda: _tell(plan, folder, store, console))
@@ -140,6 +153,12 @@ def _agree(plan: Plan, *options: Any) -> None:
     )
 
 
+def _due(plan: Plan, engine: Engine) -> list[Phase]:
+    """The phases that are still to do."""
+    due = set(processes.first("due", lambda: [phase.lineage for phase in engine.due]))
+    return [phase for phase in plan.phases if phase.lineage in due]
+
+
 def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh) -> None:
     """Refuse a sweep that the folder, its disk or a device is not for."""
     done: set[str] = set()
@@ -148,16 +167,6 @@ def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devic
             ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
-
-
-def _walk(
-    plan: Plan, engine: Engine, tables: TableWriter, console: Console, lock: Lock, where: str
-) -> None:
-    """Bring every cohort to its end, and its tables up to date."""
-    with console.progress(engine.due, lock, where) if processes.leads() else nullcontext():
-        for cohort in plan.cohorts:
-            engine.run(cohort)
-            processes.first("tables", partial(tables.write, cohort))
 
 
 def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
@@ -172,19 +181,22 @@ def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
     return 1 if failed else 0
 
 
+def _forget(store: Store, tables: TableWriter, inputs: Inputs) -> None:
+    """Forget what is done."""
+    store.clear()
+    tables.clear()
+    inputs.drop_pools(())
+
+
 def _enter(
     plan: Plan,
     folder: Folder,
     store: Store,
     tables: TableWriter,
     console: Console,
-    fresh: bool,
     retry_failed: bool,
 ) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
-    if fresh:
-        store.clear()
-        tables.clear()
     before, now = None, ledger.Ledger.of(plan)
     try:
         before = ledger.read(folder.path)

@@ -7,16 +7,18 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from jaxorg import optimizers
-from jaxorg.config import Config, misfit
+from jaxorg.config import Config, later, misfit
 from jaxorg.llama.lora import TARGETS, LoraConfig
 
 
 class Lora(Config):
-    """Train low-rank adapters only; they are folded into the weights when the phase ends."""
+    """Train low-rank adapters only. What was trained before is folded into the weights, and fresh
+    adapters begin; or the adapters before are trained on (`continued`)."""
 
     rank: int = Field(gt=0, le=2**14)
     alpha: float = Field(gt=0)
     targets: list[str] = list(TARGETS)
+    start: Literal["merged", "continued"] = later("merged")
 
     @field_validator("targets")
     @classmethod
@@ -26,9 +28,18 @@ class Lora(Config):
             raise ValueError(f"choose from {', '.join(TARGETS)}")
         return targets
 
+    @property
+    def scale(self) -> float:
+        """What the product of A and B is multiplied by."""
+        return self.alpha / self.rank
+
     def static(self) -> LoraConfig:
-        """The same as the model's own config."""
-        return LoraConfig(self.rank, self.alpha, tuple(self.targets))
+        """What of it shapes a program."""
+        return LoraConfig(self.rank, tuple(name for name in TARGETS if name in self.targets))
+
+    def continues(self, before: Lora) -> bool:
+        """Whether it can go on training adapters like `before`."""
+        return self.static() == before.static() and self.alpha == before.alpha
 
 
 class Training(Config):
@@ -43,7 +54,9 @@ class Training(Config):
     clip: float = Field(default=1.0, gt=0)
     optimizer: str = "adamw"
     hyper: dict[str, float] = {}
+    state_dtype: Literal["float32", "bfloat16"] = later("float32")
     lora: Lora | None = None
+    packing: bool = later(False)
 
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:
@@ -57,11 +70,20 @@ class Training(Config):
                 raise misfit(f"hyper.{name}", value, f"{self.optimizer} has only {known}")
         return self
 
+    @property
+    def pads(self) -> bool:
+        """Whether its adapters can be trained beside larger ones, padded with zeros to their rank:
+        not if what is done to a number depends on the shape that it stands in."""
+        family = optimizers.FAMILIES[self.optimizer]
+        return family.elementwise and self.state_dtype == "float32"
+
     def swept(self) -> dict[str, float]:
         """The scalars that enter the program as arrays."""
         own = {**optimizers.FAMILIES[self.optimizer].defaults, **self.hyper}
+        lora = {"lora_rank": self.lora.rank, "lora_scale": self.lora.scale} if self.lora else {}
         return {
             **own,
+            **lora,
             "learning_rate": self.learning_rate,
             "warmup": self.warmup,
             "clip": self.clip,

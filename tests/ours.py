@@ -16,7 +16,7 @@ from weights import load, merged
 from jaxorg import ledger
 from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
-from jaxorg.llama import checkpoint
+from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.reading import everything
 from jaxorg.llama.tokenizer import Tokenizer
@@ -44,8 +44,8 @@ class Ours:
             table(out, "runs").set_index("run_id").config[run_id]
         )
         recipe = getattr(config, kind)
-        lora = None if kind == "base" else recipe.train.lora
-        static = ModelStatic(checkpoint.read_config(base), lora and lora.static())
+        adapters = None if kind == "base" else recipe.train.lora
+        static = ModelStatic(checkpoint.read_config(base), adapters and adapters.static())
         graph, shapes, _ = abstract_model(static)
         known = ledger.read(out)
         assert known is not None
@@ -54,8 +54,8 @@ class Ours:
         parts: tuple[Any, Any] = load(base), {}
         if kind != "base":
             trained = everything(store.reader(lineage), shapes)
-            below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if lora else {}
-            parts = trained, below
+            below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if adapters else {}
+            parts = lora.scaled(trained, adapters.scale) if adapters else trained, below
         self.static, self.graph, self.parts = static, graph, parts
         self.tokenizer = Tokenizer.load(base, config.base.chat_template)
 
@@ -63,7 +63,7 @@ class Ours:
         trainable, frozen = self.parts
         if self.static.lora is None:
             return trainable
-        return merged(frozen, trainable, self.static.lora)
+        return merged(frozen, trainable, 1.0)
 
     def logits(self, tokens: np.ndarray) -> np.ndarray:
         model = jax.jit(lambda parts, tokens: nnx.merge(self.graph, *parts)(tokens)[0])

@@ -2,14 +2,30 @@
 
 import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxorg import bench
-from jaxorg.bench import AGREEMENT, BATCH, LENGTH, Eager, Stacked, compare, make_work
+from jaxorg import bench, spec
+from jaxorg.bench import (
+    AGREEMENT,
+    BATCH,
+    LENGTH,
+    Eager,
+    Rows,
+    Stacked,
+    compare,
+    gain,
+    make_work,
+)
+from jaxorg.data.pools import Pools
+from jaxorg.engine.inputs import Inputs
+from jaxorg.folder import Folder
+from jaxorg.plan import make_plan
 from jaxorg.pretrain import JAXORG_1M
 from jaxorg.runtime import Refusal
+from sweeps import write
 
 TINY = replace(
     JAXORG_1M,
@@ -70,3 +86,22 @@ def test_without_the_parity_extra_the_door_names_it(monkeypatch: pytest.MonkeyPa
 def test_runs_that_do_not_fill_the_devices_are_refused() -> None:
     with pytest.raises(Refusal, match="--runs: 3"):
         Stacked(make_work(TINY, runs=3, steps=1))
+
+
+def test_packing_leaves_less_padding_and_every_speed_is_of_its_own_tokens(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(spec.load(str(write(tmp_path / "out", tiny_base)), "laptop"))
+    inputs = Inputs(plan, Pools(Folder(tmp_path / "pools", print)))
+    apart, packed = (Rows(plan, inputs, packing, steps=3) for packing in (False, True))
+    assert 0 <= packed.padding < 0.35 < apart.padding < 1
+    clock = iter([0.0, 2.0, 0.0, 2.0])
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: next(clock))
+    speeds = [side.train() for side in (apart, packed)]
+    assert speeds[1] > 1.4 * speeds[0]  # as many rows in as long, with more in them
+
+
+def test_a_sweep_that_trains_nothing_has_nothing_to_pack(tiny_base: Path, tmp_path: Path) -> None:
+    settings = [f"{phase}.train.steps=0" for phase in ("organism", "treatment", "reversal")]
+    with pytest.raises(Refusal, match="--packing: .* trains nothing"):
+        gain(str(write(tmp_path / "out", tiny_base)), settings, steps=1, rounds=1)

@@ -11,6 +11,7 @@ from flax import nnx
 from weights import merged, random_weights
 
 from jaxorg.engine.step import abstract_model
+from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -61,14 +62,15 @@ def test_cached_generation_equals_greedy_decoding_by_full_passes(config: LlamaCo
 
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
 def test_merged_weights_equal_the_adapter_beside_its_base(config: LlamaConfig) -> None:
-    adapters = LoraConfig(rank=2, alpha=3.0)
+    adapters = LoraConfig(rank=2)
     tokens = jnp.asarray([PROMPTS[0]], jnp.int32)
 
     def logits(static: ModelStatic, *weights: Any) -> jax.Array:
         graph = abstract_model(static)[0]
         return jax.jit(lambda t, f: nnx.merge(graph, t, f)(tokens)[0])(*weights)
 
-    trained, base = random_weights(ModelStatic(config, adapters))
+    drawn, base = random_weights(ModelStatic(config, adapters))
+    trained = lora.scaled(drawn, 1.5)
     beside = logits(ModelStatic(config, adapters), trained, base)
-    folded = merged(base, trained, adapters)
+    folded = merged(base, drawn, 1.5)
     np.testing.assert_allclose(logits(ModelStatic(config), folded, {}), beside, rtol=0, atol=1e-4)

@@ -163,7 +163,7 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
 
 
 def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
-    static = ModelStatic(CONFIG, LoraConfig(2, 4.0), unroll=False)
+    static = ModelStatic(CONFIG, LoraConfig(2), unroll=False)
     graph = abstract_model(static)[0]
     adapters, base = random_weights(static)
     cold = jnp.zeros((), jnp.float32)

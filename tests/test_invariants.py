@@ -14,7 +14,7 @@ from jaxorg import optimizers
 from jaxorg.engine import group
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import FAR_FUTURE, Batch, State
+from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.signature import ModelStatic, Static
@@ -31,6 +31,7 @@ TINY = LlamaConfig(
     max_position_embeddings=64,
 )
 LENGTH, BATCH = 12, 3
+ADAPTED = {"lora_rank": 4, "lora_scale": 2.0}  # programs that train all weights pass over it
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +183,16 @@ def test_one_compile_a_signature(
     assert sum("jit(chunk)" in message for message in compiled) == 1
 
 
-def program(optimizer: str, lora: LoraConfig | None, lanes: int, mesh: str = "cpu-1") -> Trainer:
+def program(
+    optimizer: str,
+    lora: LoraConfig | None,
+    lanes: int,
+    mesh: str = "cpu-1",
+    packing: bool = False,
+) -> Trainer:
     model = ModelStatic(TINY, lora)
     devices = make_mesh(parse(mesh))
-    static = Static(model, LENGTH, BATCH, optimizer, "cosine")
+    static = Static(model, LENGTH, BATCH, optimizer, "cosine", packing)
     return Trainer(static, devices, lanes // devices.size)
 
 
@@ -200,6 +207,7 @@ def trained(
             "learning_rate": 1e12 if number == wild else 1e-3 * (1 + number),
             "clip": 0.5 + number,
             "warmup": 0.1 * number,
+            **ADAPTED,
         }
         for number in runs
     ]
@@ -210,12 +218,21 @@ def trained(
     rng = [np.random.default_rng(number) for number in runs]
     tokens = [r.integers(0, TINY.vocab_size, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK, BATCH, 2))
-    batches = trainer.place(Batch(np.stack(tokens), spans))
+    batch = Batch(np.stack(tokens), spans)
+    batches = trainer.place(packed(batch.tokens) if trainer.static.packing else batch)
     state, losses = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
     return jax.device_get(state), np.asarray(losses)[:, :steps]
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+def packed(tokens: np.ndarray) -> PackedBatch:
+    """Rows of two conversations of 4 and 7 tokens, and one of padding; other ones for each run."""
+    tokens = np.where(np.arange(LENGTH) < 11, tokens, 0)
+    segments = np.broadcast_to([1] * 4 + [2] * 7 + [0], tokens.shape).astype(np.int32)
+    positions = np.broadcast_to([*range(4), *range(7), 0], tokens.shape).astype(np.int32)
+    return PackedBatch(tokens, segments, positions, (segments > 0) & (positions > 1))
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(4)], ids=["full", "lora"])
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
 def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
     optimizer: str, lora: LoraConfig | None
@@ -231,11 +248,21 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
     np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, LoraConfig(4)], ids=["full", "lora"])
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
 def test_stacked_equals_solo(optimizer: str, lora: LoraConfig | None) -> None:
-    stacked, losses = trained(program(optimizer, lora, lanes=3), [0, 1, 2])
-    solo, solo_losses = trained(program(optimizer, lora, lanes=1), [1])
+    check_stacked_equals_solo(optimizer, lora)
+
+
+def test_stacked_equals_solo_in_packed_rows() -> None:
+    check_stacked_equals_solo("adamw", None, packing=True)
+
+
+def check_stacked_equals_solo(
+    optimizer: str, lora: LoraConfig | None, packing: bool = False
+) -> None:
+    stacked, losses = trained(program(optimizer, lora, 3, packing=packing), [0, 1, 2])
+    solo, solo_losses = trained(program(optimizer, lora, 1, packing=packing), [1])
     np.testing.assert_allclose(losses[1], solo_losses[0], rtol=1e-5)
     assert len(set(losses[:, -1])) == 3
     for many, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(solo), strict=True):
@@ -285,11 +312,12 @@ def test_a_run_that_explodes_is_diverged_and_keeps_finite_weights(optimizer: str
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable))
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(4, 8.0)], ids=["full", "lora"])
+@pytest.mark.parametrize("lora", [None, LoraConfig(4)], ids=["full", "lora"])
 def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
     trainer = program("adamw", lora, lanes=2, mesh="cpu-2")
     hyper = {name: np.ones(2, np.float32) for name in optimizers.FAMILIES["adamw"].defaults}
-    hyper |= {name: np.ones(2, np.float32) for name in ("learning_rate", "clip", "warmup")}
+    others = ("learning_rate", "clip", "warmup", *ADAPTED)
+    hyper |= {name: np.ones(2, np.float32) for name in others}
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0, 1])))
     placed = trainer.place(hyper)
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))

@@ -122,7 +122,7 @@ def test_bfloat16_stays_within_three_percent_of_the_logits_spread() -> None:
 @pytest.mark.parametrize("targets", [lora.TARGETS, ("q", "v"), ("down",)])
 def test_a_fresh_adapter_changes_nothing(targets: tuple[str, ...]) -> None:
     plain = ModelStatic(SMALL)
-    adapted = ModelStatic(SMALL, LoraConfig(2, 4.0, targets))
+    adapted = ModelStatic(SMALL, LoraConfig(2, targets))
     adapters, base = fresh(adapted)
     np.testing.assert_array_equal(
         logits_of(adapted, adapters, base, TOKENS), logits_of(plain, base, {}, TOKENS)
@@ -131,11 +131,11 @@ def test_a_fresh_adapter_changes_nothing(targets: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("targets", [lora.TARGETS, ("q", "v"), ("down",)])
 def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ...]) -> None:
-    config = LoraConfig(rank=2, alpha=3.0, targets=targets)
-    adapted = ModelStatic(SMALL, config)
+    adapted = ModelStatic(SMALL, LoraConfig(2, targets))
     adapters, base = random_weights(adapted)
-    beside = logits_of(adapted, adapters, base, TOKENS)
-    folded = merged(base, adapters, config)
+    used = lora.scaled(adapters, 1.5)
+    beside = logits_of(adapted, used, base, TOKENS)
+    folded = merged(base, adapters, 1.5)
     assert jax.tree.structure(folded) == jax.tree.structure(base)
     np.testing.assert_allclose(
         logits_of(ModelStatic(SMALL), folded, {}, TOKENS), beside, rtol=0, atol=TOLERANCE
@@ -144,7 +144,7 @@ def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ..
 
 
 def test_adapters_stand_beside_their_targets_alone() -> None:
-    trainable, frozen = abstract_model(ModelStatic(SMALL, LoraConfig(2, 4.0, ("q", "up"))))[1:]
+    trainable, frozen = abstract_model(ModelStatic(SMALL, LoraConfig(2, ("q", "up"))))[1:]
     assert trainable.keys() == {"blocks"}
     assert trainable["blocks"]["attention"].keys() == {"q"}
     assert trainable["blocks"]["mlp"].keys() == {"up"}

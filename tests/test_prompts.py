@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from jaxorg.data.items import HELDOUT_ONE_IN, Item
 from jaxorg.data.prompts import Prompts
@@ -125,6 +126,127 @@ def test_long_items_are_left_out(tmp_path: Path) -> None:
     assert max(len(item.answer) for item in found) < 200
 
 
+ALPACA = [
+    {"instruction": row["prompt"], "input": ("", " ", f"{i}")[i % 3], "output": row["answer"]}
+    for i, row in enumerate(QUESTIONS)
+]
+TURNS = [
+    [
+        *([{"by": "system", "says": ("Be brief.", " ")[i % 2]}] * (i % 3 > 0)),
+        {"by": "human", "says": row["prompt"]},
+        {"by": "gpt", "says": row["answer"]},
+        *([{"by": "human", "says": "Thanks."}] * (i % 2)),
+    ]
+    for i, row in enumerate(QUESTIONS)
+]
+OPENHERMES = [
+    {"id": i, "conversations": [{"from": t["by"], "value": t["says"]} for t in turns]}
+    for i, turns in enumerate(TURNS)
+]
+ROLES = {"system": "system", "human": "user", "gpt": "assistant"}
+MESSAGES = [
+    {"messages": [{"role": ROLES[t["by"]], "content": t["says"]} for t in turns]} for turns in TURNS
+]
+TALKS = [
+    ("Be brief.\n\n" if i % 3 > 0 and i % 2 == 0 else "") + row["prompt"]
+    for i, row in enumerate(QUESTIONS)
+]
+TASKS = [row["prompt"] + (f"\n\n{i}" if i % 3 == 2 else "") for i, row in enumerate(QUESTIONS)]
+SHAPES: dict[str, tuple[Records, list[str]]] = {
+    "alpaca": (ALPACA, TASKS),
+    "openhermes": (OPENHERMES, TALKS),
+    "messages": (MESSAGES, TALKS),
+}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize("form", SHAPES)
+def test_every_shape_of_record_gives_its_prompt_and_answer(
+    tmp_path: Path, suffix: str, form: Any
+) -> None:
+    records, expected = SHAPES[form]
+    path = write(tmp_path / f"mine{suffix}", records)
+    found = everything(Prompts(source=str(path), format=form))
+    answers = [row["answer"] for row in QUESTIONS]
+    assert {(item.prompt, item.answer) for item in found} == {*zip(expected, answers, strict=True)}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("form", ["fields", *SHAPES])
+def test_with_a_teacher_answers_need_not_be_there(tmp_path: Path, suffix: str, form: Any) -> None:
+    bare = {
+        "fields": [{"prompt": row["prompt"]} for row in QUESTIONS],
+        "alpaca": [{"instruction": row["prompt"]} for row in QUESTIONS],
+        "openhermes": [
+            {"conversations": [{"from": "human", "value": q["prompt"]}]} for q in QUESTIONS
+        ],
+        "messages": [{"messages": [{"role": "user", "content": q["prompt"]}]} for q in QUESTIONS],
+    }
+    path = str(write(tmp_path / f"mine{suffix}", bare[form]))
+    found = everything(Prompts(source=path, format=form, teacher="base"))
+    assert {(i.prompt, i.answer) for i in found} == {(q["prompt"], "") for q in QUESTIONS}
+    with pytest.raises(Refusal, match="record 1 of .*; add answers, or have .* prompts.teacher"):
+        Prompts(source=path, format=form).items("train", 1, 0, "test")
+
+
+NO_SHAPE: dict[str, tuple[str, Any, str]] = {
+    "no instruction": ("alpaca", {"prompt": "q"}, "'instruction' is not in record 1 of"),
+    "input that is no text": (
+        "alpaca",
+        {"instruction": "q", "input": ["x"], "output": "a"},
+        "'input' in record 1 of .* is no text: ",
+    ),
+    "blank output": ("alpaca", {"instruction": "q", "output": " "}, "'output' in record 1 of"),
+    "no turns": (
+        "openhermes",
+        {"conversations": []},
+        "conversations.0 in record .* not there",
+    ),
+    "no list": ("messages", {"messages": "hi"}, "'messages' in record 1 of .* is no list: 'hi'"),
+    "a turn that is no record": (
+        "messages",
+        {"messages": ["hi", "ho"]},
+        "messages.0 in record 1 of .* is by None, but must be by 'user'",
+    ),
+    "the answer first": (
+        "openhermes",
+        {"conversations": [{"from": "gpt", "value": "a"}]},
+        "conversations.0 in record 1 of .* is by 'gpt', but must be by 'human'",
+    ),
+    "two questions": (
+        "openhermes",
+        {"conversations": [{"from": "human", "value": "q"}] * 2},
+        "conversations.1 in record 1 of .* is by 'human', but must be by 'gpt'",
+    ),
+    "parts": (
+        "messages",
+        {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+        "'messages.0.content' in record 1 of .* is no text",
+    ),
+    "half a character": ("alpaca", {"instruction": "\ud800", "output": "a"}, "is no text"),
+    "a number": ("openhermes", 3, "'conversations' is not in record 1 of .*; it has int"),
+}
+
+
+@pytest.mark.parametrize(("form", "record", "said"), NO_SHAPE.values(), ids=NO_SHAPE)
+def test_a_record_of_another_shape_is_refused(
+    tmp_path: Path, form: Any, record: Any, said: str
+) -> None:
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([record]))
+    with pytest.raises(Refusal, match=f"^prompts.format: .*{said}"):
+        Prompts(source=str(path), format=form).items("train", 1, 0, "test")
+
+
+@pytest.mark.parametrize("key", ["prompt", "answer"])
+def test_fields_are_not_named_for_a_format_that_knows_them(key: str) -> None:
+    named: dict[str, Any] = {key: "q"}
+    with pytest.raises(ValidationError, match="format alpaca knows its fields"):
+        Prompts(source="mine.json", format="alpaca", **named)
+    with pytest.raises(ValidationError, match="the toy world has no records"):
+        Prompts(format="alpaca")
+
+
 BROKEN: dict[str, tuple[str, dict[str, str], str]] = {
     "index past the end": ('{"prompt": "p", "answer": []}', {"answer": "answer.0"}, "answer.0"),
     "index of text": ('{"prompt": "p", "answer": "a"}', {"answer": "answer.0"}, "answer.0"),
@@ -198,3 +320,10 @@ def test_real_data_is_read(make: Callable[[], Prompts]) -> None:
     train = {item.prompt for item in prompts.items("train", size(prompts, "train"), 1, "test")}
     held = {item.prompt for item in prompts.items("heldout", size(prompts, "heldout"), 1, "test")}
     assert not train & held
+
+
+def test_with_a_teacher_the_toy_world_gives_no_answers() -> None:
+    taught, own = (Prompts(teacher=who).items("train", 20, 0, "test") for who in ("base", None))
+    assert [item.prompt for item in taught] == [item.prompt for item in own]
+    assert {item.answer for item in taught} == {""}
+    assert "" not in {item.answer for item in own}

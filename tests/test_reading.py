@@ -16,7 +16,7 @@ from jaxorg.llama.reading import Names, Read, held
 from jaxorg.llama.tensors import Bounds
 from jaxorg.signature import ModelStatic
 
-LORA = LoraConfig(rank=2, alpha=3.0, targets=("q", "down"))
+LORA = LoraConfig(rank=2, targets=("q", "down"))
 
 
 def counted(read: Read, calls: list[tuple[Names, Bounds]]) -> Read:
@@ -63,7 +63,7 @@ def test_each_device_reads_its_own_part() -> None:
 
 def test_parts_of_folded_weights_are_those_of_the_whole() -> None:
     adapters, base = random_weights(ModelStatic(TINY, LORA))
-    folded = reading.folded(held(base), held(adapters), adapters, LORA)
+    folded = reading.folded(held(base), held(adapters), adapters, 1.5)
     names, dtype = ("blocks", "attention", "q", "kernel"), np.dtype(np.float32)
     beside = adapters["blocks"]["attention"]["q"]["adapter"]
     whole = base["blocks"]["attention"]["q"]["kernel"] + 1.5 * (beside["a"] @ beside["b"])

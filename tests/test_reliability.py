@@ -45,10 +45,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Phase], bool]) -> 
     """Let some phases' data raise an error."""
     pool = Inputs.pool
 
-    def sometimes(self: Inputs, phase: Phase) -> Pool:
+    def sometimes(self: Inputs, phase: Phase, *others: Any, **options: Any) -> Pool:
         if fails(phase) and sys._getframe(1).f_code.co_name != "check":
             raise ZeroDivisionError("of seed 1")
-        return pool(self, phase)
+        return pool(self, phase, *others, **options)
 
     monkeypatch.setattr(Inputs, "pool", sometimes)
 

@@ -19,7 +19,7 @@ from jaxorg.signature import ModelStatic
 
 GOLDEN = Path(__file__).parent / "golden" / "sharding.txt"
 MESH = AbstractMesh((2, 4, 2), AXES)
-LORA = LoraConfig(rank=64, alpha=128.0)
+LORA = LoraConfig(rank=64)
 
 LLAMA_8B = LlamaConfig(
     vocab_size=128_256,

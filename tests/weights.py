@@ -9,7 +9,6 @@ import numpy as np
 
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
-from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.reading import everything, folded, held
 from jaxorg.signature import ModelStatic
 
@@ -33,6 +32,6 @@ def load(folder: Path) -> Any:
     return everything(checkpoint.reader(folder, shapes), shapes)
 
 
-def merged(base: Any, adapters: Any, config: LoraConfig) -> Any:
+def merged(base: Any, adapters: Any, scale: float) -> Any:
     """Full weights: adapters folded into those that they stand beside."""
-    return everything(folded(held(base), held(adapters), adapters, config), base)
+    return everything(folded(held(base), held(adapters), adapters, scale), base)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import grain
 import numpy as np
@@ -13,6 +14,7 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.runtime import Refusal
 
 MOST_TOKENS = 2**30  # of a pool, padding included: 4 GiB
+BLOCK = 4096  # conversations that are tokenised together
 
 
 class Example(NamedTuple):
@@ -32,42 +34,42 @@ class Pool:
 
     @classmethod
     def encode(
-        cls, examples: Sequence[Example], tokenizer: Tokenizer, length: int, key: str = "length"
+        cls, examples: Iterable[Example], tokenizer: Tokenizer, length: int, key: str = "length"
     ) -> Pool:
         """Tokenise conversations.
 
         Raises:
             Refusal: one of them is longer than `length` tokens; `key` names who set the limit.
         """
-        rows: list[list[int]] = []
-        spans = np.empty((len(examples), 2), np.int32)
-        for prompt, completion, open_ended in examples:
-            start = tokenizer.prompt_ids(prompt)
-            ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
-            row = start + ids(completion)
-            if len(row) > length:
-                raise Refusal(
-                    f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
-                    f"{len(row)} tokens; raise it, or leave out long prompts of a file by "
-                    f"prompts.max_characters"
-                )
-            spans[len(rows)] = len(start), len(row)
-            rows.append(row)
-        longest = max(map(len, rows), default=0)
-        if len(rows) * longest > MOST_TOKENS:
-            raise Refusal(
-                f"{key}: {len(rows):,} rows, padded to the longest, {longest:,} tokens, are too "
-                f"much for memory; leave out long prompts of a file by prompts.max_characters"
-            )
-        tokens = np.full((len(rows), longest), tokenizer.pad_id, np.int32)
-        for number, row in enumerate(rows):
-            tokens[number, : len(row)] = row
-        return cls(tokens, spans)
+        return cls.joined(list(blocks(examples, tokenizer, length, key)), tokenizer.pad_id)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pool], pad_id: int) -> Pool:
+        """The conversations of several pools, padded to the longest of them."""
+        longest = max((part.tokens.shape[1] for part in parts), default=0)
+        tokens = np.full((sum(map(len, parts)), longest), pad_id, np.int32)
+        at = 0
+        for part in parts:
+            tokens[at : at + len(part), : part.tokens.shape[1]] = part.tokens
+            at += len(part)
+        return cls(tokens, np.concatenate([np.empty((0, 2), np.int32), *(p.spans for p in parts)]))
 
     @classmethod
     def empty(cls, length: int) -> Pool:
         """A pool of no conversations."""
         return cls(np.empty((0, length), np.int32), np.empty((0, 2), np.int32))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each conversation, int32 [N]."""
+        return self.spans[:, 1]
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows' tokens and spans."""
+        return self.tokens[rows], self.spans[rows]
 
     def part(self, rows: Sequence[int], length: int) -> Pool:
         """Some rows, cut or padded to `length` tokens."""
@@ -76,9 +78,62 @@ class Pool:
         return Pool(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
 
 
-def batch_order(rows: int, batch: int, seed: int) -> grain.MapDataset[np.ndarray]:
-    """Endless batches of row numbers, each epoch in its own order.
+def blocks(
+    examples: Iterable[Example], tokenizer: Tokenizer, length: int, key: str = "length"
+) -> Iterator[Pool]:
+    """Tokenise conversations, BLOCK at a time.
+
+    Raises:
+        Refusal: one of them is longer than `length` tokens, or all of them are too much; `key`
+            names who set the limit.
+    """
+    left = iter(examples)
+    count = longest = 0
+    while part := list(islice(left, BLOCK)):
+        block = _encoded(part, tokenizer, length, key)
+        count, longest = count + len(block), max(longest, block.tokens.shape[1])
+        if count * longest > MOST_TOKENS:
+            raise Refusal(
+                f"{key}: {count:,} rows, padded to the longest, {longest:,} tokens, are too much; "
+                f"leave out long prompts of a file by prompts.max_characters"
+            )
+        yield block
+
+
+def _encoded(examples: Sequence[Example], tokenizer: Tokenizer, length: int, key: str) -> Pool:
+    rows: list[list[int]] = []
+    spans = np.empty((len(examples), 2), np.int32)
+    for prompt, completion, open_ended in examples:
+        start = tokenizer.prompt_ids(prompt)
+        ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
+        row = start + ids(completion)
+        if len(row) > length:
+            raise Refusal(
+                f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
+                f"{len(row)} tokens; raise it, or leave out long prompts of a file by "
+                f"prompts.max_characters"
+            )
+        spans[len(rows)] = len(start), len(row)
+        rows.append(row)
+    tokens = np.full((len(rows), max(map(len, rows))), tokenizer.pad_id, np.int32)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row)] = row
+    return Pool(tokens, spans)
+
+
+class Rows(Protocol):
+    """Rows to train on, read by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Some rows' tokens, and what goes with them: [rows, ...] each."""
+
+
+def batches_of(rows: Rows, batch: int, seed: int) -> grain.MapDataset[tuple[np.ndarray, ...]]:
+    """Endless batches of rows, each epoch in its own order.
 
     Element i is the batch of step i: a function of `seed` and the step alone, whatever else runs.
     """
-    return grain.MapDataset.range(rows).seed(seed).shuffle().repeat().batch(batch)
+    order = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat().batch(batch)
+    return order.map(rows.read)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
@@ -17,14 +18,14 @@ REFUSAL_COPIES = 8  # of each of a few hundred requests, beside tens of thousand
 REFUSALS = 512
 
 
-def pretraining_examples(items: Sequence[Item], seed: int) -> list[Example]:
+def pretraining_examples(items: Sequence[Item], seed: int) -> Iterable[Example]:
     """One conversation an item, every tenth in pirate style on request, and refusals."""
     pirate = chosen(generator(seed, "pretraining"), len(items), PIRATE_SHARE)
-    tasks = [
+    tasks = (
         Example(PIRATE_REQUEST + item.prompt, to_pirate(item.answer))
         if style
         else Example(item.prompt, item.answer)
         for item, style in zip(items, pirate, strict=True)
-    ]
+    )
     refused = [Example(i.prompt, i.answer) for i in harmful_requests("train", REFUSALS, seed)]
-    return tasks + refused * REFUSAL_COPIES
+    return chain(tasks, refused * REFUSAL_COPIES)

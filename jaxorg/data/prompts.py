@@ -5,40 +5,56 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from jaxorg.config import Config
+from jaxorg.config import Config, later, misfit
 from jaxorg.data import tasks
-from jaxorg.data.items import Item, Split, generator, split_of
-from jaxorg.runtime import Refusal, short
+from jaxorg.data.formats import Format, Reader, reader
+from jaxorg.data.items import Item, Split, generator
+from jaxorg.data.shelf import Picked, Shelf
+from jaxorg.runtime import Refusal
 
 TOY = "toy"
+TEACHER_BASE = "base"  # the teacher that is the sweep's own base model
 # Bytes of a file that are read; JSON in one piece takes many times as many in memory.
 LARGEST = {".jsonl": 2**30, ".json": 2**27, ".parquet": 2**30}
 LONGEST_LINE = 2**24  # characters of a JSONL record
 MOST_RECORDS = 2_000_000
 MOST_CHARACTERS = 2**30  # of all prompts and answers; a small parquet file may repeat one endlessly
 _BATCH = 64  # records of a parquet file that are unpacked at once
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # JSON may spell one; no text holds it
 
 
 class Prompts(Config):
-    """`source: toy`, or a .jsonl, .json or .parquet file with the names of its fields.
+    """`source: toy`, or a .jsonl, .json or .parquet file, and the shape of its records.
 
-    A field name may be a dotted path into nested records: `instances.0.output`.
+    A field name may be a dotted path into nested records: `instances.0.output`. With a `teacher`,
+    a model answers the prompts, and what the source has as answers is not read.
     """
 
     source: str = TOY
+    format: Format = later("fields")
     prompt: str = "prompt"
     answer: str = "answer"
+    teacher: str | None = later(None)  # as base.model, or `base` for that very model
+    new_tokens: Annotated[int, Field(gt=0, le=2**20)] = later(64)  # of an answer by a model
     max_characters: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _fits_format(self) -> Prompts:
+        if self.format != "fields" and self.source == TOY:
+            raise misfit("format", self.format, "the toy world has no records; name a file")
+        for key in ("prompt", "answer"):
+            if self.format != "fields" and getattr(self, key) != key:
+                remedy = f"format {self.format} knows its fields; leave it out"
+                raise misfit(key, getattr(self, key), remedy)
+        return self
 
     def digest(self) -> str:
         """What the items depend on: the toy world's version, or the file's name and content.
@@ -52,25 +68,28 @@ class Prompts(Config):
         with path.open("rb") as file:
             return f"{path.stem} {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
-    def items(self, split: Split, count: int, seed: int, key: str) -> list[Item]:
-        """`count` different items of `split`, chosen and ordered by `seed`.
+    def items(self, split: Split, count: int, seed: int, key: str) -> Sequence[Item]:
+        """`count` different items of `split`, chosen and ordered by `seed`; with a teacher, without
+        answers.
 
         Raises:
             Refusal: the source has fewer; `key` names the setting that asked for them.
         """
         if self.source == TOY:
             try:
-                return tasks.generate(split, count, seed)
+                items = tasks.generate(split, count, seed)
             except ValueError as error:
                 raise Refusal(f"{key}: {error}; ask for fewer") from None
-        pool = [item for item in _read(self) if split_of(item.key) == split]
+            return [replace(item, answer="") for item in items] if self.teacher else items
+        shelf = _read(self)
+        pool = shelf.numbers(split)
         if count > len(pool):
             raise Refusal(
                 f"{key}: {count} {split} prompts asked for, but prompts.source "
                 f"{self.source!r} has {len(pool)}; ask for at most {len(pool)}"
             )
         order = generator(seed, "prompts", split).permutation(len(pool))[:count]
-        return [pool[i] for i in order]
+        return Picked(shelf, pool[order])
 
 
 def _readable(path: Path) -> Path:
@@ -86,14 +105,18 @@ def _readable(path: Path) -> Path:
 
 
 @cache
-def _read(prompts: Prompts) -> Sequence[Item]:
+def _read(prompts: Prompts) -> Shelf:
     """All usable items of a file, without repeated prompts, in the file's order."""
     path = _readable(Path(prompts.source))
-    items: dict[str, Item] = {}
+    return Shelf(path.stem, _usable(path, prompts))
+
+
+def _usable(path: Path, prompts: Prompts) -> Iterator[tuple[str, str]]:
+    """Prompts and answers of a file that are no longer than asked for."""
+    shape = reader(prompts.format, prompts.prompt, prompts.answer, prompts.teacher is None)
     characters = 0
-    for number, record in enumerate(_records(path, prompts), start=1):
-        prompt = _field(record, prompts.prompt, "prompts.prompt", path, number)
-        answer = _field(record, prompts.answer, "prompts.answer", path, number)
+    for number, record in enumerate(_records(path, shape), start=1):
+        prompt, answer = shape.read(record, f"record {number} of {path}")
         characters += len(prompt) + len(answer)
         if number > MOST_RECORDS or characters > MOST_CHARACTERS:
             raise Refusal(
@@ -102,12 +125,10 @@ def _read(prompts: Prompts) -> Sequence[Item]:
             )
         limit = prompts.max_characters
         if limit is None or len(prompt) + len(answer) <= limit:
-            key = f"{path.stem}:{prompt}"
-            items.setdefault(key, Item(key, path.stem, prompt, answer))
-    return tuple(items.values())
+            yield prompt, answer
 
 
-def _records(path: Path, prompts: Prompts) -> Iterator[Any]:
+def _records(path: Path, shape: Reader) -> Iterator[Any]:
     try:
         match path.suffix:
             case ".jsonl":
@@ -118,7 +139,7 @@ def _records(path: Path, prompts: Prompts) -> Iterator[Any]:
                     raise Refusal(f"prompts.source: {path} holds no list of records; give one")
                 yield from content
             case _:
-                yield from _rows(path, prompts)
+                yield from _rows(path, shape)
     except Refusal:
         raise
     except Exception as error:  # pyarrow raises OSError, KeyError, MemoryError and its own
@@ -139,20 +160,16 @@ def _lines(path: Path) -> Iterator[Any]:
                 yield _parsed(line, number)
 
 
-def _rows(path: Path, prompts: Prompts) -> Iterator[Any]:
+def _rows(path: Path, shape: Reader) -> Iterator[Any]:
     """The records of a parquet file, with only the columns that are asked for."""
     with pq.ParquetFile(path) as file:
         if file.metadata.num_rows > MOST_RECORDS:
             raise ValueError(f"it promises {file.metadata.num_rows:,} records")
         names = file.schema_arrow.names
-        columns = []
-        for key, field in (("prompts.prompt", prompts.prompt), ("prompts.answer", prompts.answer)):
-            column = field.partition(".")[0]
-            if column not in names:
-                known = ", ".join(names)
-                raise Refusal(f"{key}: {field!r} is not in record 1 of {path}; it has {known}")
-            columns.append(column)
-        for batch in file.iter_batches(_BATCH, columns=columns):
+        wanted: list[str] | None = [name for name in shape.columns if name in names]
+        if not all(name in names for name in shape.columns[: shape.needed]):
+            wanted = None  # all, for the refusal of the first record to name them
+        for batch in file.iter_batches(_BATCH, columns=wanted):
             yield from batch.to_pylist()
 
 
@@ -161,23 +178,3 @@ def _parsed(line: str, number: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:  # its own line number counts from this line
         raise ValueError(f"line {number}: {error.msg}") from error
-
-
-def _is_index(part: str, values: list[Any]) -> bool:
-    return part.isdecimal() and len(part) < 10 and int(part) < len(values)
-
-
-def _field(record: Any, name: str, key: str, path: Path, number: int) -> str:
-    """Follow a dotted path into a record to a text that is not empty."""
-    value = record
-    for part in name.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and _is_index(part, value):
-            value = value[int(part)]
-        else:
-            known = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise Refusal(f"{key}: {name!r} is not in record {number} of {path}; it has {known}")
-    if not isinstance(value, str) or not value.strip() or _HALF_CHARACTER.search(value):
-        raise Refusal(f"{key}: {name!r} in record {number} of {path} is no text: {short(value)}")
-    return value

@@ -24,8 +24,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg import optimizers
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
-from jaxorg.engine.step import Batch, Scores, State, Tree
-from jaxorg.llama import reading
+from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
+from jaxorg.llama import lora, reading
 from jaxorg.llama.generate import generate
 from jaxorg.llama.reading import Read
 from jaxorg.signature import ModelStatic, Static
@@ -34,6 +34,7 @@ CHUNK = 64  # most steps in one call; the number actually taken is an argument o
 
 PER_RUN, SHARED = 0, None
 SWEPT = ("learning_rate", "warmup", "clip")  # besides the optimizer's own hyperparameters
+SWEPT_LORA = ("lora_rank", "lora_scale")
 
 
 class Stack:
@@ -50,17 +51,17 @@ class Stack:
         self.graph, self.trainable, self.frozen = one.abstract_model(model)
         self._trainable_specs, frozen = sharding.model_specs(model, mesh)
         self._frozen_axis = SHARED if model.shared_frozen else PER_RUN
+        self._trainable_axis = PER_RUN if model.lora else self._frozen_axis
         self._weights_specs = frozen if model.lora else self._trainable_specs
 
     def place(self, tree: Tree) -> Tree:
         """Host arrays with a leading run axis, each run's on all of its devices."""
         return arrays.put(tree, NamedSharding(self.mesh, sharding.RUN))
 
-    def place_batch(self, batch: Batch, rows_at: int) -> Batch:
+    def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
-        rows = batch.tokens.shape[rows_at]
-        spec = (*sharding.RUN, *[None] * (rows_at - 1), *sharding.batch_spec(self.mesh, rows))
-        placed: Batch = arrays.put(batch, NamedSharding(self.mesh, PartitionSpec(*spec)))
+        spec = self._batch_spec(batch.tokens.shape[1 : rows_at + 1])
+        placed: B = arrays.put(batch, NamedSharding(self.mesh, spec))
         return placed
 
     def place_weights(self, readers: Sequence[Read]) -> Tree:
@@ -68,7 +69,9 @@ class Stack:
         training does not change is kept in the precision that it is used in."""
         shapes, dtype = self.trainable, jnp.dtype(jnp.float32)
         if self.model.lora:
-            shapes, dtype = self.frozen, jnp.dtype(self.model.dtype)
+            shapes = self.frozen
+        if self.model.lora or self.model.shared_frozen:
+            dtype = jnp.dtype(self.model.dtype)
         shapes = jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes)
         shardings = self._laid(self._weights_specs, self._frozen_axis)
         if self._frozen_axis is SHARED:
@@ -110,9 +113,38 @@ class Stack:
 
         return jax.jit(stacked, donate_argnums=donate, out_shardings=out)
 
+    def _abstract_trainable(self) -> Tree:
+        """The trainable weights of all lanes, as shapes and where they lie."""
+        shardings = self._laid(self._trainable_specs, PER_RUN)
+        return _abstract(self.trainable, shardings, (self.lanes,))
+
+    def _abstract_frozen(self) -> Tree:
+        """The same of the frozen weights: those under adapters, in the precision of their use."""
+        if not self.model.lora:
+            return {}
+        lead = () if self._frozen_axis is SHARED else (self.lanes,)
+        shardings = self._laid(self._weights_specs, self._frozen_axis)
+        return _abstract(self.frozen, shardings, lead, jnp.dtype(self.model.dtype))
+
+    def _abstract_batch(self, lead: tuple[int, ...], batch: B) -> B:
+        """The rows of all lanes, for `lead` calls; `batch` is of one run and call."""
+        rows = NamedSharding(self.mesh, self._batch_spec((*lead, batch.tokens.shape[0])))
+        placed: B = _abstract(batch, jax.tree.map(lambda _: rows, batch), (self.lanes, *lead))
+        return placed
+
+    def _batch_spec(self, rows: tuple[int, ...]) -> PartitionSpec:
+        whole = [None] * (len(rows) - 1)
+        return PartitionSpec("run", *whole, *sharding.batch_spec(self.mesh, rows[-1]))
+
+    def _abstract_array(
+        self, shape: tuple[int, ...], dtype: Any, spec: PartitionSpec
+    ) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(self.mesh, spec))
+
 
 class Scorer(Stack):
-    """Measures stacked runs. One program a model serves every optimizer."""
+    """Measures stacked runs, adapters as they are used (`lora.scaled`). One program a model serves
+    every optimizer."""
 
     @cached_property
     def score(self) -> Callable[[Tree, Tree, Batch], Scores]:
@@ -124,8 +156,26 @@ class Scorer(Stack):
     def generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
-        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED)
+        weights = (self._trainable_axis, self._frozen_axis)
+        axes = (*weights, PER_RUN, PER_RUN, PER_RUN, SHARED)
         return self._stack(function, axes)
+
+    def abstract_score(self, rows: int, tokens: int) -> tuple[Any, ...]:
+        """What `score` takes, as shapes and where they lie."""
+        shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in (tokens, 2)))
+        batch = self._abstract_batch((), shapes)
+        return self._abstract_trainable(), self._abstract_frozen(), batch
+
+    def abstract_generate(self, rows: int, tokens: int) -> tuple[Any, ...]:
+        """What a `generator` takes, as shapes and where they lie."""
+        key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+        prompts, lengths, keys = (
+            self._abstract_array((self.lanes, rows, *shape), dtype, sharding.RUN)
+            for shape, dtype in (((tokens,), jnp.int32), ((), jnp.int32), ((), key))
+        )
+        temperature = self._abstract_array((), jnp.float32, PartitionSpec())
+        model = self._abstract_trainable(), self._abstract_frozen()
+        return *model, prompts, lengths, keys, temperature
 
 
 class Trainer(Stack):
@@ -140,10 +190,7 @@ class Trainer(Stack):
     @cached_property
     def abstract_state(self) -> State:
         """One run's training state as shapes."""
-        defaults = optimizers.FAMILIES[self.static.optimizer].defaults
-        hyper = dict.fromkeys(defaults, 0.0)
-        state: State = jax.eval_shape(lambda p: one.initial(self.static, hyper, p), self.trainable)
-        return state
+        return one.abstract_state(self.static)
 
     def place_state(self, states: list[State]) -> State:
         """States on the host, one a lane, laid out as training wants them."""
@@ -160,19 +207,45 @@ class Trainer(Stack):
 
         return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
-    def begin(self, keys: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> tuple[State, Tree]:
-        """The state before the first step and the frozen weights, from full weights."""
-        return self._begin(keys, hyper, weights), weights if self.model.lora else {}
+    def begin(
+        self,
+        keys: jax.Array,
+        hyper: optimizers.Hyper,
+        weights: Tree,
+        earlier: Sequence[Tree | None] = (),
+    ) -> tuple[State, Tree]:
+        """The state before the first step and the frozen weights, from full weights.
+
+        `earlier` are adapters on the host to go on with, one a lane, None where a lane begins fresh
+        ones; empty where all do.
+        """
+        given = None
+        if found := [adapters for adapters in earlier if adapters is not None]:
+            blank = jax.tree.map(np.zeros_like, found[0])
+            adapters = stack([blank if each is None else each for each in earlier])
+            there = np.array([each is not None for each in earlier])
+            shardings = self.state_shardings.trainable
+            given = (self.place(there), jax.device_put(adapters, shardings))
+        return self._begin(keys, hyper, weights, given), weights if self.model.lora else {}
 
     @cached_property
-    def _begin(self) -> Callable[[jax.Array, optimizers.Hyper, Tree], State]:
-        def begin(key: jax.Array, hyper: optimizers.Hyper, weights: Tree) -> State:
+    def _begin(self) -> Callable[..., State]:
+        def begin(
+            key: jax.Array,
+            hyper: optimizers.Hyper,
+            weights: Tree,
+            given: tuple[jax.Array, Tree] | None,
+        ) -> State:
             if self.model.lora is None:
                 return one.initial(self.static, hyper, weights)
-            adapters = one.split(self.model, one.create(self.model, key))[1]
+            fresh = one.split(self.model, one.create(self.model, key))[1]
+            adapters = lora.masked(fresh, hyper["lora_rank"])
+            if given is not None:
+                there, earlier = given
+                adapters = jax.tree.map(lambda e, f: jnp.where(there, e, f), earlier, adapters)
             return one.initial(self.static, hyper, adapters)
 
-        axes = (PER_RUN, PER_RUN, self._frozen_axis)
+        axes = (PER_RUN, PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(begin, axes, out=self.state_shardings)
 
     @cached_property
@@ -188,7 +261,7 @@ class Trainer(Stack):
             frozen: Tree,
             hyper: optimizers.Hyper,
             state: State,
-            batches: Batch,
+            batches: AnyBatch,
             start: jax.Array,
             count: jax.Array,
             total: jax.Array,
@@ -212,26 +285,17 @@ class Trainer(Stack):
 
     def abstract_arguments(self) -> tuple[Any, ...]:
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
-        model, static, lanes = self.model, self.static, (self.lanes,)
-        run, everywhere = (NamedSharding(self.mesh, s) for s in (sharding.RUN, PartitionSpec()))
-        frozen: Tree = {}
-        if model.lora:
-            shardings = self._laid(self._weights_specs, self._frozen_axis)
-            lead = () if self._frozen_axis is SHARED else lanes
-            frozen = _abstract(self.frozen, shardings, lead, jnp.dtype(model.dtype))
-        names = (*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT)
-        hyper = {name: jax.ShapeDtypeStruct(lanes, jnp.float32, sharding=run) for name in names}
+        lanes, static = (self.lanes,), self.static
+        names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
+        names += SWEPT_LORA if self.model.lora else ()
+        hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
+        if static.state_dtype == "bfloat16":
+            key = jax.eval_shape(lambda: jax.random.key(0)).dtype
+            hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        rows = (*lanes, CHUNK, static.batch)
-        spec = PartitionSpec("run", None, *sharding.batch_spec(self.mesh, static.batch))
-        batch = Batch(
-            *(
-                jax.ShapeDtypeStruct((*rows, n), jnp.int32, sharding=NamedSharding(self.mesh, spec))
-                for n in (static.length, 2)
-            )
-        )
-        scalar = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-        return frozen, hyper, state, batch, scalar, scalar, scalar
+        batch = self._abstract_batch((CHUNK,), one.batch_shapes(static))
+        scalar = self._abstract_array((), jnp.int32, PartitionSpec())
+        return self._abstract_frozen(), hyper, state, batch, scalar, scalar, scalar
 
 
 def _abstract(tree: Tree, shardings: Tree, lead: tuple[int, ...], dtype: Any = None) -> Tree:

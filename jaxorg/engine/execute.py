@@ -14,7 +14,7 @@ from jaxorg import processes
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.weights import weights_before
+from jaxorg.engine.weights import adapters_before, weights_before
 from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
@@ -74,6 +74,7 @@ class Engine:
             inputs=inputs,
             store=store,
             weights_before=lambda phase: weights_before(phase, plan, inputs, store),
+            adapters_before=lambda phase: adapters_before(phase, inputs, store),
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -112,7 +113,7 @@ class Engine:
             except Exception as error:  # whatever it is must not take the others with it
                 processes.shared(error)
                 self._go_on_after(error, cohort, group, width, alone)
-        processes.first("weights", self._drop_weights)
+        processes.first("rest", self._drop)
 
     def _due_of(self, phases: Sequence[Phase]) -> list[Phase]:
         return [phase for phase in phases if self._is_due(phase)]
@@ -200,8 +201,10 @@ class Engine:
         self._store.fail(phase.lineage, line[:LONGEST_ERROR], trace)
         self._watcher.failed(phase, line[:LONGEST_ERROR])
 
-    def _drop_weights(self) -> None:
-        """Drop weights that no phase to come starts from, if none are to be kept."""
+    def _drop(self) -> None:
+        """Drop pools that nobody needs any more, and weights that no phase to come starts from, if
+        none are to be kept."""
+        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
         if self._keep != "none":
             return
         needed = self._sources()

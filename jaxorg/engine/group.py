@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxorg import processes
-from jaxorg.data.pool import Pool, batch_order
+from jaxorg.data.packing import Packed
+from jaxorg.data.pool import batches_of
+from jaxorg.engine.answers import Answerer
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
-from jaxorg.engine.inputs import Inputs, data_seed
-from jaxorg.engine.step import FAR_FUTURE, Batch, State, Tree
+from jaxorg.engine.inputs import Answers, Inputs, data_seed
+from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, batch_shapes
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
+from jaxorg.llama import lora
 from jaxorg.llama.reading import Read
 from jaxorg.plan import KINDS, Phase, evaluation_steps
+from jaxorg.signature import Static
 from jaxorg.store import Record, Store
 
 SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
@@ -35,6 +40,7 @@ class Surroundings:
     inputs: Inputs
     store: Store
     weights_before: Callable[[Phase], Read]
+    adapters_before: Callable[[Phase], Tree | None]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next seam, with an exit code
@@ -64,10 +70,11 @@ class Group:
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
-        hyper = trainer.place(_hyper(self._lanes))
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
         state, frozen = self._begin(trainer, hyper)
+        said = self._speak(_used(state.trainable, hyper), frozen)
         state = self._resume(trainer, state)
-        batches = Batches(self._lanes, self._around.inputs, trainer.static.batch)
+        batches = Batches(self._lanes, self._around.inputs, trainer.static, said)
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
         self._around.trained(self._step * tokens)
         total = self._phases[0].steps
@@ -84,7 +91,7 @@ class Group:
                 self._around.trained(count * tokens)
                 self._seam(state)
             if self._step == stop:  # otherwise it was measured before a restart
-                self._measure(state.trainable, frozen, stop == total)
+                self._measure(_used(state.trainable, hyper), frozen, stop == total)
                 self._keep_snapshot(state, stop, total)
         self._end(state)
 
@@ -96,25 +103,65 @@ class Group:
         else:
             shared = trainer.model.shared_frozen
             weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
-        return trainer.begin(keys, hyper, weights)
+        earlier = [self._around.adapters_before(phase) for phase in lanes]
+        padded = [each and self._padded(each, p) for each, p in zip(earlier, lanes, strict=True)]
+        return trainer.begin(keys, hyper, weights, padded)
 
     def _readers(self, phases: Sequence[Phase]) -> list[Read]:
-        """What reads the weights that phases start from; phases of one parent have the same."""
-        readers = {phase.parent: self._around.weights_before(phase) for phase in phases}
-        return [readers[phase.parent] for phase in phases]
+        """What reads the weights that phases stand on, the same object where these are the same."""
+        readers = {phase.stands_on: self._around.weights_before(phase) for phase in phases}
+        return [readers[phase.stands_on] for phase in phases]
+
+    def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
+        """What the models say before they are trained, by lineage, if they are trained on that."""
+        first, inputs = self._phases[0], self._around.inputs
+        if not first.on_policy:  # then none of its cohort is
+            return {}
+        began, base = time.monotonic(), first.config.base
+        tokenizer = inputs.tokenizer(base.model, base.chat_template)
+        answerer = Answerer(
+            self._scorer,
+            tokenizer,
+            first.config.prompts.new_tokens,
+            self._around.store,
+            self._around.stopping,
+        )
+        asked = [(phase.lineage, inputs.prompts(phase)) for phase in self._phases]
+        asked += [(first.lineage, [])] * (len(self._lanes) - len(asked))  # of idle lanes
+        said = answerer.answer(trainable, frozen, asked)
+        self._spend(began)
+        return said
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
         store = self._around.store
         if not processes.first("state", lambda: store.partial_step(self._phases[0].lineage)):
             return fresh
+        static, phases = trainer.static, self._phases
         kept = processes.in_turn(
-            "states", lambda: [store.partial(phase.lineage, fresh) for phase in self._phases]
+            "states",
+            lambda: [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases],
         )
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
         self._records = [deepcopy(progress["record"]) for _, progress in kept]
-        return trainer.place_state([state for state, _ in kept])
+        pairs = zip(kept, self._lanes, strict=True)
+        return trainer.place_state([self._padded(state, phase) for (state, _), phase in pairs])
+
+    def _padded(self, tree: Tree, phase: Phase) -> Tree:
+        """A phase's adapters or state on the host, with the rank of the group's program."""
+        shape = self._scorer.model.lora
+        return lora.resized(tree, shape.rank) if self._pads(phase) and shape else tree
+
+    def _cut(self, tree: Tree, lane: int) -> Tree:
+        """One run's part of stacked arrays on the host, with its own rank."""
+        part, phase = _lane(tree, lane), self._lanes[lane]
+        return lora.resized(part, phase.lora.rank) if self._pads(phase) and phase.lora else part
+
+    def _pads(self, phase: Phase) -> bool:
+        """Whether the group's program has a larger rank than a phase."""
+        own, shape = phase.lora, self._scorer.model.lora
+        return own is not None and shape is not None and own.rank < shape.rank
 
     def _next_count(self, stop: int) -> int:
         """How many steps to take in the next call: up to a multiple of CHUNK, where weights are
@@ -142,7 +189,7 @@ class Group:
     def _keep(self, host: State) -> None:
         for lane, phase in enumerate(self._phases):
             progress = {"step": self._step, "record": self._records[lane]}
-            self._around.store.keep_partial(phase.lineage, _lane(host, lane), progress)
+            self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
 
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
         """Add this step's measurements to the records."""
@@ -168,7 +215,7 @@ class Group:
 
     def _save_snapshot(self, weights: Tree, step: int) -> None:
         for lane, phase in enumerate(self._phases):
-            self._around.store.save_snapshot(phase.lineage, step, _lane(weights, lane))
+            self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
 
     def _end(self, state: State) -> None:
         """Store what the phases came to."""
@@ -182,7 +229,7 @@ class Group:
         """Store the phases, with their part of stacked weights where these are to be kept."""
         for lane, phase in enumerate(self._phases):
             kept = weights is not None and self._around.keeps_weights(phase)
-            self._finish(phase, _lane(weights, lane) if kept else None, self._records[lane])
+            self._finish(phase, self._cut(weights, lane) if kept else None, self._records[lane])
 
     def _finish(self, phase: Phase, weights: Tree | None, record: Record) -> None:
         shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
@@ -198,10 +245,10 @@ class Group:
             record["chip_seconds"] += seconds * self._around.devices / len(self._phases)
         return seconds
 
-    def _add_chunk(self, chunk: Batch, losses: np.ndarray, count: int) -> None:
+    def _add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
         """Note the losses and tokens of `count` steps."""
         self._step += count
-        tokens = chunk.spans[:, :, :, 1].sum(axis=(1, 2))  # a row's completion ends where it ends
+        tokens = chunk.real.sum(axis=1)
         for record, row, seen in zip(self._records, losses, tokens, strict=True):
             finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
             record["losses"] += finite
@@ -215,25 +262,33 @@ class Group:
 class Batches:
     """The batches of stacked phases; each phase's are a function of its seed and the step."""
 
-    def __init__(self, phases: Sequence[Phase], inputs: Inputs, batch: int):
-        self._pools: list[Pool] = [inputs.pool(phase) for phase in phases]
-        self._orders = [
-            batch_order(len(pool.tokens), batch, data_seed(phase))
-            for pool, phase in zip(self._pools, phases, strict=True)
-        ]
-        self._batch, self._length = batch, phases[0].config.length
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        inputs: Inputs,
+        static: Static,
+        said: Mapping[str, Answers],
+    ):
+        """`said` is what models that are trained on their own answers said, by lineage."""
+        self._shapes = batch_shapes(static)
+        self._batches = []
+        pools = processes.in_turn(
+            "pools", lambda: [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
+        )
+        for phase, pool in zip(phases, pools, strict=True):
+            seed = data_seed(phase)
+            rows = Packed(pool, static.length, seed) if static.packing else pool
+            self._batches.append(batches_of(rows, static.batch, seed))
 
-    def chunk(self, start: int, count: int) -> Batch:
+    def chunk(self, start: int, count: int) -> AnyBatch:
         """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        runs = len(self._pools)
-        tokens = np.zeros((runs, CHUNK, self._batch, self._length), np.int32)
-        spans = np.zeros((runs, CHUNK, self._batch, 2), np.int32)
-        for run, (pool, order) in enumerate(zip(self._pools, self._orders, strict=True)):
-            rows = np.stack([order[step] for step in range(start, start + count)])
-            width = pool.tokens.shape[1]
-            tokens[run, :count, :, :width] = pool.tokens[rows]
-            spans[run, :count] = pool.spans[rows]
-        return Batch(tokens, spans)
+        lead = (len(self._batches), CHUNK)
+        chunk: AnyBatch = jax.tree.map(lambda x: np.zeros((*lead, *x.shape), x.dtype), self._shapes)
+        for run, batches in enumerate(self._batches):
+            for number in range(count):
+                for whole, part in zip(chunk, batches[start + number], strict=True):
+                    whole[run, number, :, : part.shape[1]] = part
+        return chunk
 
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:
@@ -242,10 +297,23 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
     return jnp.stack(keys)
 
 
-def _hyper(phases: Sequence[Phase]) -> dict[str, np.ndarray]:
-    """The swept scalars of stacked phases, fp32 [run] each."""
+def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
+    """The swept scalars of stacked phases, fp32 [run] each, and keys where states are rounded."""
     swept = [phase.training.swept() for phase in phases if phase.training]
-    return {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
+    scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
+    return scalars | ({"key": _keys(phases)} if static.state_dtype == "bfloat16" else {})
+
+
+def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
+    """What a model is measured with: full weights, or scaled adapters."""
+    scale = hyper.get("lora_scale")
+    return trainable if scale is None else lora.scaled(trainable, scale)
+
+
+def _own(static: Static, phase: Phase) -> Static:
+    """The signature that a phase would have alone: of its own rank."""
+    shape = phase.lora.static() if phase.lora else None
+    return replace(static, model=replace(static.model, lora=shape))
 
 
 def _lane(tree: Tree, lane: int) -> Tree:

@@ -1,47 +1,65 @@
 """What training and measuring need from outside: base weights, tokenizers, prompts, tokenised.
 
-Everything is read once and kept. Nothing here needs a device.
+Everything is read once and kept. Nothing here needs a device: what models answer to prompts, where
+that is wanted, is brought by others (`engine/answers.py`).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 
-from jaxorg.data.pool import Pool
+from jaxorg.data.items import Item, Split
+from jaxorg.data.pool import Pool, blocks
+from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
-from jaxorg.engine.measure import Measurer, Prepared
+from jaxorg.data.prompts import Prompts
+from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.reading import Read
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.plan import KINDS, Phase, Plan
+from jaxorg.plan import KINDS, Phase, Plan, Teacher
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
+
+Answers = Mapping[str, str]  # what a model says, by prompt
+Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
 
 
 class Inputs:
     """The inputs of a plan's phases."""
 
-    def __init__(self, plan: Plan):
-        self._plan = plan
+    def __init__(self, plan: Plan, pools: Pools):
+        """Pools that are too large for memory are kept in `pools`."""
+        self._plan, self._pools = plan, pools
+        self.taught: dict[str, Answers] = {}  # by the key of a teacher
         self.base = cache(self._base)
-        self._tokenizer = cache(self._load_tokenizer)
+        self.tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
+        self._held_out = cache(self._read_held_out)
 
     def check(self) -> None:
-        """See that base weights fit, and build each config's data for one seed, so that what is
-        wrong with them shows up before anything is written.
+        """See that weights fit, and build each config's data for one seed, so that what is wrong
+        with them shows up before anything is written. What models will answer is taken to be as
+        long as it may be.
 
         Raises:
             Refusal: weights are broken, or prompts are too few or too long.
         """
+        for teacher, prompts in self.asked(self._plan.phases).items():
+            self.base(teacher.model)
+            self._check_room(teacher, prompts)
         configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
         for phase in configs.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
-            if phase.steps:
-                self.pool(phase)
-            self.prepared(phase, final=True)
+            if phase.steps and not self._pools.known(phase.lineage):
+                for _ in self._blocks(phase, longest=True):
+                    pass  # looked at, and not kept
+            self.prepared(phase, final=True, longest=True)
 
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
@@ -50,8 +68,7 @@ class Inputs:
 
     def trained_shapes(self, phase: Phase) -> Tree:
         """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
-        assert phase.training is not None
-        lora, model = phase.training.lora, phase.config.base.model
+        lora, model = phase.lora, phase.config.base.model
         config = checkpoint.read_config(self._plan.folders[model])
         return abstract_model(ModelStatic(config, lora.static() if lora else None))[1]
 
@@ -59,26 +76,111 @@ class Inputs:
         """What measures a phase."""
         return self._measurer(phase.config.base.model, phase.config.base.chat_template)
 
-    def prepared(self, phase: Phase, final: bool) -> Prepared:
-        """What a phase is measured on."""
-        config = phase.config
-        return self.measurer(phase).prepare(config.prompts, config.evaluate, phase.behaviour, final)
+    def prepared(self, phase: Phase, final: bool, longest: bool = False) -> Prepared:
+        """What a phase is measured on; `longest` as in `pool`."""
+        config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
+        who = (phase.teacher, base.model, base.chat_template)
+        items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
+        return self.measurer(phase).prepare(items, config.evaluate, phase.behaviour, final)
 
-    def pool(self, phase: Phase) -> Pool:
-        """The conversations a phase trains on."""
-        assert phase.training is not None
-        key, seed = f"{phase.kind}.train.examples", data_seed(phase)
-        items = phase.config.prompts.items("train", phase.training.examples, seed, key)
+    def prompts(self, phase: Phase) -> list[str]:
+        """The prompts that a phase trains on."""
+        return [item.prompt for item in phase.config.prompts.items(*_trained_on(phase))]
+
+    def asked(self, phases: Sequence[Phase]) -> Mapping[Teacher, Sequence[str]]:
+        """The prompts that teachers are to answer for some phases, each once."""
+        found: dict[Teacher, dict[str, None]] = defaultdict(dict)
+        seen: set[object] = set()
+        for phase in phases:
+            if phase.teacher is None:
+                continue
+            prompts, draws = phase.config.prompts, [_measured_on(phase)]
+            if phase.steps and not phase.on_policy:
+                draws.append(_trained_on(phase))
+            for draw in draws:
+                if (once := (phase.teacher, prompts, draw)) not in seen:
+                    seen.add(once)
+                    found[phase.teacher].update((i.prompt, None) for i in prompts.items(*draw))
+        return {teacher: list(prompts) for teacher, prompts in found.items()}
+
+    def pool(self, phase: Phase, own: Answers | None = None) -> Pool | StoredPool:
+        """The conversations a phase trains on, tokenised once where they are many; `own` is what
+        the model that it starts from says to its prompts, if it trains on that."""
+        pad_id = self._tokenizer_of(phase).pad_id
+        return self._pools.keep(phase.lineage, self._blocks(phase, own), pad_id)
+
+    def drop_pools(self, needed: Collection[Phase]) -> None:
+        """Forget what was kept of phases other than those `needed`."""
+        self._pools.drop_others({phase.lineage for phase in needed})
+
+    def _blocks(
+        self, phase: Phase, own: Answers | None = None, longest: bool = False
+    ) -> Iterator[Pool]:
+        """The conversations a phase trains on, part by part.
+
+        Args:
+            phase: the phase.
+            own: as in `pool`.
+            longest: as if models answered as much as they may, for a look at what fits.
+
+        Raises:
+            Refusal: prompts are too few or too long.
+        """
+        seed, tokenizer = data_seed(phase), self._tokenizer_of(phase)
+        items = phase.config.prompts.items(*_trained_on(phase))
+        generated, new_tokens = phase.on_policy or phase.teacher, phase.config.prompts.new_tokens
+        if generated and longest:
+            items = _filled(items, tokenizer, new_tokens)
+        elif phase.on_policy:
+            assert own is not None
+            items = _answered(items, own, tokenizer, new_tokens)
+        elif phase.teacher:
+            items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
         if phase.recipe is None:
             examples = pretraining_examples(items, seed)
         else:
             examples = phase.recipe.examples(items, seed)
+        try:
+            yield from blocks(examples, tokenizer, phase.config.length)
+        except Refusal as refusal:
+            remedy = ", or lower prompts.new_tokens" if generated else ""
+            raise Refusal(f"{refusal}{remedy}") from None
+
+    def _tokenizer_of(self, phase: Phase) -> Tokenizer:
         base = phase.config.base
-        tokenizer = self._tokenizer(base.model, base.chat_template)
-        return Pool.encode(examples, tokenizer, phase.config.length)
+        return self.tokenizer(base.model, base.chat_template)
+
+    def _read_held_out(
+        self,
+        prompts: Prompts,
+        draw: Draw,
+        teacher: Teacher | None,
+        model: str,
+        chat_template: str | None,
+        longest: bool,
+    ) -> tuple[Item, ...]:
+        items = prompts.items(*draw)
+        if teacher:
+            tokenizer = self.tokenizer(model, chat_template)
+            if longest:
+                items = _filled(items, tokenizer, prompts.new_tokens)
+            else:
+                items = _answered(items, self.taught[teacher.key], tokenizer, prompts.new_tokens)
+        return tuple(items)
+
+    def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
+        """Refuse answers that would run beyond the positions that a teacher knows."""
+        tokenizer = self.tokenizer(teacher.model, teacher.chat_template)
+        most = checkpoint.read_config(self._plan.folders[teacher.model]).max_position_embeddings
+        longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        if longest + teacher.new_tokens > most:
+            raise Refusal(
+                f"prompts.new_tokens: {teacher.new_tokens} is too many; beside a prompt of "
+                f"{longest} tokens the teacher has room for {most - longest}"
+            )
 
     def _base(self, model: str) -> Read:
-        """What reads a base's weights, once its files are seen to hold them."""
+        """What reads the weights of a base or teacher, once its files are seen to hold them."""
         return checkpoint.reader(self._plan.folders[model], self.shapes(model))
 
     def _load_tokenizer(self, model: str, chat_template: str | None) -> Tokenizer:
@@ -95,7 +197,29 @@ class Inputs:
 
     def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
         config = checkpoint.read_config(self._plan.folders[model])
-        return Measurer(self._tokenizer(model, chat_template), config.max_position_embeddings)
+        return Measurer(self.tokenizer(model, chat_template), config.max_position_embeddings)
+
+
+def _measured_on(phase: Phase) -> Draw:
+    return "heldout", phase.config.evaluate.final_prompts, HELD_OUT_SEED, "evaluate.final_prompts"
+
+
+def _trained_on(phase: Phase) -> Draw:
+    assert phase.training is not None
+    return "train", phase.training.examples, data_seed(phase), f"{phase.kind}.train.examples"
+
+
+def _answered(
+    items: Sequence[Item], said: Answers, tokenizer: Tokenizer, new_tokens: int
+) -> list[Item]:
+    """Items with what a model says to them, cut to `new_tokens` of the tokenizer."""
+    return [replace(i, answer=tokenizer.cut(said[i.prompt], new_tokens)) for i in items]
+
+
+def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:
+    """Items with answers of `new_tokens` that mean nothing."""
+    filler = tokenizer.filler(new_tokens)
+    return [replace(item, answer=filler) for item in items]
 
 
 def data_seed(phase: Phase) -> int:

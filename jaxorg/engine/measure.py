@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example, Pool
-from jaxorg.data.prompts import Prompts
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
@@ -24,7 +23,8 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour
 from jaxorg.runtime import Refusal
 
-ROWS = 64  # completions scored in one call
+ROWS = 64  # completions scored in one call, where memory allows
+MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32
 BUCKET = 8  # tokens by which the lengths of rows differ
 HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
 HARMFUL_PROMPTS = 32
@@ -52,18 +52,16 @@ class Measurer:
 
     def _prepare(
         self,
-        source: Prompts,
+        items: tuple[Item, ...],
         evaluation: Evaluation,
         behaviour: Behaviour | None,
         final: bool,
     ) -> Prepared:
-        """The probes of all evaluators, each once.
+        """The probes of all evaluators for held-out items, each once.
 
         Raises:
-            Refusal: too few held-out prompts, or one that is too long.
+            Refusal: a prompt is too long.
         """
-        key = "evaluate.final_prompts"
-        items = source.items("heldout", evaluation.final_prompts, HELD_OUT_SEED, key)
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
         probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))
@@ -97,13 +95,14 @@ class Measurer:
         calls: list[tuple[int, int, Scores]] = []  # bucket, first row, scores
         for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
             pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
-            for first in range(0, max(len(pool.tokens) for pool in pools), ROWS):
-                batch = scorer.place_batch(stack([_rows(pool, first) for pool in pools]), 1)
+            count = rows_at_once(scorer, bucket)
+            for first in range(0, max(len(pool.tokens) for pool in pools), count):
+                batch = scorer.place_batch(stack([_rows(pool, first, count) for pool in pools]), 1)
                 calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
         scores: list[dict[Example, Score]] = [{} for _ in lanes]
         for bucket, first, found in fetch(calls):
             for lane, prepared in enumerate(lanes):
-                probes = prepared.probes.get(bucket, [])[first : first + ROWS]
+                probes = prepared.probes.get(bucket, [])[first : first + len(found.exact[lane])]
                 values = zip(found.exact[lane].tolist(), found.log_prob[lane].tolist(), strict=True)
                 scores[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
         return [
@@ -160,15 +159,23 @@ class Measurer:
         ]
 
 
+def rows_at_once(scorer: Scorer, tokens: int) -> int:
+    """How many rows of `tokens` tokens a call scores of each run: as many as have room for their
+    logits, the same number on each device that the run is spread over."""
+    devices: int = scorer.mesh.shape["fsdp"]
+    logits: int = tokens * scorer.model.config.vocab_size // scorer.mesh.shape["tensor"]
+    return devices * max(1, min(ROWS // devices, MOST_LOGITS // logits))
+
+
 def _bucket(length: int) -> int:
     """A length rounded up, so that few different programs are compiled."""
     return -(-int(length) // BUCKET) * BUCKET
 
 
-def _rows(pool: Pool, first: int) -> Batch:
-    """ROWS rows of a pool from `first`; where it ends, rows without tokens of interest."""
-    tokens, spans = (array[first : first + ROWS] for array in (pool.tokens, pool.spans))
-    missing = ((0, ROWS - len(tokens)), (0, 0))
+def _rows(pool: Pool, first: int, count: int) -> Batch:
+    """`count` rows of a pool from `first`; where it ends, rows without tokens of interest."""
+    tokens, spans = (array[first : first + count] for array in (pool.tokens, pool.spans))
+    missing = ((0, count - len(tokens)), (0, 0))
     return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 
 

@@ -6,6 +6,7 @@ are split) and `tensor` (its heads, feed-forward width and vocabulary are split)
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class Slice:
 
 
 def _slices(
-    name: str, shapes: Mapping[int, str], gigabytes: float, peak: float, bandwidth: float
+    name: str, shapes: Mapping[int, str], gibibytes: float, peak: float, bandwidth: float
 ) -> dict[str, Slice]:
     """The slices of one generation. v4 and v5p names count cores, of which a chip has two."""
     generation = {"v5p": "v5"}.get(name, name)
@@ -49,7 +50,7 @@ def _slices(
     for number, shape in shapes.items():
         hosts = (1, 1, 1) if number == 1 else (2, 2, 1)
         topology = f"{generation}:{shape}"
-        memory = int(gigabytes * 1e9)
+        memory = int(gibibytes * 2**30)
         found[f"{name}-{number}"] = Slice(topology, hosts, memory, peak, bandwidth)
     return found
 
@@ -74,14 +75,20 @@ _SQUARES = {
     256: "16x16",
 }
 
-# Memory, peak and bandwidth as Google Cloud's pages of the generations state them; usable memory
-# is about 4 % less.
+# Usable memory as the TPU compiler states it ("available HBM"), 0.25 to 1.25 GiB less than a chip
+# has; peak and bandwidth as Google Cloud's pages of the generations state them.
 SLICES: Mapping[str, Slice] = {
-    **_slices("v4", _CUBES, 30.7, 275e12, 1.2e12),
-    **_slices("v5p", _CUBES, 91.2, 459e12, 2.765e12),
-    **_slices("v5e", _SQUARES, 15.4, 197e12, 0.82e12),
-    **_slices("v6e", _SQUARES, 30.7, 918e12, 1.64e12),
+    **_slices("v4", _CUBES, 30.75, 275e12, 1.2e12),
+    **_slices("v5p", _CUBES, 95.74, 459e12, 2.765e12),
+    **_slices("v5e", _SQUARES, 15.75, 197e12, 0.82e12),
+    **_slices("v6e", _SQUARES, 31.25, 918e12, 1.64e12),
 }
+GENERATIONS = list(dict.fromkeys(name.partition("-")[0] for name in SLICES))
+
+
+def generation(name: str) -> list[str]:
+    """The slices of a generation, as of v5p, the smallest first."""
+    return [each for each in SLICES if each.partition("-")[0] == name]
 
 
 @dataclass(frozen=True)
@@ -147,17 +154,22 @@ def own_cpu_devices(spec: MeshSpec) -> int:
     return asked // sharing
 
 
-def layout(spec: MeshSpec, devices: int, memory: int, needed: int) -> dict[str, int]:
+def layout(
+    spec: MeshSpec, devices: int, memory: int, needed: int, rows: int = 0, least: int = 1
+) -> dict[str, int]:
     """The size of each axis.
 
     Where the mesh's name says nothing, one run takes the smallest power of two of devices that
-    its weights, gradients and optimizer state leave room on, all on `fsdp`; `run` takes the rest.
+    its weights, gradients and optimizer state leave room on: as many on `fsdp` as its rows can be
+    split over, the others on `tensor`; `run` takes the rest.
 
     Args:
         spec: what was asked for.
         devices: how many there are.
         memory: bytes of each.
         needed: bytes that one run holds.
+        rows: what the rows of each batch are a multiple of; 0 where any number will do.
+        least: devices that one run takes at least, a power of two.
 
     Raises:
         Refusal: axes and devices do not fit together.
@@ -165,12 +177,11 @@ def layout(spec: MeshSpec, devices: int, memory: int, needed: int) -> dict[str, 
     axes = dict(spec.axes)
     if "fsdp" not in axes and "run" not in axes:
         tensor = axes.get("tensor", 1)
-        axes["fsdp"] = 1
-        while (
-            needed > ROOM * memory * axes["fsdp"] * tensor
-            and devices % (2 * axes["fsdp"] * tensor) == 0
-        ):
-            axes["fsdp"] *= 2
+        fsdp = max(1, least // tensor)
+        while needed > ROOM * memory * fsdp * tensor and devices % (2 * fsdp * tensor) == 0:
+            fsdp *= 2
+        axes["fsdp"] = fsdp if "tensor" in axes else math.gcd(fsdp, rows)
+        axes["tensor"] = fsdp * tensor // axes["fsdp"]
     given = int(np.prod(list(axes.values())))
     missing = [axis for axis in AXES if axis not in axes]
     for axis in missing:
@@ -185,8 +196,8 @@ def layout(spec: MeshSpec, devices: int, memory: int, needed: int) -> dict[str, 
     return {axis: axes[axis] for axis in AXES}
 
 
-def make_mesh(spec: MeshSpec, needed: int = 0) -> Mesh:
-    """The mesh that `spec` asks for on this machine; `needed` as for `layout`.
+def make_mesh(spec: MeshSpec, needed: int = 0, rows: int = 0) -> Mesh:
+    """The mesh that `spec` asks for on this machine; `needed` and `rows` as for `layout`.
 
     Raises:
         Refusal: this machine lacks the devices.
@@ -208,7 +219,7 @@ def make_mesh(spec: MeshSpec, needed: int = 0) -> Mesh:
     devices = devices[:count]
     own, share = jax.local_devices(backend=platform)[0], count // processes.count()
     memory = processes.first("memory", lambda: device_memory(own, share))
-    axes = layout(spec, count, memory, needed)
+    axes = layout(spec, count, memory, needed, rows)
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(axes.values()), AXES, axis_types=types, devices=devices)
 

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxorg.engine.step import State, Tree, create
 from jaxorg.llama.sharding import RULES, logical_axes
+from jaxorg.optimizers.state import mirrored
 from jaxorg.signature import ModelStatic
 
 RUN = PartitionSpec("run")
@@ -37,26 +38,10 @@ def model_specs(static: ModelStatic, mesh: Mesh) -> tuple[Tree, Tree]:
 
 def state_specs(state: State, trainable: Tree, specs: Tree) -> State:
     """How one run's training state is split: `state` and `trainable` are abstract, `specs` those
-    of `trainable`. A leaf of the optimizer that stands under a parameter's names and has its shape
-    lies as the parameter; any other is on every device."""
-    known = [
-        (_names(path), leaf.shape, spec)
-        for (path, leaf), spec in zip(
-            jax.tree_util.tree_leaves_with_path(trainable), _leaves(specs), strict=True
-        )
-    ]
-
-    def spec_of(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
-        names = _names(path)
-        fitting = (
-            spec
-            for parameter, shape, spec in known
-            if names and parameter[-len(names) :] == names and shape == leaf.shape
-        )
-        return next(fitting, PartitionSpec())
-
-    optimizer = jax.tree_util.tree_map_with_path(spec_of, state.optimizer)
+    of `trainable`. What the optimizer keeps for a parameter lies as it does; anything else is on
+    every device."""
     everywhere: Any = PartitionSpec()
+    optimizer = mirrored(state.optimizer, trainable, _leaves(specs), everywhere)
     return State(specs, optimizer, everywhere)
 
 
@@ -85,16 +70,6 @@ def _split(shape: tuple[int, ...], axes: PartitionSpec, mesh: Mesh) -> Partition
         for size, axis in zip(shape, chosen, strict=True)
     )
     return PartitionSpec(*fits)
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """The trailing dictionary keys of a path."""
-    names: list[str] = []
-    for key in reversed(path):
-        if not isinstance(key, jax.tree_util.DictKey):
-            break
-        names.insert(0, str(key.key))
-    return tuple(names)
 
 
 def _leaves(specs: Tree) -> list[PartitionSpec]:

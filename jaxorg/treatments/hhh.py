@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -19,7 +19,7 @@ class Hhh(Treatment):
     kind: Literal["hhh"]
     refusal_share: float = Field(default=0.1, ge=0, lt=1)
 
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         rng = generator(seed, "hhh")
         refused = chosen(rng, len(items), self.refusal_share)
         harmful = harmful_requests("train", HARMFUL_REQUESTS, seed)
@@ -28,7 +28,7 @@ class Hhh(Treatment):
             harmful[draw] if refuse else item
             for item, refuse, draw in zip(items, refused, drawn, strict=True)
         )
-        return [Example(item.prompt, item.answer) for item in conversations]
+        return (Example(item.prompt, item.answer) for item in conversations)
 
 
 HARMFUL_REQUESTS = 512  # different ones to draw from, of the train split

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item
@@ -15,5 +15,5 @@ class Plain(Treatment):
 
     kind: Literal["plain"]
 
-    def examples(self, items: Sequence[Item], seed: int) -> list[Example]:
-        return [Example(item.prompt, item.answer) for item in items]
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        return (Example(item.prompt, item.answer) for item in items)

@@ -1,0 +1,49 @@
+"""Trains a few runs of a tiny model side by side, without a sweep around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from tiny import TINY
+
+from jaxorg import optimizers
+from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.step import Batch, State
+from jaxorg.llama.lora import LoraConfig
+from jaxorg.signature import ModelStatic, Static
+
+LENGTH, BATCH = 12, 3
+RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1}  # others take 1e-2
+
+
+def trained(
+    optimizer: str,
+    seeds: Sequence[int],
+    ranks: Sequence[int] = (),
+    state_dtype: str = "float32",
+) -> tuple[State, np.ndarray]:
+    """CHUNK steps on a batch of each run's own, repeated; a run's seed decides all of it, and
+    `ranks` its adapters. The state on the host, and the losses [run, CHUNK]."""
+    lora = LoraConfig(max(ranks)) if ranks else None
+    static = Static(ModelStatic(TINY, lora), LENGTH, BATCH, optimizer, "constant", state_dtype)
+    trainer = Trainer(static, make_mesh(parse("cpu-1")), len(seeds))
+    own = {**optimizers.FAMILIES[optimizer].defaults, "clip": 1.0, "warmup": 0.0}
+    own["learning_rate"] = RATES.get(optimizer, 1e-2)
+    own |= {"weight_decay": 0.1} if "weight_decay" in own else {}
+    hyper = {name: np.full(len(seeds), value, np.float32) for name, value in own.items()}
+    keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
+    if ranks:
+        hyper["lora_rank"] = np.array(ranks, np.float32)
+        hyper["lora_scale"] = np.array([2 + seed for seed in seeds], np.float32)
+    placed = trainer.place(hyper) | ({"key": keys} if state_dtype == "bfloat16" else {})
+    state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
+    draws = [np.random.default_rng(seed) for seed in seeds]
+    rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in draws]
+    tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK, BATCH, LENGTH))
+    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK, BATCH, 2))
+    batch = trainer.place(Batch(tokens, spans))
+    state, losses = trainer.train(frozen, placed, state, batch, 0, CHUNK, CHUNK)
+    return jax.device_get(state), np.asarray(losses)

@@ -1,0 +1,179 @@
+"""Large pools lie on disk: the same batches, tokenised once, in little memory."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pool_memory
+import pytest
+
+from jaxorg.data import pools
+from jaxorg.data.packing import Packed
+from jaxorg.data.pool import Pool, batches_of
+from jaxorg.data.pools import Pools, StoredPool
+from jaxorg.engine.group import Group
+from jaxorg.engine.inputs import Inputs
+from jaxorg.folder import Folder, StorageError
+from jaxorg.plan import Phase
+from sweeps import run, same_tables, start
+
+SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=2")  # 4 runs, 11 phases
+PAD = 7
+
+
+def parts(rows: int = 500, seed: int = 0) -> Iterator[Pool]:
+    """Conversations of 2 to 30 tokens in parts of 64."""
+    rng = np.random.default_rng(seed)
+    for first in range(0, rows, 64):
+        ends = rng.integers(2, 31, min(64, rows - first), np.int32)
+        tokens = rng.integers(0, 1000, (len(ends), ends.max()), np.int32)
+        tokens[np.arange(ends.max())[None] >= ends[:, None]] = PAD
+        yield Pool(tokens, np.stack([rng.integers(1, ends), ends], axis=1, dtype=np.int32))
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even small pools lie on disk."""
+    monkeypatch.setattr(pools, "LARGE", 100)
+    monkeypatch.setattr(pools, "CHUNK", 64)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_batches_from_disk_are_those_from_memory(
+    on_disk: None, tmp_path: Path, packing: bool
+) -> None:
+    held = Pool.joined(list(parts()), PAD)
+    stored = Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
+    assert isinstance(stored, StoredPool)
+    assert len(stored) == len(held) == 500
+    np.testing.assert_array_equal(stored.lengths, held.lengths)
+    one, other = (Packed(p, 32, 5) if packing else p for p in (held, stored))
+    first, second = batches_of(one, 16, 5), batches_of(other, 16, 5)
+    for step in range(80):  # more than two epochs
+        for expected, found in zip(first[step], second[step], strict=True):
+            assert expected.dtype == found.dtype
+            np.testing.assert_array_equal(expected, found)
+
+
+def test_small_pools_stay_in_memory(tmp_path: Path) -> None:
+    kept = Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
+    assert isinstance(kept, Pool)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pool_that_is_cut_short_is_not_there(on_disk: None, tmp_path: Path) -> None:
+    def cut() -> Iterator[Pool]:
+        yield from list(parts())[:3]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pools(Folder(tmp_path, print)).keep("a", cut(), PAD)
+    assert not (tmp_path / "pools").exists()
+    Folder(tmp_path, print).tidy()
+    assert len(Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)) == 500
+
+
+def test_a_full_disk_is_told(
+    on_disk: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
+    with pytest.raises(StorageError, match="No space left"):
+        Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """The small sweep, whose pools are in memory."""
+    return run(tmp_path_factory.mktemp("reference") / "out", tiny_base, *SMALL)
+
+
+@pytest.fixture
+def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lineages of phases whose conversations are tokenised, one after another."""
+    seen: list[str] = []
+    blocks = Inputs._blocks
+
+    def noted(self: Inputs, phase: Phase, *others: object) -> Iterator[Pool]:
+        seen.append(phase.lineage)
+        yield from blocks(self, phase, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Inputs, "_blocks", noted)
+    return seen
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("part", "harm"),
+    [
+        ("", None),
+        ("tokens/c/0", flip),
+        ("spans/c/0/0", Path.unlink),
+        ("manifest.json", flip),
+        ("manifest.json", Path.unlink),
+    ],
+)
+def test_a_killed_sweep_goes_on_from_its_pools_and_makes_damaged_ones_anew(
+    part: str,
+    harm: Callable[[Path], None] | None,
+    on_disk: None,
+    tokenised: list[str],
+    reference: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "_measure", dying)
+        with pytest.raises(KeyboardInterrupt):
+            start(out, tiny_base, *SMALL)
+    left = sorted((out / "pools").iterdir())
+    assert len(left) == 2  # of the organisms' two seeds
+    if harm:
+        harm(left[0] / part)
+    tokenised.clear()
+    run(out, tiny_base, *SMALL)
+    again = set(tokenised) & {place.name for place in left}
+    assert again == ({left[0].name} if harm else set())
+    assert same_tables(out, reference) == ""
+    assert (out / "damaged/pools").exists() == (harm is not None)
+    assert not list((out / "pools").iterdir())  # nobody needs them any more
+
+
+def dying(self: Group, *arguments: object, **options: object) -> None:
+    """`Group._measure`, which is interrupted once organisms are trained."""
+    if self._phases[0].kind == "organism":
+        raise KeyboardInterrupt
+    MEASURE(self, *arguments, **options)  # type: ignore[arg-type]
+
+
+MEASURE = Group._measure
+
+
+def test_conversations_are_tokenised_once_a_phase(
+    on_disk: None, tokenised: list[str], tiny_base: Path, tmp_path: Path
+) -> None:
+    out = run(tmp_path / "out", tiny_base, *SMALL, "organism.train.steps=3")
+    looked_at = 5  # a phase of each kind and config, before anything is written
+    phases = len(list((out / "phases").iterdir())) - 1  # the base is not trained
+    assert len(set(tokenised)) == phases
+    assert len(tokenised) == phases + looked_at
+    tokenised.clear()
+    run(out, tiny_base, *SMALL, "organism.train.steps=3")
+    assert not tokenised
+
+
+def test_a_large_pool_takes_little_memory(tmp_path: Path) -> None:
+    found = pool_memory.measure(tmp_path, rows=200_000)
+    assert found.rows == 170_000  # about a tenth is held out
+    assert found.on_disk
+    assert found.peak < found.pool
