@@ -16,6 +16,7 @@ import typer
 
 from jaxorg.folder import StorageError
 from jaxorg.interrupt import INTERRUPTED, PREEMPTED
+from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
 
@@ -40,7 +41,7 @@ def run(
         refuse(f"{error.format_message().rstrip('.')}; see --help")
     except Refusal as error:
         refuse(str(error))
-    except StorageError as error:
+    except (Parted, StorageError) as error:
         say(str(error))
         sys.exit(1)
     if code in (PREEMPTED, INTERRUPTED):

@@ -114,6 +114,8 @@ class Console:
 
     def trained(self, tokens: int) -> None:
         """Tokens were trained on."""
+        if not self._lock:
+            return  # another process shows the progress
         self._done += tokens
         seconds = time.monotonic() - self._began
         rate = f"{self._done / seconds / 1000:,.1f}k tokens/s"
@@ -124,8 +126,7 @@ class Console:
         self._told = time.monotonic()
         share = self._done / self._total
         left = round(seconds / share - seconds) if share > KNOWN_FROM else None
-        if self._lock:
-            self._lock.note({"share": share, "seconds_left": left})
+        self._lock.note({"share": share, "seconds_left": left})
         if not self._progress:
             known = "" if left is None else f", about {left} s left"
             self._line(f"  {100 * share:.0f} %, {rate}{known}")

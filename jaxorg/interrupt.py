@@ -17,6 +17,10 @@ _SHOW_CURSOR = "\x1b[?25h"
 class Stopped(Exception):
     """The work was left at a seam, because a signal asked for it."""
 
+    def __init__(self, exit_code: int):
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
 
 class Interrupt:
     """Listens for both signals while it is entered.

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from jaxorg import cli, spec
+from jaxorg import cli, processes, spec
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
@@ -48,6 +48,8 @@ def pretrain(
 ) -> int:
     """Train jaxorg-1m from scratch; the same command goes on after an interruption."""
     overrides = [f"base.model={json.dumps(str(folder))}", *(set_ or [])]
+    if processes.wanted():
+        raise Refusal(f"{processes.VARIABLES[0]}: set, but pretrain is one process; unset it")
     parse(mesh)  # what is wrong is refused before anything is written
     runs = spec.load("pretrain", size, overrides).runs
     config, scratch = runs[0].config, runs[0].config.base.scratch

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed
 
 # jaxlib 0.10.2 and later send some CPU reductions through a fusion path that can return wrong
 # numbers (jax-ml/jax#39103); naming no fusion type turns the path off. Older releases abort on
@@ -50,6 +51,36 @@ def short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def join(
+    address: str | None = None, count: int | None = None, index: int | None = None
+) -> tuple[Any, int, int]:
+    """Find the other processes of this program, before any back end runs.
+
+    Args:
+        address: HOST:PORT at which the first process listens; None lets JAX ask the cluster that
+            it runs on, as for `count` and `index`.
+        count: how many processes there are.
+        index: which of them this is.
+
+    Returns:
+        The client of JAX's coordinator, `count` and `index`.
+
+    Raises:
+        Refusal: JAX knows no cluster here.
+    """
+    # It would take SIGTERM, which is ours (`interrupt.py`).
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(address, count, index)
+    except (ValueError, RuntimeError) as error:
+        raise Refusal(
+            f"--distributed: JAX finds no other processes ({' '.join(str(error).split())}); set "
+            f"JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+    found = distributed.global_state  # there is no public way to what was found
+    return found.client, found.num_processes, found.process_id
+
+
 def start(cpu_devices: int | None = None) -> None:
     """Prepare JAX in this process and refuse a back end that computes wrongly.
 
@@ -68,10 +99,10 @@ def start(cpu_devices: int | None = None) -> None:
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # a back end runs already: fine if it is what was asked for
-        if jax.default_backend() == "cpu" and jax.device_count() < count:
+        if jax.default_backend() == "cpu" and jax.local_device_count() < count:
             raise Refusal(
                 f"--mesh: {count} CPU devices asked for, but JAX already runs with "
-                f"{jax.device_count()}; start a new process"
+                f"{jax.local_device_count()}; start a new process"
             ) from None
     self_test()  # before there is a cache: what a wrong back end compiles must not be kept
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))

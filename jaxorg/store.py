@@ -112,7 +112,9 @@ class Store:
         # Made when first needed, since it starts a JAX back end. What goes wrong is raised; that
         # Orbax's threads log it, too, would bury the one line that a person needs.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
-        return ocp.StandardCheckpointer()
+        # The first of several processes writes alone, and waits for no other.
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
     def has(self, lineage: str) -> bool:
         """Whether a phase is done, and all its files are what was written."""

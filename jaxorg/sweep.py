@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from jax.sharding import Mesh
 
-from jaxorg import cli, estimate, ledger, runtime, spec, status
+from jaxorg import cli, estimate, ledger, processes, runtime, spec, status
+from jaxorg.config import fingerprint
 from jaxorg.console import Console
 from jaxorg.data.pools import Pools
 from jaxorg.engine.answers import ask_teachers
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.mesh import cpu_devices, described, make_mesh, parse, run_memory
+from jaxorg.engine.mesh import (
+    cpu_devices,
+    described,
+    make_mesh,
+    own_cpu_devices,
+    parse,
+    run_memory,
+)
 from jaxorg.engine.tables import TableWriter
 from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
-from jaxorg.plan import Plan, make_plan
+from jaxorg.plan import Phase, Plan, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import Keep, Record, Store, glance
 
@@ -67,6 +77,12 @@ def sweep(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget what is done and start over.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed", help="Join the other processes of the cluster that JAX finds here."
+        ),
+    ] = False,
 ) -> int:
     """Train, treat and measure every run of a sweep. Runs that are done are not run again.
 
@@ -76,54 +92,85 @@ def sweep(
     if show is not None:
         status.show(show)
         return 0
-    plan = make_plan(spec.load(name, size, set_ or []))
-    runs_a_device = _width(width)
-    asked = parse(mesh)
-    cores = cpu_devices(asked) or runtime.cores()
-    console = Console(plan)
-    folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
-    inputs = Inputs(plan, Pools(folder))
-    inputs.check()
-    if dry_run:
-        console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
-        return 0
-    runtime.start(cores)
-    devices = make_mesh(asked, estimate.largest(plan), plan.rows)
+    with nullcontext() if dry_run else processes.joined(distributed):
+        plan = make_plan(spec.load(name, size, set_ or []))
+        runs_a_device = _width(width)
+        asked = parse(mesh)
+        console = Console(plan)
+        folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+        inputs = Inputs(plan, Pools(folder))
+        inputs.check()
+        if dry_run:
+            cores = cpu_devices(asked) or runtime.cores()
+            console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
+            return 0
+        _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
+        runtime.start(own_cpu_devices(asked))
+        devices = make_mesh(asked, estimate.largest(plan), plan.rows)
+        processes.first("room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices))
+        lock = Lock(folder)
+        with ExitStack() as held, Interrupt() as interrupt:
+            taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
+            if taken_over:
+                console.warn(taken_over)
+            store = Store(folder)
+            tables = TableWriter(plan, store)
+            if fresh:
+                processes.first("fresh", lambda: _forget(store, tables, inputs))
+            processes.first(
+                "folder", lambda: _enter(plan, folder, store, tables, console, retry_failed)
+            )
+            _see(plan, folder)
+
+            def stopping() -> int | None:
+                return processes.any_of("signal", interrupt.exit_code)
+
+            engine = Engine(
+                plan, inputs, store, devices, runs_a_device, keep, console, stopping,
+                provenance=_provenance(described(devices)),
+            )  # fmt: skip
+            due = _due(plan, engine)
+            watched = console.progress(due, lock, described(devices))
+            try:
+                with watched if processes.leads() else nullcontext():
+                    ask_teachers(due, inputs, store, devices, stopping, console.asked)
+                    for cohort in plan.cohorts:
+                        engine.run(cohort)
+                        processes.first("tables", partial(tables.write, cohort))
+            except Stopped as stopped:
+                return stopped.exit_code
+        return processes.first("results", lambda: _tell(plan, folder, store, console))
+
+
+def _agree(plan: Plan, *options: Any) -> None:
+    """See that all processes were started for the same work."""
+    about = [options, [phase.lineage for phase in plan.phases], runtime.versions()]
+    processes.same(
+        "start",
+        fingerprint(about),
+        "--distributed: the processes differ in options, sweep file, inputs or versions; start all "
+        "with the same command",
+    )
+
+
+def _due(plan: Plan, engine: Engine) -> list[Phase]:
+    """The phases that are still to do."""
+    due = set(processes.first("due", lambda: [phase.lineage for phase in engine.due]))
+    return [phase for phase in plan.phases if phase.lineage in due]
+
+
+def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh) -> None:
+    """Refuse a sweep that the folder, its disk or a device is not for."""
     done: set[str] = set()
     if not fresh:
         with suppress(Damaged):  # later: nothing is moved before the lock is held
             ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
-    lock, where = Lock(folder), described(devices)
-    with lock.held() as taken_over, Interrupt() as interrupt:
-        if taken_over:
-            console.warn(taken_over)
-        store = Store(folder)
-        tables = TableWriter(plan, store)
-        if fresh:
-            store.clear()
-            tables.clear()
-            inputs.drop_pools(())
-        _enter(plan, folder, tables, console)
-        if retry_failed:
-            store.forgive_all()
 
-        def stopping() -> bool:
-            return interrupt.exit_code is not None
 
-        engine = Engine(
-            plan, inputs, store, devices, runs_a_device, keep, console, stopping,
-            provenance=_provenance(where),
-        )  # fmt: skip
-        try:
-            with console.progress(engine.due, lock, where):
-                ask_teachers(engine.due, inputs, store, devices, stopping, console.asked)
-                for cohort in plan.cohorts:
-                    engine.run(cohort)
-                    tables.write(cohort)
-        except Stopped:
-            return interrupt.exit_code or 0
+def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
+    """Show the results; the exit code."""
     console.print_results(folder.path)
     failed = sum(any(store.failure(p.lineage) for p in run.phases) for run in plan.runs)
     if failed:
@@ -134,7 +181,21 @@ def sweep(
     return 1 if failed else 0
 
 
-def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) -> None:
+def _forget(store: Store, tables: TableWriter, inputs: Inputs) -> None:
+    """Forget what is done."""
+    store.clear()
+    tables.clear()
+    inputs.drop_pools(())
+
+
+def _enter(
+    plan: Plan,
+    folder: Folder,
+    store: Store,
+    tables: TableWriter,
+    console: Console,
+    retry_failed: bool,
+) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
     before, now = None, ledger.Ledger.of(plan)
     try:
@@ -147,6 +208,23 @@ def _enter(plan: Plan, folder: Folder, tables: TableWriter, console: Console) ->
         before.write(folder, earlier)
         console.changed(before, now, earlier if moved else None)
     now.write(folder, folder.path)
+    if retry_failed:
+        store.forgive_all()
+
+
+def _see(plan: Plan, folder: Folder) -> None:
+    """See that a process's folder is the one that the first process has entered.
+
+    Raises:
+        Refusal: it is not.
+    """
+    with suppress(Damaged):
+        known = ledger.read(folder.path)
+        if known and known.runs == ledger.Ledger.of(plan).runs:
+            return
+    raise Refusal(
+        f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
+    )
 
 
 def _provenance(where: str) -> Record:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxorg import processes
+from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.inputs import Answers, Inputs
 from jaxorg.engine.step import Tree
@@ -39,7 +42,7 @@ class Answerer:
         tokenizer: Tokenizer,
         new_tokens: int,
         store: Store,
-        stopping: Callable[[], bool],
+        stopping: Callable[[], int | None],
     ):
         """`new_tokens` is the most of an answer; `stopping` is asked after each call."""
         self._scorer, self._tokenizer, self._store = scorer, tokenizer, store
@@ -58,7 +61,9 @@ class Answerer:
             Stopped: a signal asked for it; what was answered is kept.
             StorageError: the disk does not take the answers.
         """
-        known = {key: self._store.answers(key) for key, _ in lanes}
+        known = processes.in_turn(
+            "answers", lambda: {key: self._store.answers(key) for key, _ in lanes}
+        )
         missing = [[p for p in prompts if p not in known[key]] for key, prompts in lanes]
         kept = time.monotonic()
         changed: set[str] = set()
@@ -67,18 +72,21 @@ class Answerer:
             for (key, _), prompts, answers in zip(lanes, batch, said, strict=True):
                 known[key].update(zip(prompts, answers, strict=True))
                 changed |= {key} if prompts else set()
-            stopping = self._stopping()
-            if stopping or time.monotonic() - kept > KEEP_SECONDS:
+            exit_code = self._stopping()
+            if exit_code or processes.first("seam", partial(_long_ago, kept)):
                 self._keep(known, changed)
                 kept = time.monotonic()
-            if stopping:
-                raise Stopped
+            if exit_code:
+                raise Stopped(exit_code)
         self._keep(known, changed)
         return {**known}
 
     def _keep(self, known: Mapping[str, Answers], changed: set[str]) -> None:
-        for key in sorted(changed):
-            self._store.keep_answers(key, known[key])
+        def keep() -> None:
+            for key in sorted(changed):
+                self._store.keep_answers(key, known[key])
+
+        processes.first("keep", keep)
         changed.clear()
 
     def _batches(self, asked: Sequence[Sequence[str]]) -> Iterator[tuple[int, list[list[str]]]]:
@@ -106,11 +114,15 @@ class Answerer:
                 lengths[lane, row] = len(ids)
         placed = self._scorer.place((tokens, lengths))
         greedy = np.float32(0.0)
-        found = np.asarray(self._generate(trainable, frozen, *placed, self._keys, greedy))
+        found = fetch(self._generate(trainable, frozen, *placed, self._keys, greedy))
         return [
             [self._tokenizer.decode(ids.tolist()) for ids in rows[: len(prompts)]]
             for rows, prompts in zip(found, batch, strict=True)
         ]
+
+
+def _long_ago(kept: float) -> bool:
+    return time.monotonic() - kept > KEEP_SECONDS
 
 
 def ask_teachers(
@@ -118,7 +130,7 @@ def ask_teachers(
     inputs: Inputs,
     store: Store,
     mesh: Mesh,
-    stopping: Callable[[], bool],
+    stopping: Callable[[], int | None],
     told: Callable[[Teacher, int], None],
 ) -> None:
     """Have teachers answer the prompts of some phases, as far as that is still to do.
@@ -129,7 +141,7 @@ def ask_teachers(
         Stopped, StorageError: as `Answerer.answer`.
     """
     for teacher, prompts in inputs.asked(phases).items():
-        known: Answers = store.answers(teacher.key)
+        known: Answers = processes.in_turn("taught", partial(store.answers, teacher.key))
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             told(teacher, len(missing))
@@ -143,7 +155,7 @@ def _taught(
     inputs: Inputs,
     store: Store,
     mesh: Mesh,
-    stopping: Callable[[], bool],
+    stopping: Callable[[], int | None],
 ) -> Answers:
     """All that a teacher has answered, prompts included that it is asked now."""
     scorer = Scorer(teacher.static, mesh, width=1)

@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxorg import optimizers
-from jaxorg.engine import sharding
+from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
 from jaxorg.llama import lora, reading
@@ -56,12 +56,12 @@ class Stack:
 
     def place(self, tree: Tree) -> Tree:
         """Host arrays with a leading run axis, each run's on all of its devices."""
-        return jax.device_put(tree, NamedSharding(self.mesh, sharding.RUN))
+        return arrays.put(tree, NamedSharding(self.mesh, sharding.RUN))
 
     def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
         spec = self._batch_spec(batch.tokens.shape[1 : rows_at + 1])
-        placed: B = jax.device_put(batch, NamedSharding(self.mesh, spec))
+        placed: B = arrays.put(batch, NamedSharding(self.mesh, spec))
         return placed
 
     def place_weights(self, readers: Sequence[Read]) -> Tree:
@@ -194,7 +194,7 @@ class Trainer(Stack):
 
     def place_state(self, states: list[State]) -> State:
         """States on the host, one a lane, laid out as training wants them."""
-        state: State = jax.device_put(stack(states), self.state_shardings)
+        state: State = arrays.put(stack(states), self.state_shardings)
         return state
 
     @cached_property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Protocol
 
 from jax.sharding import Mesh
 
+from jaxorg import processes
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
@@ -18,6 +19,7 @@ from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
 from jaxorg.plan import Cohort, Phase, Plan
+from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
@@ -56,10 +58,11 @@ class Engine:
         width: int | None,
         keep: Keep,
         watcher: Watcher,
-        stopping: Callable[[], bool],
+        stopping: Callable[[], int | None],
         provenance: Record,
     ):
-        """`width` None chooses one for each program; `stopping` is asked at every seam."""
+        """`width` None chooses one for each program; `stopping` is asked at every seam, and gives
+        an exit code to stop with."""
         self._plan, self._inputs, self._store, self._watcher = plan, inputs, store, watcher
         self._keep, self._stopping = keep, stopping
         self._phases = {phase.lineage: phase for phase in plan.phases}
@@ -67,7 +70,6 @@ class Engine:
         self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
         self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
         self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
-        self._pending = self._find_pending()
         self._around = Surroundings(
             inputs=inputs,
             store=store,
@@ -85,7 +87,7 @@ class Engine:
     @property
     def due(self) -> list[Phase]:
         """The phases that are still to do and can be done, parents first."""
-        return [phase for phase in self._plan.phases if self._is_due(phase)]
+        return self._due_of(self._plan.phases)
 
     def run(self, cohort: Cohort) -> None:
         """Bring every phase of a cohort to done, or to failed with what is wrong.
@@ -94,34 +96,32 @@ class Engine:
             Stopped: a signal asked for it; what was trained is kept.
             StorageError: the disk does not take the results.
         """
-        due = [phase for phase in cohort.phases if self._is_due(phase)]
-        self._watcher.began(cohort, len(due))
+        processes.first(
+            "cohort", lambda: self._watcher.began(cohort, len(self._due_of(cohort.phases)))
+        )
         alone: set[str] = set()  # of groups that failed: one by one shows which of them it was
-        while due:
+        while processes.first("due", lambda: bool(self._due_of(cohort.phases))):
             width = self._width_of(cohort)
             scorer = self._scorer(cohort.model, width)
-            group = self._next_group(due, scorer.lanes, alone)
+            group = self._next_group(cohort, scorer.lanes, alone)
             try:
                 self._bring(cohort, scorer, group, width)
-            except (Stopped, StorageError):
+            except (Stopped, StorageError, Parted):
                 raise
             except Damaged:  # and set aside by now
                 continue
             except Exception as error:  # whatever it is must not take the others with it
-                if cohort.static and _out_of_memory(error) and width > 1:
-                    self._narrowed[cohort.static] = width // 2
-                    self._watcher.narrowed(cohort, width // 2)
-                elif len(group) > 1:
-                    alone |= {phase.lineage for phase in group}
-                else:
-                    self._fail(group[0], error)
-            due = [phase for phase in due if self._is_due(phase)]
-        self._drop_weights()
-        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
+                processes.shared(error)
+                self._go_on_after(error, cohort, group, width, alone)
+        processes.first("rest", self._drop)
 
-    def _find_pending(self) -> set[str]:
+    def _due_of(self, phases: Sequence[Phase]) -> list[Phase]:
+        return [phase for phase in phases if self._is_due(phase)]
+
+    @cached_property
+    def _pending(self) -> set[str]:
         """Lineages to bring to done: those that are not, and those whose weights are missing for
-        one of these to start from."""
+        one of these to start from. Only the first of several processes asks."""
         pending: set[str] = set()
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
@@ -153,19 +153,23 @@ class Engine:
             return 1
         return self._narrowed.get(cohort.static) or int(self._width(cohort.static))
 
-    def _next_group(self, phases: Sequence[Phase], lanes: int, alone: set[str]) -> Sequence[Phase]:
-        """Up to `lanes` phases that stand at the same step, the most advanced first."""
-        by_step: dict[int, list[Phase]] = defaultdict(list)
-        for phase in phases:
-            by_step[self._store.partial_step(phase.lineage)].append(phase)
+    def _next_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[Phase]:
+        """Up to `lanes` due phases that stand at the same step, the most advanced first."""
+        chosen = processes.first("group", lambda: self._choose_group(cohort, lanes, alone))
+        return [self._phases[lineage] for lineage in chosen]
+
+    def _choose_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[str]:
+        by_step: dict[int, list[str]] = defaultdict(list)
+        for phase in self._due_of(cohort.phases):
+            by_step[self._store.partial_step(phase.lineage)].append(phase.lineage)
         furthest = by_step[max(by_step)]
-        if furthest[0].lineage in alone:
+        if furthest[0] in alone:
             return furthest[:1]
-        return [phase for phase in furthest if phase.lineage not in alone][:lanes]
+        return [lineage for lineage in furthest if lineage not in alone][:lanes]
 
     def _bring(self, cohort: Cohort, scorer: Scorer, phases: Sequence[Phase], width: int) -> None:
-        if self._stopping():
-            raise Stopped
+        if exit_code := self._stopping():
+            raise Stopped(exit_code)
         group = Group(self._around, scorer, phases)
         if cohort.static is None:
             group.measure_only()
@@ -176,6 +180,20 @@ class Engine:
         self._pending.discard(phase.lineage)
         self._watcher.finished(phase, record)
 
+    def _go_on_after(
+        self, error: Exception, cohort: Cohort, group: Sequence[Phase], width: int, alone: set[str]
+    ) -> None:
+        """Decide what comes after a group failed: fewer runs at a time, each of them alone, or
+        without the one that failed alone."""
+        short = processes.first("failed", lambda: _out_of_memory(error))
+        if cohort.static and short and width > 1:
+            self._narrowed[cohort.static] = width // 2
+            self._watcher.narrowed(cohort, width // 2)
+        elif len(group) > 1:
+            alone |= {phase.lineage for phase in group}
+        else:
+            processes.first("failed alone", lambda: self._fail(group[0], error))
+
     def _fail(self, phase: Phase, error: Exception) -> None:
         line = " ".join(str(error).split())
         line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
@@ -183,8 +201,10 @@ class Engine:
         self._store.fail(phase.lineage, line[:LONGEST_ERROR], trace)
         self._watcher.failed(phase, line[:LONGEST_ERROR])
 
-    def _drop_weights(self) -> None:
-        """Drop weights that no phase to come starts from, if none are to be kept."""
+    def _drop(self) -> None:
+        """Drop pools that nobody needs any more, and weights that no phase to come starts from, if
+        none are to be kept."""
+        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
         if self._keep != "none":
             return
         needed = self._sources()

@@ -6,15 +6,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxorg import processes
 from jaxorg.data.packing import Packed
 from jaxorg.data.pool import batches_of
 from jaxorg.engine.answers import Answerer
+from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, batch_shapes
@@ -40,7 +43,7 @@ class Surroundings:
     adapters_before: Callable[[Phase], Tree | None]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
-    stopping: Callable[[], bool]  # whether to stop at the next seam
+    stopping: Callable[[], int | None]  # asks to stop at the next seam, with an exit code
     trained: Callable[[int], None]  # told of tokens, padding included, summed over phases
     finished: Callable[[Phase, Record], None]  # told of a phase that is done and stored
     devices: int
@@ -63,8 +66,7 @@ class Group:
         """Measure phases that are not trained."""
         weights = self._scorer.place_weights(self._readers(self._lanes))
         self._measure(weights, {}, final=True)
-        for phase, record in zip(self._phases, self._records, strict=False):
-            self._finish(phase, None, record)
+        processes.first("done", lambda: self._store(None))
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
@@ -78,12 +80,13 @@ class Group:
         total = self._phases[0].steps
         for stop in evaluation_steps(self._phases[0]):
             while self._step < stop:
-                began, count = time.monotonic(), self._next_count(stop)
+                began = time.monotonic()
+                count = processes.first("chunk", partial(self._next_count, stop))
                 chunk = batches.chunk(self._step, count)
                 state, losses = trainer.train(
                     frozen, hyper, state, trainer.place_batch(chunk, 2), self._step, count, total
                 )
-                self._add_chunk(chunk, np.asarray(losses), count)
+                self._add_chunk(chunk, fetch(losses), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._seam(state)
@@ -132,10 +135,13 @@ class Group:
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
         store = self._around.store
-        if not store.partial_step(self._phases[0].lineage):
+        if not processes.first("state", lambda: store.partial_step(self._phases[0].lineage)):
             return fresh
         static, phases = trainer.static, self._phases
-        kept = [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases]
+        kept = processes.in_turn(
+            "states",
+            lambda: [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases],
+        )
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
         self._records = [deepcopy(progress["record"]) for _, progress in kept]
@@ -167,17 +173,23 @@ class Group:
 
     def _seam(self, state: State) -> None:
         """Keep the state if a signal asks to stop, or if that takes a small share of the time."""
-        stopping = self._around.stopping()
-        if stopping or time.monotonic() - self._kept >= self._cost / KEEP_SHARE:
+        exit_code = self._around.stopping()
+        if exit_code or processes.first("seam", self._may_keep):
             began = time.monotonic()
-            host = jax.device_get(state)
-            for lane, phase in enumerate(self._phases):
-                progress = {"step": self._step, "record": self._records[lane]}
-                self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
+            host = fetch(state)
+            processes.first("keep", lambda: self._keep(host))
             self._kept = time.monotonic()
             self._cost = self._kept - began
-        if stopping:
-            raise Stopped
+        if exit_code:
+            raise Stopped(exit_code)
+
+    def _may_keep(self) -> bool:
+        return time.monotonic() - self._kept >= self._cost / KEEP_SHARE
+
+    def _keep(self, host: State) -> None:
+        for lane, phase in enumerate(self._phases):
+            progress = {"step": self._step, "record": self._records[lane]}
+            self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
 
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
         """Add this step's measurements to the records."""
@@ -198,20 +210,26 @@ class Group:
 
     def _keep_snapshot(self, state: State, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
-            weights = jax.device_get(state.trainable)
-            for lane, phase in enumerate(self._phases):
-                self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
+            weights = fetch(state.trainable)
+            processes.first("snapshot", lambda: self._save_snapshot(weights, step))
+
+    def _save_snapshot(self, weights: Tree, step: int) -> None:
+        for lane, phase in enumerate(self._phases):
+            self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
 
     def _end(self, state: State) -> None:
         """Store what the phases came to."""
-        diverged = jax.device_get(state.diverged).tolist()
-        weights = jax.device_get(state.trainable)
+        diverged, weights = fetch((state.diverged, state.trainable))
+        for record, step in zip(self._records, diverged.tolist(), strict=True):
+            if step != FAR_FUTURE:
+                record["diverged"] = step
+        processes.first("done", lambda: self._store(weights))
+
+    def _store(self, weights: Tree | None) -> None:
+        """Store the phases, with their part of stacked weights where these are to be kept."""
         for lane, phase in enumerate(self._phases):
-            record = self._records[lane]
-            if diverged[lane] != FAR_FUTURE:
-                record["diverged"] = diverged[lane]
-            kept = self._around.keeps_weights(phase)
-            self._finish(phase, self._cut(weights, lane) if kept else None, record)
+            kept = weights is not None and self._around.keeps_weights(phase)
+            self._finish(phase, self._cut(weights, lane) if kept else None, self._records[lane])
 
     def _finish(self, phase: Phase, weights: Tree | None, record: Record) -> None:
         shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
@@ -254,8 +272,11 @@ class Batches:
         """`said` is what models that are trained on their own answers said, by lineage."""
         self._shapes = batch_shapes(static)
         self._batches = []
-        for phase in phases:
-            pool, seed = inputs.pool(phase, said.get(phase.lineage)), data_seed(phase)
+        pools = processes.in_turn(
+            "pools", lambda: [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
+        )
+        for phase, pool in zip(phases, pools, strict=True):
+            seed = data_seed(phase)
             rows = Packed(pool, static.length, seed) if static.packing else pool
             self._batches.append(batches_of(rows, static.batch, seed))
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example, Pool
 from jaxorg.data.refusals import harmful_requests
+from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
@@ -99,7 +100,7 @@ class Measurer:
                 batch = scorer.place_batch(stack([_rows(pool, first, count) for pool in pools]), 1)
                 calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
         scores: list[dict[Example, Score]] = [{} for _ in lanes]
-        for bucket, first, found in jax.device_get(calls):
+        for bucket, first, found in fetch(calls):
             for lane, prepared in enumerate(lanes):
                 probes = prepared.probes.get(bucket, [])[first : first + len(found.exact[lane])]
                 values = zip(found.exact[lane].tolist(), found.log_prob[lane].tolist(), strict=True)
@@ -127,7 +128,7 @@ class Measurer:
             row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             greedy, sampled = (
-                np.asarray(generator(trainable, frozen, *inputs, np.float32(temperature)))
+                fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
                 for temperature in (0.0, evaluation.temperature)
             )
             for lane, prepared in enumerate(lanes):

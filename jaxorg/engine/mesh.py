@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from jaxorg import processes, runtime
 from jaxorg.runtime import Refusal
 
 AXES = ("run", "fsdp", "tensor")
@@ -136,6 +137,23 @@ def cpu_devices(spec: MeshSpec) -> int | None:
     return spec.count or asked
 
 
+def own_cpu_devices(spec: MeshSpec) -> int:
+    """How many of a mesh's CPU devices this process makes.
+
+    Raises:
+        Refusal: the processes cannot share them equally.
+    """
+    asked, sharing = cpu_devices(spec), processes.count()
+    if asked is None:
+        return runtime.cores()
+    if asked % sharing:
+        raise Refusal(
+            f"--mesh: {spec.text!r} has {asked} devices, which {sharing} processes cannot share "
+            f"equally; give a multiple"
+        )
+    return asked // sharing
+
+
 def layout(
     spec: MeshSpec, devices: int, memory: int, needed: int, rows: int = 0, least: int = 1
 ) -> dict[str, int]:
@@ -193,14 +211,21 @@ def make_mesh(spec: MeshSpec, needed: int = 0, rows: int = 0) -> Mesh:
     count = spec.count or (cpu_devices(spec) if platform == "cpu" else None) or len(devices)
     if count > len(devices):
         raise Refusal(f"--mesh: {spec.text!r} needs {count} devices, but there are {len(devices)}")
+    if processes.count() > 1 and count < len(devices):
+        raise Refusal(
+            f"--mesh: {spec.text!r} has {count} devices, but the processes have {len(devices)}; "
+            f"several processes use all of them"
+        )
     devices = devices[:count]
-    axes = layout(spec, count, device_memory(devices[0], count), needed, rows)
+    own, share = jax.local_devices(backend=platform)[0], count // processes.count()
+    memory = processes.first("memory", lambda: device_memory(own, share))
+    axes = layout(spec, count, memory, needed, rows)
     types = (AxisType.Auto,) * len(AXES)
     return jax.make_mesh(tuple(axes.values()), AXES, axis_types=types, devices=devices)
 
 
 def device_memory(device: jax.Device, count: int) -> int:
-    """Bytes of memory of one of `count` devices; those of the CPU share its own."""
+    """Bytes of memory of one of this process's `count` devices; those of the CPU share its own."""
     if device.platform == "cpu":
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count
     return int(device.memory_stats()["bytes_limit"])
@@ -209,7 +234,8 @@ def device_memory(device: jax.Device, count: int) -> int:
 def run_memory(mesh: Mesh) -> int:
     """Bytes of memory of all devices that one run is spread over."""
     of_one_run: int = mesh.shape["fsdp"] * mesh.shape["tensor"]
-    return of_one_run * device_memory(mesh.devices.flat[0], mesh.size)
+    own = mesh.local_devices
+    return of_one_run * device_memory(own[0], len(own))
 
 
 def described(mesh: Mesh) -> str:

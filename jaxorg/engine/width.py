@@ -8,7 +8,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxorg import optimizers
+from jaxorg import optimizers, processes
+from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.step import Batch, batch_shapes
 from jaxorg.llama.reading import held
@@ -59,7 +60,7 @@ def _tokens_a_second(trainer: Trainer) -> float:
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
     hyper = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
     hyper |= {"key": keys} if static.state_dtype == "bfloat16" else {}
-    one = jax.tree.map(lambda x: x[0], jax.device_get(trainer.initialise(keys)))
+    one = jax.tree.map(lambda x: x[0], fetch(trainer.initialise(keys)))
     weights = trainer.place_weights([held(one)] * lanes)
     state, frozen = trainer.begin(keys, trainer.place(hyper), weights)
     batch = jax.tree.map(
@@ -74,4 +75,5 @@ def _tokens_a_second(trainer: Trainer) -> float:
     state, _ = trainer.train(frozen, placed_hyper, state, placed, 0, TIMED_STEPS, CHUNK)
     jax.block_until_ready(state)
     seconds = time.perf_counter() - began
-    return lanes * TIMED_STEPS * static.batch * static.length / seconds
+    rate = lanes * TIMED_STEPS * static.batch * static.length / seconds
+    return processes.first("rate", lambda: rate)

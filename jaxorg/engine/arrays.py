@@ -1,0 +1,49 @@
+"""Arrays between the host and a mesh, whose devices may belong to several processes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Sharding
+
+from jaxorg.engine.step import Array, Tree
+
+
+def put(tree: Tree, shardings: Tree) -> Tree:
+    """Host arrays, the same ones in every process, on devices.
+
+    Args:
+        tree: the arrays.
+        shardings: one for each of them, or one for all.
+    """
+    each = jax.tree.leaves(shardings)
+    if all(sharding.is_fully_addressable for sharding in each):
+        return jax.device_put(tree, shardings)
+    # `device_put` would do it, too, but exchange every array to see that it is the same.
+    leaves, structure = jax.tree.flatten(tree)
+    each = each * len(leaves) if len(each) == 1 else each
+    return jax.tree.unflatten(structure, [_put(*pair) for pair in zip(leaves, each, strict=True)])
+
+
+def fetch(tree: Tree) -> Tree:
+    """Device arrays as host arrays. All processes call this, and each gets all that there is.
+
+    What devices of several processes hold is gathered array by array, on the devices: each of
+    them must have room for the largest one.
+    """
+    return jax.device_get(jax.tree.map(_whole, tree))
+
+
+def _put(leaf: Array, sharding: Sharding) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), sharding))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _whole(leaf: Array) -> Array:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return multihost_utils.process_allgather(leaf, tiled=True)
+    return leaf
