@@ -69,7 +69,7 @@ def read(folder: Path) -> Measured:
     inputs.shapes(phase.config.base.model)  # what else is read once
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = resident("VmRSS")
-    Batches([phase], inputs, cohort.static).chunk(0, 64)
+    Batches([phase], inputs, cohort.static, {}).chunk(0, 64)
     peak = resident("VmHWM") - before
     pool = inputs.pool(phase)
     size = len(pool) * int(pool.lengths.max()) * 4 / MEGA

@@ -28,7 +28,9 @@ def trained(
     """CHUNK steps on a batch of each run's own, repeated; a run's seed decides all of it, and
     `ranks` its adapters. The state on the host, and the losses [run, CHUNK]."""
     lora = LoraConfig(max(ranks)) if ranks else None
-    static = Static(ModelStatic(TINY, lora), LENGTH, BATCH, optimizer, "constant", state_dtype)
+    static = Static(
+        ModelStatic(TINY, lora), LENGTH, BATCH, optimizer, "constant", state_dtype=state_dtype
+    )
     trainer = Trainer(static, make_mesh(parse("cpu-1")), len(seeds))
     own = {**optimizers.FAMILIES[optimizer].defaults, "clip": 1.0, "warmup": 0.0}
     own["learning_rate"] = RATES.get(optimizer, 1e-2)

@@ -153,7 +153,7 @@ def test_tokens_are_those_of_the_conversations(tiny_base: Path, tmp_path: Path) 
     phase = next(phase for phase in cohort.phases if phase.seed == 0)
     assert cohort.static is not None
     chunk = Batches(
-        [phase], Inputs(plan, Pools(Folder(tmp_path / "pools", print))), cohort.static
+        [phase], Inputs(plan, Pools(Folder(tmp_path / "pools", print))), cohort.static, {}
     ).chunk(0, phase.steps)
     real = int((np.asarray(chunk.segments) > 0).sum())
     evals = table(out, "evals")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pool_memory
@@ -97,9 +98,9 @@ def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     blocks = Inputs._blocks
 
-    def noted(self: Inputs, phase: Phase, *others: object) -> Iterator[Pool]:
+    def noted(self: Inputs, phase: Phase, *others: Any, **named: Any) -> Iterator[Pool]:
         seen.append(phase.lineage)
-        yield from blocks(self, phase, *others)  # type: ignore[arg-type]
+        yield from blocks(self, phase, *others, **named)
 
     monkeypatch.setattr(Inputs, "_blocks", noted)
     return seen
