@@ -47,8 +47,9 @@ class Console:
         self._lock: Lock | None = None
         self._began = self._told = time.monotonic()
 
-    def print_plan(self, cores: int | None, keep: Keep) -> None:
-        """What the sweep would do: counts, compiles, memory, and time on CPU cores, if on any."""
+    def print_plan(self, cores: int | None, keep: Keep, where: str | None) -> None:
+        """What the sweep would do: counts, compiles, memory, the mesh if it is known before, and
+        time on CPU cores, if on any."""
         plan = self._plan
         table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory a run")
         for column in table.columns[1:]:
@@ -70,6 +71,8 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
+        holds = f"one run holds {estimate.as_bytes(estimate.largest(plan))} besides its work"
+        self._line(f"mesh: {where or 'as the devices allow'}; {holds}")
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
         self._line(f"disk: about {estimate.as_bytes(estimate.disk(plan, keep))}; {lasting}")
 

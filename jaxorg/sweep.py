@@ -21,6 +21,7 @@ from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import (
     cpu_devices,
     described,
+    foreseen,
     make_mesh,
     own_cpu_devices,
     parse,
@@ -102,7 +103,8 @@ def sweep(
         inputs.check()
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()
-            console.print_plan(cores if asked.platform in (None, "cpu") else None, keep)
+            where = foreseen(asked, estimate.largest(plan), plan.rows)
+            console.print_plan(cores if asked.platform in (None, "cpu") else None, keep, where)
             return 0
         _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
         runtime.start(own_cpu_devices(asked))

@@ -14,7 +14,7 @@ import pytest
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.mesh import SLICES, layout, make_mesh, parse
+from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, parse
 from jaxorg.engine.step import Batch
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -155,6 +155,12 @@ def test_rows_do_not_depend_on_the_mesh(tiny_base: Path, tmp_path: Path) -> None
 )
 def test_axes_that_are_not_given_are_filled(mesh: str, devices: int, axes: tuple[int, ...]) -> None:
     assert tuple(layout(parse(mesh), devices, 10**12, 0).values()) == axes
+
+
+def test_the_mesh_is_foreseen_where_its_devices_are_known() -> None:
+    assert foreseen(parse("v4-64"), 60 * 10**9) == "v4-64, 32 x chip (run=8, fsdp=4)"
+    assert foreseen(parse("cpu-2,fsdp=2"), 0) == described(make_mesh(parse("cpu-2,fsdp=2")))
+    assert foreseen(parse("gpu-8"), 0) is None
 
 
 def test_a_run_gets_as_few_devices_as_have_room_for_it() -> None:

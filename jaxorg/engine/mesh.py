@@ -227,7 +227,7 @@ def make_mesh(spec: MeshSpec, needed: int = 0, rows: int = 0) -> Mesh:
 def device_memory(device: jax.Device, count: int) -> int:
     """Bytes of memory of one of this process's `count` devices; those of the CPU share its own."""
     if device.platform == "cpu":
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // count
+        return _host_memory() // count
     return int(device.memory_stats()["bytes_limit"])
 
 
@@ -240,6 +240,25 @@ def run_memory(mesh: Mesh) -> int:
 
 def described(mesh: Mesh) -> str:
     """Devices and axes for people: `32 x TPU v4 (run=8, fsdp=4)`."""
-    axes = ", ".join(f"{axis}={size}" for axis, size in mesh.shape.items() if size > 1)
-    kind = mesh.devices.flat[0].device_kind
-    return f"{mesh.size} x {kind}" + (f" ({axes})" if axes else "")
+    return _told(mesh.size, mesh.devices.flat[0].device_kind, mesh.shape)
+
+
+def foreseen(spec: MeshSpec, needed: int, rows: int = 0) -> str | None:
+    """The same of the mesh that `make_mesh` would make, as far as that is known without its
+    devices: of a slice and of CPUs. Raises `Refusal` as `layout`."""
+    if place := SLICES.get(spec.name or ""):
+        axes = layout(spec, place.devices, place.memory, needed, rows)
+        return f"{spec.name}, {_told(place.devices, 'chip', axes)}"
+    if spec.platform not in (None, "cpu"):
+        return None
+    count = cpu_devices(spec) or runtime.cores()
+    return _told(count, "cpu", layout(spec, count, _host_memory() // count, needed, rows))
+
+
+def _told(count: int, kind: str, shape: Mapping[str, int]) -> str:
+    axes = ", ".join(f"{axis}={size}" for axis, size in shape.items() if size > 1)
+    return f"{count} x {kind}" + (f" ({axes})" if axes else "")
+
+
+def _host_memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
