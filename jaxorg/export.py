@@ -22,8 +22,8 @@ from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
-from jaxorg.llama.reading import everything
 from jaxorg.plan import Kind, Phase, Plan, Run, make_plan
+from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
 from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep
 from jaxorg.store import Store, checked_manifest, glance, names_weights

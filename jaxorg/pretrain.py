@@ -21,8 +21,8 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.reading import everything
 from jaxorg.plan import Phase, make_plan
+from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store

@@ -41,8 +41,7 @@ from jaxorg.folder import (
     sums_of,
     write_json,
 )
-from jaxorg.llama.reading import Names, Read
-from jaxorg.llama.tensors import Bounds
+from jaxorg.reading import Bounds, Names, Read
 
 Tree = Any  # nested dict of arrays
 Record = Json

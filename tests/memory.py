@@ -23,9 +23,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import save_file
 
-from jaxorg import runtime
+from jaxorg import reading, runtime
 from jaxorg.engine.step import abstract_model
-from jaxorg.llama import checkpoint, reading
+from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.signature import ModelStatic
 

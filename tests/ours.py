@@ -18,9 +18,9 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
-from jaxorg.llama.reading import everything
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Kind
+from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
 from jaxorg.spec import RunConfig
 from jaxorg.store import Store

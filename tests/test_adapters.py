@@ -25,8 +25,8 @@ from jaxorg.export import export
 from jaxorg.folder import Folder
 from jaxorg.llama import lora
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.llama.reading import everything
 from jaxorg.plan import KINDS
+from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store
 from sweeps import assert_same_rows, run, table

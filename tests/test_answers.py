@@ -25,9 +25,9 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.engine.weights import weights_before
 from jaxorg.folder import Folder, read_json
 from jaxorg.llama import checkpoint
-from jaxorg.llama.reading import Read, everything
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Plan, make_plan
+from jaxorg.reading import Read, everything
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store

@@ -18,7 +18,7 @@ from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, p
 from jaxorg.engine.step import Batch
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.reading import held
+from jaxorg.reading import held
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run

@@ -10,10 +10,9 @@ from weights import random_weights
 
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.llama import reading
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.llama.reading import Names, Read, held
-from jaxorg.llama.tensors import Bounds
+from jaxorg.llama.lora import folded as fold
+from jaxorg.reading import Bounds, Names, Read, held
 from jaxorg.signature import ModelStatic
 
 LORA = LoraConfig(rank=2, targets=("q", "down"))
@@ -63,7 +62,7 @@ def test_each_device_reads_its_own_part() -> None:
 
 def test_parts_of_folded_weights_are_those_of_the_whole() -> None:
     adapters, base = random_weights(ModelStatic(TINY, LORA))
-    folded = reading.folded(held(base), held(adapters), adapters, 1.5)
+    folded = fold(held(base), held(adapters), adapters, 1.5)
     names, dtype = ("blocks", "attention", "q", "kernel"), np.dtype(np.float32)
     beside = adapters["blocks"]["attention"]["q"]["adapter"]
     whole = base["blocks"]["attention"]["q"]["kernel"] + 1.5 * (beside["a"] @ beside["b"])

@@ -18,8 +18,9 @@ from safetensors.numpy import load_file, save_file
 from test_checkpoint import CONFIG, QWEN3, UNTIED
 from weights import load, random_weights
 
+from jaxorg import reading
 from jaxorg.engine.step import abstract_model
-from jaxorg.llama import checkpoint, reading, tensors
+from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic

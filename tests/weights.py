@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
-from jaxorg.llama.reading import everything, folded, held
+from jaxorg.llama.lora import folded
+from jaxorg.reading import everything, held
 from jaxorg.signature import ModelStatic
 
 

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxorg import optimizers
+from jaxorg import optimizers, reading
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
-from jaxorg.llama import lora, reading
+from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
-from jaxorg.llama.reading import Read
+from jaxorg.reading import Read
 from jaxorg.signature import ModelStatic, Static
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program

@@ -24,8 +24,8 @@ from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama import lora
-from jaxorg.llama.reading import Read
 from jaxorg.plan import KINDS, Phase, evaluation_steps
+from jaxorg.reading import Read
 from jaxorg.signature import Static
 from jaxorg.store import Record, Store
 

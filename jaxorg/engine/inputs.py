@@ -19,9 +19,9 @@ from jaxorg.data.prompts import Prompts
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.llama import checkpoint
-from jaxorg.llama.reading import Read
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import KINDS, Phase, Plan, Teacher
+from jaxorg.reading import Read
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 

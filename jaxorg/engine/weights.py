@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.step import Tree
-from jaxorg.llama.reading import Read, everything, folded
+from jaxorg.llama.lora import folded
 from jaxorg.plan import Phase, Plan
+from jaxorg.reading import Read, everything
 from jaxorg.store import Store
 
 

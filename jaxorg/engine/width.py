@@ -12,7 +12,7 @@ from jaxorg import optimizers, processes
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.step import Batch, batch_shapes
-from jaxorg.llama.reading import held
+from jaxorg.reading import held
 from jaxorg.signature import Static
 
 WORTHWHILE = 1.05  # a doubled width must train this many times as many tokens a second

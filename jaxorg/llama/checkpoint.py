@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
-from jaxorg.llama.reading import Names, Read
-from jaxorg.llama.tensors import Bounds, Tensors, weight_files
+from jaxorg.llama.tensors import Tensors, weight_files
+from jaxorg.reading import Bounds, Names, Read
 
 __all__ = [
     "digest",

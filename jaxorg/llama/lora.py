@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxorg.reading import Bounds, Names, Read
+
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
@@ -91,6 +93,34 @@ def resized(tree: Any, rank: int) -> Any:
         return np.pad(kept, missing)
 
     return jax.tree_util.tree_map_with_path(resize, tree)
+
+
+def folded(below: Read, adapters: Read, adapted: Any, scale: float) -> Read:
+    """Reads weights with adapters folded in: W + (alpha / rank) A B.
+
+    Args:
+        below: reads the weights, in which `kernel` stands where an adapter stands beside it.
+        adapters: reads the adapters.
+        adapted: the adapters' shapes.
+        scale: alpha / rank.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(adapted)
+    shapes = {tuple(str(key.key) for key in path): leaf.shape for path, leaf in leaves}
+    ranks = {names[:-2]: shape[-1] for names, shape in shapes.items() if names[-1] == "a"}
+
+    def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
+        rank = ranks.get(names[:-1]) if names[-1] == "kernel" else None
+        if rank is None:
+            return below(names, bounds, dtype)
+        *layers, rows, columns = bounds
+        beside, every, full = (*names[:-1], "adapter"), (0, rank), np.dtype(np.float32)
+        a = adapters((*beside, "a"), (*layers, rows, every), full)
+        b = adapters((*beside, "b"), (*layers, every, columns), full)
+        change = scale * (a @ b)
+        changed: np.ndarray = (below(names, bounds, full) + change).astype(dtype)
+        return changed
+
+    return read
 
 
 def _rank_axis(path: tuple[Any, ...], dimensions: int) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxorg.llama import files
+from jaxorg.reading import Bounds
 from jaxorg.runtime import Refusal, short
 
 INDEX = "model.safetensors.index.json"
-Bounds = tuple[tuple[int, int], ...]  # first and one past last of each axis
 
 _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}  # others belong to quantised models
 _BAND = 2**26  # bytes of a file that are read at a time
@@ -131,11 +131,6 @@ class Tensors:
             within = tuple(slice(*pair) for pair in ((start, stop), *columns))
             with _opened(tensor.path) as file:
                 out[start - first : stop - first] = file.get_slice(name)[within]
-
-
-def whole(shape: Sequence[int]) -> Bounds:
-    """The bounds of all of an array."""
-    return tuple((0, size) for size in shape)
 
 
 def _read_header(path: Path) -> dict[str, _Tensor]:

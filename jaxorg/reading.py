@@ -1,7 +1,8 @@
 """Weights that are read part by part, straight to where they belong.
 
 What reads them may be a checkpoint's files, a phase's on disk, arrays in memory, or one of these
-with adapters folded in. The host never holds more of them than one device's shard of one parameter.
+with adapters folded in (`llama/lora.py`). The host never holds more of them than one device's shard
+of one parameter.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxorg.llama.tensors import Bounds, whole
-
 Tree = Any  # nested dict of arrays, or of their shapes
 Names = tuple[str, ...]  # a parameter's place in a nested dict
+Bounds = tuple[tuple[int, int], ...]  # first and one past last of each axis
 
 
 class Read(Protocol):
@@ -35,32 +35,6 @@ def held(weights: Tree) -> Read:
             here = here[name]
         part: np.ndarray = here[_slices(bounds)].astype(dtype)
         return part
-
-    return read
-
-
-def folded(below: Read, adapters: Read, adapted: Tree, scale: float) -> Read:
-    """Reads weights with adapters folded in: W + (alpha / rank) A B.
-
-    Args:
-        below: reads the weights, in which `kernel` stands where an adapter stands beside it.
-        adapters: reads the adapters.
-        adapted: the adapters' shapes.
-        scale: alpha / rank.
-    """
-    ranks = {names[:-2]: shape.shape[-1] for names, shape in _leaves(adapted) if names[-1] == "a"}
-
-    def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
-        rank = ranks.get(names[:-1]) if names[-1] == "kernel" else None
-        if rank is None:
-            return below(names, bounds, dtype)
-        *layers, rows, columns = bounds
-        beside, every, full = (*names[:-1], "adapter"), (0, rank), np.dtype(np.float32)
-        a = adapters((*beside, "a"), (*layers, rows, every), full)
-        b = adapters((*beside, "b"), (*layers, every, columns), full)
-        change = scale * (a @ b)
-        changed: np.ndarray = (below(names, bounds, full) + change).astype(dtype)
-        return changed
 
     return read
 
@@ -135,13 +109,14 @@ def _array(
     return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
 
+def whole(shape: Sequence[int]) -> Bounds:
+    """The bounds of all of an array."""
+    return tuple((0, size) for size in shape)
+
+
 def _slices(bounds: Bounds) -> tuple[slice, ...]:
     return tuple(slice(*pair) for pair in bounds)
 
 
 def _names(path: tuple[Any, ...]) -> Names:
     return tuple(str(key.key) for key in path)
-
-
-def _leaves(shapes: Tree) -> list[tuple[Names, Any]]:
-    return [(_names(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(shapes)]
