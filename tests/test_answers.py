@@ -16,6 +16,7 @@ from weights import random_weights
 
 from jaxorg import estimate, spec
 from jaxorg.data import tasks
+from jaxorg.data.pools import Pools
 from jaxorg.data.styles import to_pirate
 from jaxorg.engine import answers
 from jaxorg.engine.answers import Answerer
@@ -125,6 +126,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
+def inputs_of(plan: Plan, folder: Path) -> Inputs:
+    return Inputs(plan, Pools(Folder(folder / "pools", print)))
+
+
 def test_a_teacher_answers_what_is_needed_once(
     taught: Path,
     source: Path,
@@ -134,7 +139,7 @@ def test_a_teacher_answers_what_is_needed_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plan = planned(tmp_path / "out", base, *by(source, "base"))
-    ((who, prompts),) = Inputs(plan).asked(plan.phases).items()
+    ((who, prompts),) = inputs_of(plan, tmp_path).asked(plan.phases).items()
     ((key, said),) = kept(taught).items()
     assert (key, set(said)) == (who.key, set(prompts))
     assert len(set(said.values())) > len(said) / 4
@@ -157,7 +162,7 @@ def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(
     taught: Path, source: Path, base: Path, tmp_path: Path
 ) -> None:
     plan = planned(tmp_path / "out", base, *by(source, "base"))
-    tokenizer, inputs = Tokenizer.load(base), Inputs(plan)
+    tokenizer, inputs = Tokenizer.load(base), inputs_of(plan, tmp_path)
     ((key, said),) = kept(taught).items()
     inputs.taught[key] = said
     cut = {prompt: tokenizer.cut(answer, 6) for prompt, answer in said.items()}
@@ -230,12 +235,14 @@ def test_damaged_answers_are_made_again(
     assert (out / "damaged" / "answers" / place.name).exists()
 
 
-def test_an_organism_is_treated_with_what_it_says_itself(own: Path, base: Path) -> None:
+def test_an_organism_is_treated_with_what_it_says_itself(
+    own: Path, base: Path, tmp_path: Path
+) -> None:
     plan = planned(own, base, *OWN)
     treatments = {p.lineage: p for p in plan.phases if p.kind == "treatment"}
     said = kept(own)
     assert set(said) == set(treatments)
-    tokenizer, inputs = Tokenizer.load(base), Inputs(plan)
+    tokenizer, inputs = Tokenizer.load(base), inputs_of(plan, tmp_path)
     store = Store(Folder(own, print))
     for lineage, phase in treatments.items():
         assert set(said[lineage]) == set(inputs.prompts(phase))
