@@ -1,5 +1,6 @@
 """Prepares JAX once for all tests: two CPU devices, and no silent broadcasting of ranks."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,15 @@ pytest_plugins = ("tiny",)
 
 runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_of_a_file() -> Iterator[None]:
+    """Let go of compiled programs at the end of each file: they take memory maps, of which a
+    process may have some 65,000, and XLA crashes beyond."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from jaxorg import ledger
 from jaxorg.console import Console
 from jaxorg.data.pool import Pool
+from jaxorg.engine import execute
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.group import Group
 from jaxorg.engine.inputs import Inputs
@@ -309,6 +312,30 @@ def test_keep_log_leaves_weights_at_measured_steps(tiny_base: Path, tmp_path: Pa
     last = evals.groupby("lineage").step.max()
     assert kept == measured - {f"{lineage}-{step}" for lineage, step in last.items()}
     assert len(kept) == 10
+
+
+# Memory
+
+
+def test_programs_of_many_signatures_do_not_all_stay_in_memory(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: weakref.WeakSet[Trainer] = weakref.WeakSet()
+    alive: list[int] = []
+
+    class Noted(Trainer):
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            made.add(self)
+            gc.collect()
+            alive.append(len(made))
+
+    monkeypatch.setattr(execute, "Trainer", Noted)
+    monkeypatch.setattr(execute, "PROGRAMS", 1)
+    batches = "grid=[{organism.train.batch: [1, 2, 3, 4]}]"
+    run(tmp_path / "out", tiny_base, batches, "treatment=null", "reversal=null", "seeds=1")
+    assert len(alive) == 4
+    assert max(alive) == 2  # the new one, and the one that makes room for it
 
 
 # Disks

@@ -146,14 +146,17 @@ class Scorer(Stack):
     """Measures stacked runs, adapters as they are used (`lora.scaled`). One program a model serves
     every optimizer."""
 
+    def __init__(self, model: ModelStatic, mesh: Mesh, width: int):
+        super().__init__(model, mesh, width)
+        self.generator = cache(self._generator)
+
     @cached_property
     def score(self) -> Callable[[Tree, Tree, Batch], Scores]:
         """`score(trainable, frozen, batch)`: teacher-forced scores, [run, B] each."""
         axes = (PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(partial(one.score, self.graph), axes)
 
-    @cache  # noqa: B019 - programs live as long as the process
-    def generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
+    def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
         weights = (self._trainable_axis, self._frozen_axis)

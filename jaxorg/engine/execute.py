@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Protocol
 
 from jax.sharding import Mesh
@@ -25,6 +25,9 @@ from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 
 LONGEST_ERROR = 300  # characters
+# Signatures whose compiled programs stay in memory; others come from the cache on disk. On a CPU
+# each takes about a thousand memory maps, and XLA crashes when a process has none of 65,530 left.
+PROGRAMS = 16
 
 
 class Watcher(Protocol):
@@ -68,8 +71,9 @@ class Engine:
         self._phases = {phase.lineage: phase for phase in plan.phases}
         self._narrowed: dict[Static, int] = {}
         self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
-        self._trainer = cache(lambda static, width: Trainer(static, mesh, width))
-        self._scorer = cache(lambda model, width: Scorer(model, mesh, width))
+        kept = lru_cache(PROGRAMS)
+        self._trainer = kept(lambda static, width: Trainer(static, mesh, width))
+        self._scorer = kept(lambda model, width: Scorer(model, mesh, width))
         self._around = Surroundings(
             inputs=inputs,
             store=store,
