@@ -18,7 +18,7 @@ import typer
 
 from jaxorg import cli, estimate, spec
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
-from jaxorg.engine.mesh import GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
+from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
 from jaxorg.estimate import as_bytes
 from jaxorg.plan import Cohort, Plan, make_plan
 from jaxorg.runtime import Refusal
@@ -98,7 +98,9 @@ def _slices(mesh: str) -> list[MeshSpec]:
     """The slices that `--mesh` names, the smallest first."""
     first, comma, axes = mesh.partition(",")
     if first in GENERATIONS:
-        return [parse(f"{name}{comma}{axes}") for name in generation(first)]
+        all_of_it = [parse(f"{name}{comma}{axes}") for name in generation(first)]
+        divided = [asked for asked in all_of_it if _divides(asked)]
+        return divided or all_of_it[-1:]
     asked = parse(mesh)
     if asked.name not in SLICES:
         raise Refusal(
@@ -106,6 +108,12 @@ def _slices(mesh: str) -> list[MeshSpec]:
             f"{', '.join(GENERATIONS)} for the smallest of each that holds the sweep"
         )
     return [asked]
+
+
+def _divides(asked: MeshSpec) -> bool:
+    """Whether the given axes can fill a slice's devices."""
+    of_axes, devices = math.prod(asked.axes.values()), _place(asked).devices
+    return devices == of_axes if len(asked.axes) == len(AXES) else devices % of_axes == 0
 
 
 def _smallest(slices: Sequence[MeshSpec], plan: Plan) -> Outcome:

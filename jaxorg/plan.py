@@ -22,6 +22,7 @@ from jaxorg.data import pretraining, refusals, tasks
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
+from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
@@ -289,6 +290,8 @@ def _chain(
             "parent": lineage,
             "seed": own_seed,
         }
+        if trained and recipe.train.lora:
+            content["adapters"] = LORA_VERSION
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
         phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)

@@ -10,13 +10,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from tiny import TINY
 
 from jaxorg import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
+from jaxorg.engine.step import abstract_model
+from jaxorg.folder import Folder
+from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
+from jaxorg.signature import ModelStatic
+from jaxorg.store import Store
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 SMALL = (  # all weights, then adapters
@@ -46,6 +55,16 @@ def broken(*_):
     raise ZeroDivisionError("here alone")
 
 Group.train = broken
+cli.run(sweep)
+"""
+
+
+IN_PARTS = """
+from jaxorg import cli
+from jaxorg.engine import arrays
+from jaxorg.sweep import sweep
+
+arrays.PART = 1000
 cli.run(sweep)
 """
 
@@ -137,9 +156,15 @@ def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     tiny_base: Path, tmp_path: Path
 ) -> None:
     two, one = tmp_path / "2" / "out", tmp_path / "1" / "out"
-    run_pair(command(two, tiny_base, "run=1,fsdp=4", SPREAD))
+    run_pair(command(two, tiny_base, "run=1,fsdp=4", SPREAD, IN_PARTS))
     run_alone(command(one, tiny_base, "run=1,fsdp=4", SPREAD))
     assert_same_rows(one, two, rtol=1e-5)
+    (lineage,) = table(one, "evals").query("phase == 'organism'").lineage.unique()
+    shapes = abstract_model(ModelStatic(TINY))[1]
+    ours, theirs = (
+        everything(Store(Folder(out, pytest.fail)).reader(lineage), shapes) for out in (one, two)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-4), theirs, ours)
 
 
 def test_what_fails_in_one_process_alone_ends_both(tiny_base: Path, tmp_path: Path) -> None:

@@ -151,6 +151,9 @@ def test_a_generation_stands_for_its_smallest_slice_that_holds_the_sweep(
     taking(monkeypatch, gigabytes=500)
     assert told(capsys, sweep, "v5p")["mesh"] == "v5p-16"
     assert told(capsys, sweep, "v5p,fsdp=2", code=1)["mesh"] == "v5p-512"
+    taking(monkeypatch, gigabytes=1)
+    assert told(capsys, sweep, "v5e,fsdp=2")["mesh"] == "v5e-4"  # one chip cannot be divided
+    taking(monkeypatch, gigabytes=500)
     tried = taking(monkeypatch, gigabytes=500)
     monkeypatch.setattr("jaxorg.estimate.memory", lambda _: 450 * GIGABYTE)
     assert told(capsys, sweep, "v5p")["mesh"] == "v5p-16"

@@ -10,6 +10,8 @@ from jax.sharding import Sharding
 
 from jaxorg.engine.step import Array, Tree
 
+PART = 2**30  # bytes of an array that are gathered at once
+
 
 def put(tree: Tree, shardings: Tree) -> Tree:
     """Host arrays, the same ones in every process, on devices.
@@ -30,8 +32,8 @@ def put(tree: Tree, shardings: Tree) -> Tree:
 def fetch(tree: Tree) -> Tree:
     """Device arrays as host arrays. All processes call this, and each gets all that there is.
 
-    What devices of several processes hold is gathered array by array, on the devices: each of
-    them must have room for the largest one.
+    What devices of several processes hold is gathered on the devices, in parts: each of them needs
+    room for PART bytes.
     """
     return jax.device_get(jax.tree.map(_whole, tree))
 
@@ -44,6 +46,8 @@ def _put(leaf: Array, sharding: Sharding) -> Array:
 
 
 def _whole(leaf: Array) -> Array:
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return multihost_utils.process_allgather(leaf, tiled=True)
-    return leaf
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        return leaf
+    if leaf.nbytes > PART and leaf.ndim > 1:
+        return np.stack([_whole(leaf[at]) for at in range(len(leaf))])
+    return multihost_utils.process_allgather(leaf, tiled=True)

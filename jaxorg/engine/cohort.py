@@ -228,7 +228,7 @@ class Trainer(Stack):
             adapters = stack([blank if each is None else each for each in earlier])
             there = np.array([each is not None for each in earlier])
             shardings = self.state_shardings.trainable
-            given = (self.place(there), jax.device_put(adapters, shardings))
+            given = (self.place(there), arrays.put(adapters, shardings))
         return self._begin(keys, hyper, weights, given), weights if self.model.lora else {}
 
     @cached_property

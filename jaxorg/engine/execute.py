@@ -182,6 +182,7 @@ class Engine:
 
     def _finished(self, phase: Phase, record: Record) -> None:
         self._pending.discard(phase.lineage)
+        self._drop_pools()
         self._watcher.finished(phase, record)
 
     def _go_on_after(
@@ -205,10 +206,13 @@ class Engine:
         self._store.fail(phase.lineage, line[:LONGEST_ERROR], trace)
         self._watcher.failed(phase, line[:LONGEST_ERROR])
 
+    def _drop_pools(self) -> None:
+        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
+
     def _drop(self) -> None:
         """Drop pools that nobody needs any more, and weights that no phase to come starts from, if
         none are to be kept."""
-        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
+        self._drop_pools()
         if self._keep != "none":
             return
         needed = self._sources()

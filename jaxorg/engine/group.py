@@ -219,7 +219,9 @@ class Group:
 
     def _end(self, state: State) -> None:
         """Store what the phases came to."""
-        diverged, weights = fetch((state.diverged, state.trainable))
+        keeps, phases = self._around.keeps_weights, self._phases
+        kept = processes.first("keeps", lambda: any(keeps(phase) for phase in phases))
+        diverged, weights = fetch((state.diverged, state.trainable if kept else None))
         for record, step in zip(self._records, diverged.tolist(), strict=True):
             if step != FAR_FUTURE:
                 record["diverged"] = step

@@ -20,7 +20,6 @@ from jaxorg.signature import ModelStatic, Static
 
 Tree = Any  # nested dict of arrays
 Array = Any  # of jax or numpy
-SCHEDULES = ("constant", "linear", "cosine")
 # Past this norm fp32 activations overflow and norms turn them to zeros, which look finite;
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
