@@ -51,6 +51,11 @@ def short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether a device or the host had no memory left."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def join(
     address: str | None = None, count: int | None = None, index: int | None = None
 ) -> tuple[Any, int, int]:

@@ -341,3 +341,14 @@ def test_teachers_and_answers_are_in_the_estimates(source: Path, base: Path) -> 
     taught = planned(source.parent / "out", base, *by(source, "base"))
     big = planned(source.parent / "out", base, *by(source, "jaxorg-1m"))
     assert estimate.largest(taught) == estimate.largest(plain) < estimate.largest(big)
+
+
+def test_a_teacher_that_no_device_has_memory_for_is_one_line(
+    source: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(Answerer, "_said", full)
+    with pytest.raises(Refusal, match=r"prompts.teacher: memory ran out while .* answered; lower"):
+        run(tmp_path / "out", base, *by(source, "base"))

@@ -24,6 +24,7 @@ from jaxorg.engine.step import Tree
 from jaxorg.interrupt import Stopped
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase, Teacher
+from jaxorg.runtime import Refusal, out_of_memory
 from jaxorg.store import Store
 
 ROWS = 64  # prompts of a run that are answered in one call
@@ -138,6 +139,7 @@ def ask_teachers(
     `told` hears of each teacher that is asked, and how many prompts.
 
     Raises:
+        Refusal: a teacher finds no memory to answer in.
         Stopped, StorageError: as `Answerer.answer`.
     """
     for teacher, prompts in inputs.asked(phases).items():
@@ -145,7 +147,15 @@ def ask_teachers(
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             told(teacher, len(missing))
-            known = _taught(teacher, missing, inputs, store, mesh, stopping)
+            try:
+                known = _taught(teacher, missing, inputs, store, mesh, stopping)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                raise Refusal(
+                    f"prompts.teacher: memory ran out while {teacher.model} answered; lower "
+                    f"prompts.new_tokens, or spread it over more devices with --mesh"
+                ) from error
         inputs.taught[teacher.key] = known
 
 

@@ -20,7 +20,7 @@ from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
 from jaxorg.plan import Cohort, Phase, Plan
 from jaxorg.processes import Parted
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, out_of_memory
 from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 
@@ -190,7 +190,7 @@ class Engine:
     ) -> None:
         """Decide what comes after a group failed: fewer runs at a time, each of them alone, or
         without the one that failed alone."""
-        short = processes.first("failed", lambda: _out_of_memory(error))
+        short = processes.first("failed", lambda: out_of_memory(error))
         if cohort.static and short and width > 1:
             self._narrowed[cohort.static] = width // 2
             self._watcher.narrowed(cohort, width // 2)
@@ -224,7 +224,3 @@ class Engine:
 def _most(plan: Plan, static: Static) -> int:
     """Phases in the largest cohort of a signature."""
     return max(len(cohort.phases) for cohort in plan.cohorts if cohort.static == static)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

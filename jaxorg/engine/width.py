@@ -12,6 +12,7 @@ from jaxorg import optimizers, processes
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.step import Batch, batch_shapes
 from jaxorg.reading import Bounds, Names
+from jaxorg.runtime import out_of_memory
 from jaxorg.signature import Static
 
 WORTHWHILE = 1.05  # a doubled width must train this many times as many tokens a second
@@ -39,7 +40,7 @@ def measured_width(static: Static, mesh: Mesh, runs: int) -> int:
         try:
             now = _tokens_a_second(Trainer(static, mesh, width))
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or width == 1:
+            if not out_of_memory(error) or width == 1:
                 raise
             break
         if now < rate * WORTHWHILE:
