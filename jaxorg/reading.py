@@ -1,8 +1,7 @@
 """Weights that are read part by part, straight to where they belong.
 
-What reads them may be a checkpoint's files, a phase's on disk, arrays in memory, or one of these
-with adapters folded in (`llama/lora.py`). The host never holds more of them than one device's shard
-of one parameter.
+What reads them may be a checkpoint's files, a phase's on disk, or one of these with adapters folded
+in (`llama/lora.py`). The host never holds more of them than one device's shard of one parameter.
 """
 
 from __future__ import annotations
@@ -24,19 +23,6 @@ class Read(Protocol):
 
     def __call__(self, names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
         """The part of a parameter within `bounds`, in that dtype."""
-
-
-def held(weights: Tree) -> Read:
-    """Reads a nested dict of host arrays."""
-
-    def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
-        here = weights
-        for name in names:
-            here = here[name]
-        part: np.ndarray = here[_slices(bounds)].astype(dtype)
-        return part
-
-    return read
 
 
 def everything(read: Read, shapes: Tree) -> Tree:
@@ -112,10 +98,6 @@ def _array(
 def whole(shape: Sequence[int]) -> Bounds:
     """The bounds of all of an array."""
     return tuple((0, size) for size in shape)
-
-
-def _slices(bounds: Bounds) -> tuple[slice, ...]:
-    return tuple(slice(*pair) for pair in bounds)
 
 
 def _names(path: tuple[Any, ...]) -> Names:

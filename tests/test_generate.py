@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from weights import random_weights
+from weights import held, random_weights
 
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
@@ -16,7 +16,6 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.reading import held
 from jaxorg.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")

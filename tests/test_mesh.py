@@ -11,6 +11,7 @@ import hlo
 import jax
 import numpy as np
 import pytest
+from weights import held
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
@@ -18,7 +19,6 @@ from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, p
 from jaxorg.engine.step import Batch
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.reading import held
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run

@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 from tiny import TINY
-from weights import random_weights
+from weights import held, random_weights
 
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.lora import folded as fold
-from jaxorg.reading import Bounds, Names, Read, held
+from jaxorg.reading import Bounds, Names, Read
 from jaxorg.signature import ModelStatic
 
 LORA = LoraConfig(rank=2, targets=("q", "down"))

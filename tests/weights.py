@@ -10,7 +10,7 @@ import numpy as np
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
-from jaxorg.reading import everything, held
+from jaxorg.reading import Bounds, Names, Read, everything
 from jaxorg.signature import ModelStatic
 
 
@@ -31,6 +31,19 @@ def load(folder: Path) -> Any:
     """All weights of a Hugging Face folder."""
     shapes = abstract_model(ModelStatic(checkpoint.read_config(folder)))[1]
     return everything(checkpoint.reader(folder, shapes), shapes)
+
+
+def held(weights: Any) -> Read:
+    """Reads a nested dict of host arrays."""
+
+    def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
+        here = weights
+        for name in names:
+            here = here[name]
+        part: np.ndarray = here[tuple(slice(*pair) for pair in bounds)].astype(dtype)
+        return part
+
+    return read
 
 
 def merged(base: Any, adapters: Any, scale: float) -> Any:
