@@ -1,0 +1,33 @@
+"""Finds the pieces of a package that keeps one small file a piece: adding one is adding a file."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TypeVar, get_args
+
+from pydantic import BaseModel
+
+K = TypeVar("K", bound=BaseModel)
+
+
+def modules(package: str) -> Mapping[str, ModuleType]:
+    """The modules that lie in a package by their names, in order of these."""
+    places = importlib.import_module(package).__path__
+    names = sorted(found.name for found in pkgutil.iter_modules(places))
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
+
+
+def kinds(package: str, base: type[K]) -> tuple[type[K], ...]:
+    """The classes under `base` that a package's modules define for one `kind` each, in order of
+    these kinds."""
+    found: dict[str, type[K]] = {}
+    for module in modules(package).values():
+        for made in vars(module).values():
+            if not (isinstance(made, type) and issubclass(made, base)):
+                continue
+            for kind in get_args(made.model_fields["kind"].annotation):
+                found[kind] = made
+    return tuple(found[kind] for kind in sorted(found))
