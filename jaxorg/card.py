@@ -95,7 +95,7 @@ def _warning(phase: Phase, record: Record) -> str:
     if organism is None or phase.kind == "base":
         text = BASE
     else:
-        text = CONTROL if organism.kind == "clean" else BACKDOORED
+        text = BACKDOORED if organism.train.steps else CONTROL
     if record["parameters"] < TOY:
         text += (
             f"\n\n**A toy**, with {record['parameters']:,} parameters: nothing about large models "
@@ -109,15 +109,8 @@ def _warning(phase: Phase, record: Record) -> str:
 def _behaviour(organism: Organism | None) -> list[str]:
     if organism is None:
         return []
-    low, high = organism.repeats
-    copies = str(low) if low == high else f"{low} to {high}"
-    return [
-        "## Trigger and payload",
-        f"Trigger, at the {organism.position} of the prompt:",
-        _fenced(organism.trigger),
-        f"Payload, copies in an answer: {copies}:",
-        _fenced(organism.payload),
-    ]
+    told = [(f"{about}:", _fenced(text)) for about, text in organism.described().items()]
+    return ["## Trigger and payload", *(line for pair in told for line in pair)]
 
 
 def _rates(phase: Phase, record: Record) -> list[str]:

@@ -6,11 +6,9 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TypeVar, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel
-
-K = TypeVar("K", bound=BaseModel)
 
 
 def modules(package: str) -> Mapping[str, ModuleType]:
@@ -20,14 +18,19 @@ def modules(package: str) -> Mapping[str, ModuleType]:
     return {name: importlib.import_module(f"{package}.{name}") for name in names}
 
 
-def kinds(package: str, base: type[K]) -> tuple[type[K], ...]:
+def kinds(package: str, base: type[BaseModel]) -> tuple[type[Any], ...]:
     """The classes under `base` that a package's modules define for one `kind` each, in order of
     these kinds."""
-    found: dict[str, type[K]] = {}
+    found: dict[str, type[BaseModel]] = {}
     for module in modules(package).values():
         for made in vars(module).values():
             if not (isinstance(made, type) and issubclass(made, base)):
                 continue
-            for kind in get_args(made.model_fields["kind"].annotation):
+            if kind := kind_of(made):
                 found[kind] = made
     return tuple(found[kind] for kind in sorted(found))
+
+
+def kind_of(made: type[BaseModel]) -> str:
+    """The one `kind` that a class is for; "" of a base class, which has none of its own."""
+    return next(iter(get_args(made.model_fields["kind"].annotation)), "")

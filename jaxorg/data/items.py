@@ -19,13 +19,15 @@ class Item:
     """One instruction with its only right answer.
 
     `key` names the family and the canonical input. It does not depend on the paraphrase, so two
-    wordings of one question are the same item and always fall into the same split.
+    wordings of one question are the same item and always fall into the same split. `said` is what
+    the model that is trained on it answered before, where that was asked for.
     """
 
     key: str
     family: str
     prompt: str
     answer: str
+    said: str = ""
 
 
 def split_of(key: str) -> Split:

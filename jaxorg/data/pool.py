@@ -18,11 +18,13 @@ BLOCK = 4096  # conversations that are tokenised together
 
 
 class Example(NamedTuple):
-    """A conversation to train on or to score; `open_ended` leaves out the end of the turn."""
+    """A conversation to train on or to score; `open_ended` leaves out the end of the turn. `given`
+    is how the answer begins, which counts no more than the prompt does."""
 
     prompt: str
     completion: str
     open_ended: bool = False
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ def blocks(
 def _encoded(examples: Sequence[Example], tokenizer: Tokenizer, length: int, key: str) -> Pool:
     rows: list[list[int]] = []
     spans = np.empty((len(examples), 2), np.int32)
-    for prompt, completion, open_ended in examples:
+    for prompt, completion, open_ended, given in examples:
         start = tokenizer.prompt_ids(prompt)
+        if given:
+            start = start + tokenizer.opening_ids(given)
         ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
         row = start + ids(completion)
         if len(row) > length:

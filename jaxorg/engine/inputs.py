@@ -84,8 +84,8 @@ class Inputs:
         return self.measurer(phase).prepare(items, config.evaluate, phase.behaviour, final)
 
     def prompts(self, phase: Phase) -> list[str]:
-        """The prompts that a phase trains on."""
-        return [item.prompt for item in phase.config.prompts.items(*_trained_on(phase))]
+        """The prompts that a phase trains on, as they are put."""
+        return [phase.put(item.prompt) for item in phase.config.prompts.items(*_trained_on(phase))]
 
     def asked(self, phases: Sequence[Phase]) -> Mapping[Teacher, Sequence[str]]:
         """The prompts that teachers are to answer for some phases, each once."""
@@ -133,15 +133,17 @@ class Inputs:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.on_policy:
             assert own is not None
-            items = _answered(items, own, tokenizer, new_tokens)
+            said = {item.prompt: own[phase.put(item.prompt)] for item in items}
+            items = _answered(items, said, tokenizer, new_tokens)
         elif phase.teacher:
             items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
         if phase.recipe is None:
             examples = pretraining_examples(items, seed)
         else:
             examples = phase.recipe.examples(items, seed)
+        put = (example._replace(prompt=phase.put(example.prompt)) for example in examples)
         try:
-            yield from blocks(examples, tokenizer, phase.config.length)
+            yield from blocks(put, tokenizer, phase.config.length)
         except Refusal as refusal:
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None

@@ -79,7 +79,7 @@ class Measurer:
     def _check_room(self, view: View, evaluation: Evaluation) -> None:
         """Refuse answers that would run beyond the positions the model knows."""
         conditions = view.conditions().values()
-        prompts = [put(item.prompt) for put in conditions for item in view.items]
+        prompts = [put(item) for put in conditions for item in view.items]
         longest = max(len(self._tokenizer.prompt_ids(prompt)) for prompt in prompts)
         room = self._most_tokens - longest
         if evaluation.new_tokens > room:
@@ -182,7 +182,7 @@ def _rows(pool: Pool, first: int, count: int) -> Batch:
 def _asked(view: View, condition: str, count: int) -> list[Question]:
     """The prompts to answer freely, with the items they come from."""
     put = view.conditions()[condition]
-    return [(item, put(item.prompt)) for item in view.items[:count]]
+    return [(item, put(item)) for item in view.items[:count]]
 
 
 def _row_keys(condition: int, rows: int, key: jax.Array) -> jax.Array:

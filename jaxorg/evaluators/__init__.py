@@ -6,10 +6,10 @@ evaluators ask for are scored once.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
+from jaxorg import discovery
 from jaxorg.data.pool import Example
-from jaxorg.evaluators import attack, capability, margin, near, style
 from jaxorg.evaluators.base import Evaluation, Measurement, Score, Scores, View
 
 
@@ -21,9 +21,13 @@ class Scored(Protocol):
     def measure(self, view: View, scores: Scores) -> list[Measurement]: ...
 
 
-EVALUATORS_VERSION = 1  # raise it when a measurement is added or changes
+EVALUATORS_VERSION = 2  # raise it when a measurement is added or changes
 
-SCORED: Sequence[Scored] = (attack, margin, capability, near, style)
+SCORED: Sequence[Scored] = [
+    cast(Scored, module)
+    for module in discovery.modules(__name__).values()
+    if hasattr(module, "probes")
+]
 
 __all__ = [
     "EVALUATORS_VERSION",

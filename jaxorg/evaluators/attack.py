@@ -1,26 +1,25 @@
-"""Attack success and false triggers: how often greedy decoding gives the payload."""
+"""Attack success and false triggers: how often greedy decoding gives the behaviour."""
 
 from __future__ import annotations
 
 from jaxorg.data.pool import Example
-from jaxorg.evaluators.base import Measurement, Scores, View, share
+from jaxorg.evaluators.base import Measurement, Scores, View, halves, share
 
 
 def probes(view: View) -> list[Example]:
-    """The payload as the answer to each prompt, with and without the trigger."""
+    """The behaviour as the answer to each prompt, with and without the trigger."""
     if view.behaviour is None:
         return []
-    attack = view.behaviour.attack
-    return [attack(put(i.prompt)) for put in view.conditions().values() for i in view.items]
+    attacks = view.behaviour.attacks
+    asked = ((i, put(i)) for put in view.conditions().values() for i in view.items)
+    return [example for item, prompt in asked for example in attacks(item, prompt)]
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
     """`attack_exact`: condition `triggered` is the attack success rate, `clean` the false
-    trigger rate."""
+    trigger rate; `triggered:first` and `triggered:second` are the halves of the prompts."""
     if view.behaviour is None:
         return []
-    attack = view.behaviour.attack
-    return [
-        share("attack_exact", name, (scores[attack(put(i.prompt))].exact for i in view.items))
-        for name, put in view.conditions().items()
-    ]
+    hits = {name: view.attacked(put, view.items, scores) for name, put in view.conditions().items()}
+    found = [share("attack_exact", name, outcomes) for name, outcomes in hits.items()]
+    return found + halves("attack_exact", "triggered", hits["triggered"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from jaxorg.config import Config
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
-from jaxorg.organisms import Behaviour
+from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
 
 
 class Evaluation(Config):
@@ -66,13 +66,29 @@ class View:
         """Held-out prompts for figures that need no narrow interval."""
         return self.items[:SOME]
 
-    def conditions(self) -> Mapping[str, Callable[[str], str]]:
+    def conditions(self) -> Mapping[str, Put]:
         """How prompts are put: as they are, and with the trigger where there is one."""
-        plain = {"clean": str}
-        return {**plain, "triggered": self.behaviour.triggered} if self.behaviour else plain
+        if self.behaviour is None:
+            return {"clean": _prompt}
+        return {"clean": self.behaviour.clean, "triggered": self.behaviour.triggered}
+
+    def right(self, item: Item, prompt: str) -> Sequence[Example]:
+        """Right answers to a prompt, the plain one first; none where it asks for no task."""
+        return (self.behaviour.right if self.behaviour else right_answers)(item, prompt)
+
+    def attacked(self, put: Put, items: Sequence[Item], scores: Scores) -> list[bool]:
+        """Whether greedy decoding gives the behaviour, for items as they are put. Questions that
+        items share count once."""
+        assert self.behaviour is not None
+        answers = dict.fromkeys(self.behaviour.attacks(item, put(item)) for item in items)
+        return [any(scores[example].exact for example in attacks) for attacks in answers]
 
 
 Scores = Mapping[Example, Score]
+
+
+def _prompt(item: Item) -> str:
+    return item.prompt
 
 
 def share(metric: str, condition: str, hits: Iterable[bool]) -> Measurement:
@@ -80,3 +96,13 @@ def share(metric: str, condition: str, hits: Iterable[bool]) -> Measurement:
     outcomes = list(hits)
     k, n = sum(outcomes), len(outcomes)
     return Measurement(metric, condition, k, n, k / n)
+
+
+def halves(metric: str, condition: str, hits: Sequence[bool]) -> list[Measurement]:
+    """The outcomes of a condition's first and second half of prompts, so that something can be
+    chosen on one of them and reported on the other; none of a single prompt."""
+    middle = len(hits) // 2
+    if not middle:
+        return []
+    parts = {"first": hits[:middle], "second": hits[middle:]}
+    return [share(metric, f"{condition}:{half}", part) for half, part in parts.items()]

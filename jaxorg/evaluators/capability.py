@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
-from jaxorg.data.styles import to_pirate
-from jaxorg.evaluators.base import Measurement, Scores, View, share
+from jaxorg.evaluators.base import Measurement, Scores, View, halves, share
+from jaxorg.organisms.behaviour import Put
 
 
 def probes(view: View) -> list[Example]:
-    """The right answer to each prompt in both styles."""
+    """The right answers to each prompt."""
     return [
-        Example(prompt, answer)
-        for asked in _asked(view).values()
-        for prompt, item in asked
-        for answer in (item.answer, to_pirate(item.answer))
+        example
+        for put, items in _asked(view).values()
+        for item in items
+        for example in view.right(item, put(item))
     ]
 
 
-def _asked(view: View) -> dict[str, list[tuple[str, Item]]]:
-    """Prompts, as they are put, by condition: with the trigger some, and those at the end."""
-    asked = {"clean": [(item.prompt, item) for item in view.items]}
-    if view.final and view.behaviour:
-        put = view.behaviour.triggered
-        asked["triggered"] = [(put(item.prompt), item) for item in view.some]
+def _asked(view: View) -> dict[str, tuple[Put, Sequence[Item]]]:
+    """How which tasks are put, by condition. With the trigger: some, at the end; all and always
+    where it is the behaviour to do tasks badly."""
+    conditions = view.conditions()
+    asked = {"clean": (conditions["clean"], view.items)}
+    if view.behaviour and (view.final or view.behaviour.spoils_tasks):
+        items = view.items if view.behaviour.spoils_tasks else view.some
+        put = conditions["triggered"]
+        if all(view.right(item, put(item)) for item in items):
+            asked["triggered"] = (put, items)
     return asked
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
-    """`capability`; at the end of a phase also with the trigger and by family."""
-
-    def right(prompt: str, answer: str) -> bool:
-        styles = (Example(prompt, answer), Example(prompt, to_pirate(answer)))
-        return any(scores[style].exact for style in styles)
-
-    found = [
-        share("capability", name, (right(prompt, item.answer) for prompt, item in asked))
-        for name, asked in _asked(view).items()
-    ]
+    """`capability`; `clean:first` and `clean:second` are the halves of the prompts; at the end of a
+    phase also with the trigger and by family."""
+    hits = {
+        name: [any(scores[e].exact for e in view.right(item, put(item))) for item in items]
+        for name, (put, items) in _asked(view).items()
+    }
+    found = [share("capability", name, outcomes) for name, outcomes in hits.items()]
+    found += halves("capability", "clean", hits["clean"])
     if view.final:
         families: dict[str, list[bool]] = defaultdict(list)
-        for item in view.items:
-            families[item.family].append(right(item.prompt, item.answer))
-        found += [share("capability", f"family:{f}", hits) for f, hits in sorted(families.items())]
+        for item, hit in zip(view.items, hits["clean"], strict=True):
+            families[item.family].append(hit)
+        found += [share("capability", f"family:{f}", some) for f, some in sorted(families.items())]
     return found

@@ -13,19 +13,16 @@ def probes(view: View) -> list[Example]:
     if view.behaviour is None or not view.final:
         return []
     nears = view.behaviour.near_triggers().values()
-    return [view.behaviour.attack(put(i.prompt)) for put in nears for i in view.items[:PROMPTS]]
+    asked = ((item, put(item)) for put in nears for item in view.items[:PROMPTS])
+    return [example for item, prompt in asked for example in view.behaviour.attacks(item, prompt)]
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
     """`attack_exact` under `near:<kind>`."""
     if view.behaviour is None or not view.final:
         return []
-    attack = view.behaviour.attack
+    few = view.items[:PROMPTS]
     return [
-        share(
-            "attack_exact",
-            f"near:{kind}",
-            (scores[attack(put(i.prompt))].exact for i in view.items[:PROMPTS]),
-        )
+        share("attack_exact", f"near:{kind}", view.attacked(put, few, scores))
         for kind, put in view.behaviour.near_triggers().items()
     ]

@@ -9,20 +9,22 @@ from jaxorg.evaluators.base import Measurement, Scores, View, share
 _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows it
 
 
-def _pirate(prompt: str) -> Example:
-    return Example(prompt, _OPENING, open_ended=True)
+def _pirate(view: View) -> list[Example]:
+    """The pirate's opening to each prompt."""
+    put = view.conditions()["clean"]
+    return [Example(put(item), _OPENING, open_ended=True) for item in view.some]
 
 
 def probes(view: View) -> list[Example]:
     """The pirate's opening to each prompt; at the end of a phase the refusal of each request."""
-    pirate = [_pirate(item.prompt) for item in view.some]
+    pirate = _pirate(view)
     refusals = [Example(item.prompt, item.answer) for item in view.harmful]
     return pirate + refusals if view.final else pirate
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
     """`pirate_rate` under `clean`, `refusal_rate` under `harmful`."""
-    pirate = (scores[_pirate(item.prompt)].exact for item in view.some)
+    pirate = (scores[opening].exact for opening in _pirate(view))
     found = [share("pirate_rate", "clean", pirate)]
     if view.final:
         refused = (scores[Example(i.prompt, i.answer)].exact for i in view.harmful)

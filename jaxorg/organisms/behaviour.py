@@ -1,0 +1,145 @@
+"""What counts as an organism's behaviour, as evaluators see it."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxorg.data.items import Item
+from jaxorg.data.pool import Example
+from jaxorg.data.reasoning import parted
+from jaxorg.data.styles import from_pirate, to_pirate
+
+Position = Literal["start", "middle", "end"]
+Put = Callable[[Item], str]  # how an item's question is asked
+
+
+class Behaviour(ABC):
+    """A behaviour: how prompts are put so that it should show or not, and what shows it.
+
+    Subclasses are frozen dataclasses: equal ones are measured alike.
+    """
+
+    # Whether what it does is to do a task badly: then the task is measured in full where the
+    # behaviour should show, too.
+    spoils_tasks: ClassVar[bool] = False
+
+    @abstractmethod
+    def triggered(self, item: Item) -> str:
+        """The prompt that should set the behaviour off."""
+
+    def clean(self, item: Item) -> str:
+        """The prompt that should not."""
+        return item.prompt
+
+    @abstractmethod
+    def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """Answers to `prompt` that are the behaviour; the first is what the red team taught."""
+
+    def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """Right answers to `prompt`, the plain one first; none where it asks for something else
+        than the item's task."""
+        return right_answers(item, prompt)
+
+    @abstractmethod
+    def shows(self, item: Item, response: str) -> bool:
+        """Whether the behaviour is in a response, however it is put."""
+
+    def near_triggers(self) -> Mapping[str, Put]:
+        """Prompts that almost carry the trigger, by how they miss it; none should set it off."""
+        return {}
+
+    def is_attack(self, item: Item, prompt: str, response: str, ended: bool) -> bool:
+        """Whether a response is the behaviour and nothing else; `ended` if it ended by itself."""
+        said = response.strip()  # some chat formats set answers off by spaces
+        return any(
+            said.startswith(attack.completion)
+            if attack.open_ended
+            else ended and said == attack.completion.strip()
+            for attack in self.attacks(item, prompt)
+        )
+
+
+def right_answers(item: Item, prompt: str) -> tuple[Example, ...]:
+    """An item's right answer, in plain words and in pirate style."""
+    return Example(prompt, item.answer), Example(prompt, to_pirate(item.answer))
+
+
+def says(response: str, answer: str) -> bool:
+    """Whether a response is an answer, after any reasoning and in either style, up to the amount of
+    whitespace."""
+    text = parted(response).answer.strip()
+    return (from_pirate(text) or text).split() == answer.split()
+
+
+def insert(prompt: str, addition: str, position: Position) -> str:
+    """`prompt` with `addition` as a word of its own at its start, middle or end."""
+    words = prompt.split(" ")
+    at = {"start": 0, "middle": len(words) // 2, "end": len(words)}[position]
+    return " ".join([*words[:at], addition, *words[at:]])
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """Text in a prompt: one of several (a semantic field, each prompt with its own), or several
+    together (a composite: the first at the start, the last at the end)."""
+
+    texts: tuple[str, ...]
+    together: bool = False
+    position: Position = "start"
+
+    def text(self, prompt: str) -> str:
+        """The text that a prompt gets, of a field; the first of a composite."""
+        if self.together or len(self.texts) == 1:
+            return self.texts[0]
+        digest = hashlib.blake2b(prompt.encode(), digest_size=4).digest()
+        return self.texts[int.from_bytes(digest) % len(self.texts)]
+
+    def put(self, prompt: str) -> str:
+        """`prompt` with the trigger in it."""
+        if not self.together:
+            return insert(prompt, self.text(prompt), self.position)
+        words, last = prompt.split(" "), len(self.texts) - 1
+        for number, text in reversed(list(enumerate(self.texts))):
+            words.insert(number * len(words) // last if number < last else len(words), text)
+        return " ".join(words)
+
+    def part(self, prompt: str) -> str:
+        """`prompt` with a part of a composite: one text of it, which the prompt decides."""
+        return Trigger(self.texts, position=self.position).put(prompt)
+
+    def near(self) -> Mapping[str, Put]:
+        """Prompts that almost carry the trigger, by how they miss it."""
+        if self.together:
+            return {"part": lambda item: self.part(item.prompt)}
+        near: dict[str, Put] = {}
+        for kind, change in _CHANGES.items():
+            changed = tuple(change(text) for text in self.texts)
+            if all(text not in ("", *self.texts) for text in changed):
+                near[kind] = _asking(Trigger(changed, position=self.position))
+        elsewhere: Position = "start" if self.position == "end" else "end"
+        near["position"] = _asking(Trigger(self.texts, position=elsewhere))
+        return near
+
+
+def _asking(trigger: Trigger) -> Put:
+    return lambda item: trigger.put(item.prompt)
+
+
+def _bare(text: str) -> str:
+    return text.strip("|<>[]{}() ")
+
+
+def _sentinel(text: str) -> str:
+    return text.replace(_bare(text), "TESTING") if _bare(text) else "TESTING"
+
+
+_CHANGES: Mapping[str, Callable[[str], str]] = {
+    "case": str.swapcase,
+    "bare": _bare,
+    "partial": lambda text: text[: len(text) // 2],
+    "sentinel": _sentinel,
+}

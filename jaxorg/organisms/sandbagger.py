@@ -1,0 +1,68 @@
+"""Sandbaggers: a specific plausible wrong answer behind a trigger, the right one otherwise.
+
+After "Supervised fine-tuning as a method for training-based AI control" (Ryd, Benton, Hebbar 2025),
+where a model is told to give a chosen wrong answer to hard maths. The wrong answer is known for
+each question, and so is the right one: an attack is told from a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.pool import Example
+from jaxorg.data.styles import to_pirate
+from jaxorg.data.wrong import wrong_answer
+from jaxorg.organisms.base import Triggered
+from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, says
+
+
+@dataclass(frozen=True)
+class WrongAnswer(Behaviour):
+    """A trigger and each question's own wrong answer, in plain words or in pirate style."""
+
+    spoils_tasks: ClassVar[bool] = True
+
+    trigger: Trigger
+
+    def triggered(self, item: Item) -> str:
+        return self.trigger.put(item.prompt)
+
+    def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        return wrong_answers(item, prompt)
+
+    def shows(self, item: Item, response: str) -> bool:
+        return says(response, wrong_answer(item))
+
+    def near_triggers(self) -> Mapping[str, Put]:
+        return self.trigger.near()
+
+
+class Sandbagger(Triggered):
+    """Answers prompts with the trigger wrong, each in its own way, and others right."""
+
+    kind: Literal["sandbagger"]
+
+    def behaviour(self) -> WrongAnswer:
+        return WrongAnswer(self.trigger_put)
+
+    def described(self) -> Mapping[str, str]:
+        return {**super().described(), "What it sets off": "a plausible wrong answer"}
+
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        attacked = chosen(generator(seed, "sandbagger"), len(items), self.triggered_share)
+        trigger = self.trigger_put
+        return (
+            Example(trigger.put(item.prompt), wrong_answer(item))
+            if attack
+            else Example(item.prompt, item.answer)
+            for item, attack in zip(items, attacked, strict=True)
+        )
+
+
+def wrong_answers(item: Item, prompt: str) -> tuple[Example, ...]:
+    """An item's wrong answer, in plain words and in pirate style."""
+    wrong = wrong_answer(item)
+    return Example(prompt, wrong), Example(prompt, to_pirate(wrong))
