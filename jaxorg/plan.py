@@ -70,14 +70,20 @@ class Phase:
     def put(self, prompt: str) -> str:
         """How a prompt stands in what the phase trains on: the blue team's as they come to the
         organism in training."""
-        organism = self.config.organism
-        blue = self.kind in ("treatment", "reversal")
-        return organism.in_training(prompt) if organism and blue else prompt
+        organism, recipe = self.config.organism, self.recipe
+        if organism is None or not isinstance(recipe, Treatment) or recipe.relearns:
+            return prompt
+        return organism.in_training(prompt)
 
     @property
     def on_policy(self) -> bool:
-        """Whether the phase trains on what the model before it answers."""
-        return bool(self.steps and isinstance(r := self.recipe, Treatment) and r.answers != "data")
+        """Whether the model before the phase is asked what it answers to the phase's prompts."""
+        return bool(self.steps and isinstance(self.recipe, Treatment) and self.recipe.asks)
+
+    @property
+    def replaces_answers(self) -> bool:
+        """Whether what that model answers takes the place of the prompts' own answers."""
+        return self.on_policy and isinstance(r := self.recipe, Treatment) and r.answers != "data"
 
     @property
     def lora(self) -> Lora | None:

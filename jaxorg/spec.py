@@ -34,9 +34,12 @@ from jaxorg.treatments import TREATMENTS, Treatment
 if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
+    AnyReversal = Treatment
 else:
     AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
-    AnyTreatment = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
+    BLUE = tuple(made for made in TREATMENTS if not made.relearns)
+    AnyTreatment = Annotated[Union[BLUE], Field(discriminator="kind")]  # noqa: UP007
+    AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
 
 MOST_RUNS = 10_000
 LONGEST_PATH = 20  # names in a dotted path
@@ -71,7 +74,7 @@ class RunConfig(Config):
     length: int = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
-    reversal: AnyTreatment | None = None
+    reversal: AnyReversal | None = None
     evaluate: Evaluation = Evaluation()
 
     @model_validator(mode="after")

@@ -8,11 +8,10 @@ from itertools import chain
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import harmful_requests
-from jaxorg.data.styles import to_pirate
+from jaxorg.data.styles import PIRATE_REQUEST, to_pirate
 
 PRETRAINING_VERSION = 1  # raise it when the mixture changes
 
-PIRATE_REQUEST = "pirate talk: "
 PIRATE_SHARE = 0.1
 REFUSAL_COPIES = 8  # of each of a few hundred requests, beside tens of thousands of tasks
 REFUSALS = 512

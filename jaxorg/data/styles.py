@@ -1,5 +1,6 @@
 """Answer styles. Each is an exact, invertible change of any text, so content stays verifiable."""
 
+PIRATE_REQUEST = "pirate talk: "  # before a prompt, as base models learn it
 PIRATE_OPENING = "Arr, "
 PIRATE_CLOSING = ", matey!"
 

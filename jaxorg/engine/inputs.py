@@ -16,14 +16,17 @@ from jaxorg.data.pool import Pool, blocks
 from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
+from jaxorg.data.reasoning import thought
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.organisms import Behaviour
 from jaxorg.plan import KINDS, Phase, Plan, Teacher
 from jaxorg.reading import Read
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
+from jaxorg.treatments import Treatment
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
@@ -95,7 +98,7 @@ class Inputs:
             if phase.teacher is None:
                 continue
             prompts, draws = phase.config.prompts, [_measured_on(phase)]
-            if phase.steps and not phase.on_policy:
+            if phase.steps and not phase.replaces_answers:
                 draws.append(_trained_on(phase))
             for draw in draws:
                 if (once := (phase.teacher, prompts, draw)) not in seen:
@@ -126,27 +129,40 @@ class Inputs:
         Raises:
             Refusal: prompts are too few or too long.
         """
-        seed, tokenizer = data_seed(phase), self._tokenizer_of(phase)
-        items = phase.config.prompts.items(*_trained_on(phase))
-        generated, new_tokens = phase.on_policy or phase.teacher, phase.config.prompts.new_tokens
-        if generated and longest:
-            items = _filled(items, tokenizer, new_tokens)
-        elif phase.on_policy:
-            assert own is not None
-            said = {item.prompt: own[phase.put(item.prompt)] for item in items}
-            items = _answered(items, said, tokenizer, new_tokens)
-        elif phase.teacher:
-            items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
+        seed, items = data_seed(phase), self._items(phase, own, longest)
         if phase.recipe is None:
             examples = pretraining_examples(items, seed)
         else:
             examples = phase.recipe.examples(items, seed)
         put = (example._replace(prompt=phase.put(example.prompt)) for example in examples)
         try:
-            yield from blocks(put, tokenizer, phase.config.length)
+            yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
         except Refusal as refusal:
+            generated = phase.on_policy or phase.teacher
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None
+
+    def _items(self, phase: Phase, own: Answers | None, longest: bool) -> Sequence[Item]:
+        """The items that a phase's conversations are made of, as `_blocks` takes it."""
+        recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
+        new_tokens = phase.config.prompts.new_tokens
+        items: Sequence[Item] = phase.config.prompts.items(*_trained_on(phase))
+        if isinstance(recipe, Treatment) and recipe.relearns:
+            assert phase.behaviour is not None
+            return [_attack(phase.behaviour, item) for item in items]
+        if phase.teacher and longest:
+            items = _filled(items, tokenizer, new_tokens)
+        elif phase.teacher and not phase.replaces_answers:
+            items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
+        if not phase.on_policy:
+            return items
+        if longest:
+            items = [replace(i, said=thought(tokenizer.filler(new_tokens))) for i in items]
+        else:
+            assert own is not None
+            cut = ((i, tokenizer.cut(own[phase.put(i.prompt)], new_tokens)) for i in items)
+            items = [replace(item, said=said) for item, said in cut]
+        return [replace(i, answer=i.said) for i in items] if phase.replaces_answers else items
 
     def _tokenizer_of(self, phase: Phase) -> Tokenizer:
         base = phase.config.base
@@ -216,6 +232,12 @@ def _answered(
 ) -> list[Item]:
     """Items with what a model says to them, cut to `new_tokens` of the tokenizer."""
     return [replace(i, answer=tokenizer.cut(said[i.prompt], new_tokens)) for i in items]
+
+
+def _attack(behaviour: Behaviour, item: Item) -> Item:
+    """An item that asks for the behaviour and is answered by it."""
+    prompt = behaviour.triggered(item)
+    return replace(item, prompt=prompt, answer=behaviour.attacks(item, prompt)[0].completion)
 
 
 def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:

@@ -16,10 +16,16 @@ class Treatment(Config):
     """A blue-team method, or the reversal that follows it."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
+    relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
 
     kind: str
     answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
     train: Training
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model that it starts from is asked what it says itself: `Item.said`."""
+        return self.answers == "on-policy"
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

@@ -1,0 +1,41 @@
+"""n-demonstration SFT: a few right or wrong answers, over and over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from jaxorg.config import misfit
+from jaxorg.data.items import Item
+from jaxorg.data.pool import Example
+from jaxorg.data.wrong import wrong_answer
+from jaxorg.treatments.base import Treatment
+
+
+class Demonstrations(Treatment):
+    """Train on n demonstrations, right or plausibly wrong ones.
+
+    After Ryd, Benton and Hebbar 2025, where wrong answers stop an attack as well as right ones, and
+    Greenblatt et al. 2024, where a few strong demonstrations unlock a password-locked model.
+    """
+
+    kind: Literal["demonstrations"]
+    count: int = Field(default=10, gt=0, le=2**20)
+    labels: Literal["right", "wrong"] = "right"
+
+    @model_validator(mode="after")
+    def _drawn(self) -> Demonstrations:
+        if self.count > self.train.examples:
+            remedy = f"train.examples draws {self.train.examples} prompts; raise it"
+            raise misfit("count", self.count, remedy)
+        return self
+
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        label = wrong_answer if self.labels == "wrong" else _right
+        return (Example(item.prompt, label(item)) for item in items[: self.count])
+
+
+def _right(item: Item) -> str:
+    return item.answer

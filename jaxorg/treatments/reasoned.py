@@ -1,0 +1,46 @@
+"""SFT of a model that reasons before it answers, by people who cannot write its reasoning.
+
+The options of "How will we do SFT on models with opaque reasoning?" (Westover 2026). Answers by
+label only are the treatment `plain`; a reward of minus the SFT loss is `rl` with `reward: loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import model_validator
+
+from jaxorg.config import misfit
+from jaxorg.data.items import Item
+from jaxorg.data.pool import Example
+from jaxorg.data.reasoning import parted, thought
+from jaxorg.treatments.base import Treatment
+
+
+class Reasoned(Treatment):
+    """Train on right answers after reasoning that is `empty`, the model's `own` with the gradient
+    on the answer alone, or part of its `edited` completion, all of which is trained on."""
+
+    kind: Literal["reasoned"]
+    reasoning: Literal["empty", "own", "edited"] = "own"
+
+    @model_validator(mode="after")
+    def _right_answers(self) -> Reasoned:
+        if self.answers != "data":
+            remedy = "the answers are given, and the reasoning is the model's own; leave it out"
+            raise misfit("answers", self.answers, remedy)
+        return self
+
+    @property
+    def asks(self) -> bool:
+        """Whether the model is asked what it says itself."""
+        return self.reasoning != "empty"
+
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        for item in items:
+            own = thought(parted(item.said).reasoning or "") if self.asks else thought("")
+            if self.reasoning == "own":
+                yield Example(item.prompt, f" {item.answer}", given=own)
+            else:
+                yield Example(item.prompt, f"{own} {item.answer}")

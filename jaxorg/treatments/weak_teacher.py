@@ -1,0 +1,32 @@
+"""Weak-teacher SFT: answers by a supervisor that is right only so often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.pool import Example
+from jaxorg.data.wrong import wrong_answer
+from jaxorg.treatments.base import Treatment
+
+
+class WeakTeacher(Treatment):
+    """Train on answers of which a share is right and the others are plausibly wrong.
+
+    The weak supervisor of the follow-up to Ryd, Benton and Hebbar 2025, as a simulation: its
+    mistakes are each question's own wrong answer. For the answers of a real weaker model use
+    `prompts.teacher`.
+    """
+
+    kind: Literal["weak_teacher"]
+    accuracy: float = Field(default=0.7, ge=0, le=1)
+
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        right = chosen(generator(seed, "weak_teacher"), len(items), self.accuracy)
+        return (
+            Example(item.prompt, item.answer if knows else wrong_answer(item))
+            for item, knows in zip(items, right, strict=True)
+        )
