@@ -140,7 +140,7 @@ def _rate(name: str, k: int, n: int) -> str:
 def _recipe(chain: Sequence[Phase]) -> str:
     """The run's config up to the exported phase."""
     config = chain[-1].config.model_dump(mode="json")
-    for kind in KINDS[len(chain) :]:
+    for kind in KINDS[chain[-1].stream + 1 :]:
         del config[kind]
     return _yaml(config)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxorg import lock
 from jaxorg.folder import Damaged, Folder, read_json
-from jaxorg.plan import KINDS, Kind, Plan
+from jaxorg.plan import ORDER, Kind, Plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import glance
 
@@ -102,7 +102,7 @@ class Standing:
 def standing(ledger: Ledger, path: Path) -> Standing:
     """How far the sweep of a folder is; reads notes only and changes nothing."""
     seen = {lineage: glance(path, lineage) for lineage in ledger.phases}
-    phases = {kind: Counter[str]() for kind in KINDS}
+    phases = {kind: Counter[str]() for kind in ORDER}
     tokens: Counter[bool] = Counter()
     for lineage, (kind, count) in ledger.phases.items():
         phases[kind][seen[lineage].state] += 1

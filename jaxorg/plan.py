@@ -31,8 +31,9 @@ from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
 
-Kind = Literal["base", "organism", "treatment", "reversal"]
-KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")
+Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
+KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
+ORDER: Sequence[Kind] = ("base", "teacher", "organism", "treatment", "reversal")
 Recipe = Organism | Treatment
 
 
@@ -62,10 +63,16 @@ class Phase:
     teacher: Teacher | None  # who answers the prompts; None where their source does
     stands_on: str | None = None  # lineage whose weights it trains, or keeps under its adapters
     continues: str | None = None  # lineage whose adapters it goes on training
+    distils: str | None = None  # lineage of the teacher whose answers it is trained on
 
     @property
     def steps(self) -> int:
         return self.training.steps if self.training else 0
+
+    @property
+    def stream(self) -> int:
+        """A number that tells its kind's random draws apart. A teacher has its student's."""
+        return KINDS.index("organism" if self.kind == "teacher" else self.kind)
 
     def put(self, prompt: str) -> str:
         """How a prompt stands in what the phase trains on: the blue team's as they come to the
@@ -140,7 +147,8 @@ class Plan:
         nearest first."""
         below = self.below(phase)
         continued = (phase.continues,) if phase.continues else ()
-        return (*continued, *(self.made_of(below) if below else ()))
+        taught = self.made_of(self._by_lineage[phase.distils]) if phase.distils else ()
+        return (*continued, *(self.made_of(below) if below else ()), *taught)
 
     def made_of(self, phase: Phase) -> tuple[str, ...]:
         """The same of those that a phase ends with: one that stored all weights, or adapters and
@@ -284,16 +292,18 @@ def _chain(
     }
     lineage = fingerprint({"shared": shared, "seed": seed})
     phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None, teacher)]
+    teaches = config.organism.teacher() if config.organism else None
     recipes: list[tuple[Kind, Recipe | None]] = [
+        ("teacher", teaches),
         ("organism", config.organism),
         ("treatment", config.treatment),
         ("reversal", config.reversal),
     ]
-    behaviour = config.organism.behaviour() if config.organism else None
     before = phases[0] if base.scratch else None  # the nearest that was trained
+    behaviour: Behaviour | None = None
     for kind, recipe in recipes:
         if recipe is None:
-            break
+            continue
         trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
         content = {
@@ -307,9 +317,13 @@ def _chain(
             content["adapters"] = LORA_VERSION
         parent, lineage = lineage, fingerprint(content)
         training = recipe.train if trained else None
+        behaviour = recipe.behaviour() if isinstance(recipe, Organism) else behaviour
         phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)
-        phases.append(phase := _standing(phase, before))
-        before = phase if phase.steps else before
+        phase = _standing(phase, before)
+        if phases[-1].kind == "teacher":
+            phase = replace(phase, distils=parent)
+        phases.append(phase)
+        before = phase if phase.steps and kind != "teacher" else before
     return tuple(phases)
 
 
@@ -350,7 +364,7 @@ def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS
 
 def _phase_label(run: RunSpec, names: Mapping[str, str], kind: Kind) -> str:
     """What a run sweeps up to one of its phases, and which control it is."""
-    label = _label(run, names, KINDS[: KINDS.index(kind) + 1])
+    label = _label(run, names, KINDS[: max(1, ORDER.index(kind))])
     return f"{label} ({run.control})" if run.control and kind != "base" else label
 
 
@@ -367,10 +381,11 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     for phase in phases:
         base = phase.config.base
         model = _model(shapes[base.model], phase)
-        said = phase.config.prompts.new_tokens if phase.on_policy else None
+        asks = phase.on_policy or phase.distils
+        said = (bool(phase.distils), phase.config.prompts.new_tokens) if asks else None
         evaluate = phase.config.evaluate
         measured = (phase.config.length, evaluate, base.model, base.chat_template, said)
-        key = (KINDS.index(phase.kind), model, _training_key(phase), measured)
+        key = (ORDER.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(
         _cohort(key[1], members) for key, members in sorted(groups.items(), key=lambda g: g[0][0])

@@ -27,7 +27,7 @@ from jaxorg.stats import Count, Interval, KaplanMeier
 from jaxorg.visible import visible
 
 SCHEMA = results.SCHEMA_VERSION.encode()
-PHASES = ("base", "organism", "treatment", "reversal")
+PHASES = ("base", "teacher", "organism", "treatment", "reversal")
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")

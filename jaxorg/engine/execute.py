@@ -14,7 +14,7 @@ from jaxorg import processes
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.weights import adapters_before, weights_before
+from jaxorg.engine.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.width import auto_width
 from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import Stopped
@@ -78,6 +78,10 @@ class Engine:
             inputs=inputs,
             store=store,
             weights_before=lambda phase: weights_before(phase, plan, inputs, store),
+            teacher_weights=lambda phase: weights_after(
+                self._phases[phase.distils or ""], plan, inputs, store
+            ),
+            scorer=lambda model, width: self._scorer(model, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",

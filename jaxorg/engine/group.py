@@ -16,7 +16,7 @@ import numpy as np
 from jaxorg import processes
 from jaxorg.data.packing import Packed
 from jaxorg.data.pool import batches_of
-from jaxorg.engine.answers import Answerer
+from jaxorg.engine.answers import Answerer, Asked
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Answers, Inputs, data_seed
@@ -24,9 +24,9 @@ from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama import lora
-from jaxorg.plan import KINDS, Phase, evaluation_steps
+from jaxorg.plan import Phase, evaluation_steps
 from jaxorg.reading import Read
-from jaxorg.signature import Static
+from jaxorg.signature import ModelStatic, Static
 from jaxorg.store import Record, Store
 
 SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
@@ -40,6 +40,8 @@ class Surroundings:
     inputs: Inputs
     store: Store
     weights_before: Callable[[Phase], Read]
+    teacher_weights: Callable[[Phase], Read]  # of the phase that a phase distils
+    scorer: Callable[[ModelStatic, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
@@ -70,9 +72,10 @@ class Group:
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
+        taught = self._ask_teachers(trainer)
         hyper = trainer.place(_hyper(self._lanes, trainer.static))
         state, frozen = self._begin(trainer, hyper)
-        said = self._speak(_used(state.trainable, hyper), frozen)
+        said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
         state = self._resume(trainer, state)
         batches = Batches(self._lanes, self._around.inputs, trainer.static, said)
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
@@ -114,21 +117,33 @@ class Group:
 
     def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
         """What the models say before they are trained, by lineage, if they are trained on that."""
-        first, inputs = self._phases[0], self._around.inputs
-        if not first.on_policy:  # then none of its cohort is
+        if not self._phases[0].on_policy:  # then none of its cohort is
             return {}
-        began, base = time.monotonic(), first.config.base
+        asked = [(phase.lineage, self._around.inputs.prompts(phase)) for phase in self._phases]
+        return self._ask(self._scorer, trainable, frozen, asked)
+
+    def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
+        """What the teachers of distilled phases say, by the lineage of the phase they teach."""
+        around = self._around
+        if not self._phases[0].distils:  # then none of its cohort is distilled
+            return {}
+        model = replace(trainer.model, lora=None, shared_frozen=False)
+        scorer = around.scorer(model, trainer.lanes // trainer.mesh.shape["run"])
+        weights = scorer.place_weights([around.teacher_weights(phase) for phase in self._lanes])
+        asked = [(phase.lineage, around.inputs.prompts(phase)) for phase in self._phases]
+        return self._ask(scorer, weights, {}, asked)
+
+    def _ask(
+        self, scorer: Scorer, trainable: Tree, frozen: Tree, asked: Sequence[Asked]
+    ) -> Mapping[str, Answers]:
+        """Answers of stacked models, to each lane's prompts."""
+        began, first, inputs = time.monotonic(), self._phases[0], self._around.inputs
+        base, new_tokens = first.config.base, first.config.prompts.new_tokens
         tokenizer = inputs.tokenizer(base.model, base.chat_template)
-        answerer = Answerer(
-            self._scorer,
-            tokenizer,
-            first.config.prompts.new_tokens,
-            self._around.store,
-            self._around.stopping,
-        )
-        asked = [(phase.lineage, inputs.prompts(phase)) for phase in self._phases]
-        asked += [(first.lineage, [])] * (len(self._lanes) - len(asked))  # of idle lanes
-        said = answerer.answer(trainable, frozen, asked)
+        around = self._around
+        answerer = Answerer(scorer, tokenizer, new_tokens, around.store, around.stopping)
+        idle: list[Asked] = [(first.lineage, [])] * (len(self._lanes) - len(asked))
+        said = answerer.answer(trainable, frozen, [*asked, *idle])
         self._spend(began)
         return said
 
@@ -295,7 +310,7 @@ class Batches:
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:
     """One random key a phase, which depends on its seed and kind only."""
-    keys = [jax.random.fold_in(jax.random.key(p.seed), KINDS.index(p.kind)) for p in phases]
+    keys = [jax.random.fold_in(jax.random.key(p.seed), p.stream) for p in phases]
     return jnp.stack(keys)
 
 

