@@ -11,6 +11,7 @@ from jaxorg import cli
 # A door is imported when it is asked for: each needs much that the others do not.
 DOORS = {
     "sweep": "Train, treat and measure every run of a sweep.",
+    "list": "List organisms, treatments, evaluators, optimizers, sweeps or meshes.",
     "fit": "Say whether a sweep fits a TPU slice, without the TPU.",
     "report": "Make a page of a sweep's results.",
     "export": "Write a run's weights as a folder for Transformers or PEFT.",

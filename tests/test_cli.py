@@ -6,8 +6,12 @@ import sys
 
 import pytest
 
-from jaxorg import cli
+from jaxorg import cli, discovery, shipped
 from jaxorg.__main__ import DOORS, main
+from jaxorg.list import list as door
+from jaxorg.optimizers import FAMILIES
+from jaxorg.organisms import ORGANISMS
+from jaxorg.treatments import TREATMENTS
 
 
 def test_help_names_every_door(
@@ -36,6 +40,28 @@ def test_every_door_explains_its_options(
     module = importlib.import_module(f"jaxorg.{door}")
     first_words = (getattr(module, door).__doc__ or "").split()[:4]
     assert " ".join(first_words) in shown
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ("organisms", [discovery.kind_of(made) for made in ORGANISMS]),
+        ("treatments", [discovery.kind_of(made) for made in TREATMENTS]),
+        ("evaluators", ["attack", "capability", "margin", "near", "responses", "style"]),
+        ("optimizers", list(FAMILIES)),
+        ("sweeps", list(shipped.sweeps())),
+        ("meshes", ["cpu, cpu-N", "v4-64", "v6e-256"]),
+    ],
+)
+def test_everything_is_listed_with_a_line(
+    what: str, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.run(door, [what], "jaxorg list")
+    lines = capsys.readouterr().out.splitlines()
+    for name in names:
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert line.removeprefix(name).strip()
 
 
 def test_a_module_is_a_door_of_its_own() -> None:

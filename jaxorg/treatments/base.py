@@ -16,6 +16,7 @@ class Treatment(Config):
     """A blue-team method, or the reversal that follows it."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
+    keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
 
     kind: str

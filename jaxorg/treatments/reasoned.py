@@ -7,7 +7,7 @@ label only are the treatment `plain`; a reward of minus the SFT loss is `rl` wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -21,6 +21,8 @@ from jaxorg.treatments.base import Treatment
 class Reasoned(Treatment):
     """Train on right answers after reasoning that is `empty`, the model's `own` with the gradient
     on the answer alone, or part of its `edited` completion, all of which is trained on."""
+
+    keeps_reasoning: ClassVar[bool] = True
 
     kind: Literal["reasoned"]
     reasoning: Literal["empty", "own", "edited"] = "own"
