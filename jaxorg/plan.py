@@ -308,7 +308,7 @@ def _chain(
         own_seed = run.seed if trained else seed
         content = {
             "kind": kind,
-            "recipe": recipe.model_dump(exclude=None if trained else {"train"}),
+            "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),
             "version": recipe.VERSION,
             "parent": lineage,
             "seed": own_seed,
@@ -357,9 +357,15 @@ def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS
         f"{names[path]}={_plain(value)}"
         for path, value in run.fields.items()
         if not (run.control and of_organism(path))
+        and not (isinstance(value, dict | list) and _labelled(path, run.fields))
         and (path.partition(".")[0] not in KINDS or path.partition(".")[0] in kinds)
     ]
     return " ".join(shown) or "all"
+
+
+def _labelled(path: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a point of the grid gives the recipe that a path belongs to a name."""
+    return f"{path.partition('.')[0]}.label" in fields
 
 
 def _phase_label(run: RunSpec, names: Mapping[str, str], kind: Kind) -> str:

@@ -9,7 +9,6 @@ import pytest
 from jaxorg import cli, discovery, shipped
 from jaxorg.__main__ import DOORS, main
 from jaxorg.list import list as door
-from jaxorg.optimizers import FAMILIES
 from jaxorg.organisms import ORGANISMS
 from jaxorg.treatments import TREATMENTS
 
@@ -48,7 +47,6 @@ def test_every_door_explains_its_options(
         ("organisms", [discovery.kind_of(made) for made in ORGANISMS]),
         ("treatments", [discovery.kind_of(made) for made in TREATMENTS]),
         ("evaluators", ["attack", "capability", "margin", "near", "responses", "style"]),
-        ("optimizers", list(FAMILIES)),
         ("sweeps", list(shipped.sweeps())),
         ("meshes", ["cpu, cpu-N", "v4-64", "v6e-256"]),
     ],

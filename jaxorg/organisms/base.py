@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
 
-from jaxorg.config import Config, misfit
+from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
@@ -23,6 +23,7 @@ class Organism(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
 
     kind: str
+    label: str = later("")  # a name for people; it changes nothing
     train: Training
 
     @property

@@ -20,6 +20,7 @@ class Treatment(Config):
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
 
     kind: str
+    label: str = later("")  # a name for people; it changes nothing
     answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
     train: Training
 
