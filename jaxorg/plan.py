@@ -213,7 +213,7 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
             folders[teacher] = find(teacher, key="prompts.teacher")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
-    names = _short_names([path for run in spec.runs for path in run.fields])
+    names = _Names.of(spec)
     runs = tuple(
         Run(_run_id(run, chain), _label(run, names), run, chain)
         for run in spec.runs
@@ -344,31 +344,50 @@ def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
     return fingerprint([chain[-1].lineage, run.seed, run.control, dict(run.fields)])
 
 
-def _short_names(paths: Sequence[str]) -> Mapping[str, str]:
-    """The shortest ending that tells each dotted path apart; `.kind` goes without saying."""
-    short = {path: path.removesuffix(".kind").rpartition(".")[2] for path in paths}
-    counts = Counter(short.values())
-    return {path: name if counts[name] == 1 else path for path, name in short.items()}
+@dataclass(frozen=True)
+class _Names:
+    """How people read the grid's paths."""
+
+    short: Mapping[str, str]  # of each, the shortest ending that tells it apart
+    labels: Mapping[str, str]  # path of a label for each of the others on its axis
+
+    @classmethod
+    def of(cls, spec: Spec) -> _Names:
+        """The names of a sweep's paths; `.kind` goes without saying."""
+        short = {
+            path: path.removesuffix(".kind").rpartition(".")[2]
+            for axis in spec.sweep.grid
+            for path in axis
+        }
+        counts = Counter(short.values())
+        labels = {
+            path: label
+            for axis in spec.sweep.grid
+            for label in axis
+            for path in axis
+            if label.endswith(".label") and path != label
+        }
+        return cls({p: name if counts[name] == 1 else p for p, name in short.items()}, labels)
 
 
-def _label(run: RunSpec, names: Mapping[str, str], kinds: Sequence[Kind] = KINDS) -> str:
-    """What a run sweeps, up to some kinds of phase. A control stands in for the organism."""
+def _label(run: RunSpec, names: _Names, kinds: Sequence[Kind] = KINDS) -> str:
+    """What a run sweeps, up to some kinds of phase. A control stands in for the organism. A label
+    stands for all of its axis."""
+
+    def shows(path: str) -> bool:
+        kind = path.partition(".")[0]
+        known = kind not in KINDS or kind in kinds
+        return known and not (run.control and of_organism(path))
+
     shown = [
-        f"{names[path]}={_plain(value)}"
+        f"{names.short[path]}={_plain(value)}"
         for path, value in run.fields.items()
-        if not (run.control and of_organism(path))
-        and not (isinstance(value, dict | list) and _labelled(path, run.fields))
-        and (path.partition(".")[0] not in KINDS or path.partition(".")[0] in kinds)
+        if shows(path) and not (path in names.labels and shows(names.labels[path]))
     ]
     return " ".join(shown) or "all"
 
 
-def _labelled(path: str, fields: Mapping[str, Any]) -> bool:
-    """Whether a point of the grid gives the recipe that a path belongs to a name."""
-    return f"{path.partition('.')[0]}.label" in fields
-
-
-def _phase_label(run: RunSpec, names: Mapping[str, str], kind: Kind) -> str:
+def _phase_label(run: RunSpec, names: _Names, kind: Kind) -> str:
     """What a run sweeps up to one of its phases, and which control it is."""
     label = _label(run, names, KINDS[: max(1, ORDER.index(kind))])
     return f"{label} ({run.control})" if run.control and kind != "base" else label
