@@ -329,6 +329,9 @@ def _axis(axis: Mapping[str, list[Any]], key: str) -> list[dict[str, Any]]:
         raise Refusal(f"{key}: {short(axis)} is empty; give each path a list of values")
     if len(set(lengths.values())) > 1:
         raise Refusal(f"{key}: zipped lists differ in length, {lengths}; make them equal")
+    for path, values in axis.items():
+        if path.endswith(".label") and len({*map(_frozen, values)}) < len(values):
+            raise Refusal(f"{key}: {path} {short(values)} names two points alike; keep them apart")
     points = [dict(zip(axis, point, strict=True)) for point in zip(*axis.values(), strict=True)]
     seen: set[Hashable] = set()
     for point in points:
