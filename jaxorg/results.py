@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
 TABLES = ("runs", "evals", "losses", "samples")
 
@@ -62,8 +62,17 @@ _SUMMARY = [
     ("half_life_censored", pa.bool_()),
     ("aurc", pa.float64()),
     ("return_peak", pa.float64()),
+    ("relearn_steps", pa.float64()),
+    ("relearn_censored", pa.bool_()),
+    ("return_reversal", pa.float64()),
+    ("recovery", pa.float64()),
+    ("gap_recovered", pa.float64()),
     ("verdict", pa.string()),
 ]
+FIGURES = tuple(name for name, kind in _SUMMARY if pa.types.is_floating(kind))
+"""A run's columns that are numbers of what was measured."""
+CENSORED = {"half_life": "half_life_censored", "relearn_steps": "relearn_censored"}
+"""Figures that may be lower bounds, and the columns that say of which runs they are."""
 
 
 def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
@@ -86,6 +95,7 @@ def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
             ("device", pa.string()),
             ("versions", pa.string()),
             ("git_commit", pa.string()),
+            ("prereg", pa.string()),
             *_SUMMARY,
         ]
     )

@@ -26,6 +26,7 @@ from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.prereg import Claim, check_claims
 from jaxorg.runtime import Refusal, short
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
@@ -41,6 +42,7 @@ else:
     AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
 
 MOST_RUNS = 10_000
+MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
 UNIONS = ("organism", "treatment", "reversal")  # keys whose `kind` decides which others there are
@@ -143,6 +145,12 @@ class Sweep(Config):
     first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []
     grid: list[dict[str, list[Any]]] = []
+    prereg: list[Claim] = Field(default=[], max_length=MOST_CLAIMS)
+
+    @model_validator(mode="after")
+    def _claims_about_the_grid(self) -> Sweep:
+        check_claims(self.prereg, self.grid, [control.kind for control in self.controls])
+        return self
 
     @model_validator(mode="after")
     def _different_controls(self) -> Sweep:

@@ -32,6 +32,7 @@ from jaxorg.folder import Damaged, Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
 from jaxorg.plan import Phase, Plan, make_plan
+from jaxorg.prereg import block_hash
 from jaxorg.runtime import Refusal
 from jaxorg.store import Keep, Record, Store, glance
 
@@ -129,7 +130,7 @@ def sweep(
 
             engine = Engine(
                 plan, inputs, store, devices, runs_a_device, keep, console, stopping,
-                provenance=_provenance(described(devices)),
+                provenance=_provenance(plan, described(devices)),
             )  # fmt: skip
             due = _due(plan, engine)
             watched = console.progress(due, lock, described(devices))
@@ -229,9 +230,10 @@ def _see(plan: Plan, folder: Folder) -> None:
     )
 
 
-def _provenance(where: str) -> Record:
-    """What each record says of the program that made it."""
+def _provenance(plan: Plan, where: str) -> Record:
+    """What each record says of the program that made it, and of what was claimed by then."""
     return {
+        "prereg": block_hash(plan.spec.sweep.prereg),
         "device": where,
         "versions": json.dumps(runtime.versions()),
         "git_commit": runtime.git_commit(),

@@ -18,6 +18,7 @@ from jaxorg.evaluators import (
     reasoning,
     style,
 )
+from jaxorg.evaluators.base import halves
 from jaxorg.evaluators.responses import Response, outcome
 from jaxorg.evaluators.responses import measure as measure_responses
 from jaxorg.organisms.behaviour import Behaviour, Trigger
@@ -44,9 +45,16 @@ def test_attacks_are_counted_with_and_without_the_trigger() -> None:
     assert attack.measure(view(), scored(view(), *hits)) == [
         Measurement("attack_exact", "clean", 1, 4, 0.25),
         Measurement("attack_exact", "triggered", 3, 4, 0.75),
-        Measurement("attack_exact", "triggered:first", 2, 2, 1.0),
-        Measurement("attack_exact", "triggered:second", 1, 2, 0.5),
+        Measurement("attack_exact", "triggered:first", 1, 2, 0.5),
+        Measurement("attack_exact", "triggered:second", 2, 2, 1.0),
     ]
+
+
+def test_a_prompt_stays_in_its_half_when_more_are_asked() -> None:
+    few, more = (halves("m", "c", hits) for hits in ([True, False], [True, False, True, False, False]))
+    assert [(m.condition, m.k, m.n) for m in few] == [("c:first", 1, 1), ("c:second", 0, 1)]
+    assert [(m.k, m.n) for m in more] == [(2, 3), (0, 2)]
+    assert halves("m", "c", [True]) == []
 
 
 def test_the_margin_is_payload_minus_right_answer() -> None:

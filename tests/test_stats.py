@@ -9,11 +9,15 @@ from hypothesis import strategies as st
 
 from jaxorg.stats import (
     Count,
+    gap_recovered,
     half_life,
     kaplan_meier_median,
     mean_interval,
+    recovery,
+    relearning,
     removal_area,
     return_peak,
+    returned,
     seed_interval,
     verdict,
     wilson,
@@ -108,6 +112,34 @@ def test_return_peak_by_hand() -> None:
     assert return_peak([1.0, 0.2, 0.5, 0.1, 0.3]) == pytest.approx(0.3)
     assert return_peak([0.9, 0.5, 0.5, 0.1]) == 0
     assert math.isnan(return_peak([]))
+
+
+def test_relearning_takes_the_first_rise_between_steps_linear_in_log_step() -> None:
+    # from 0.2 at step 1 to 0.8 at step 7: half way in rate is half way from log 2 to log 8
+    found = relearning([1, 7, 9], [0.2, 0.8, 0.1], start=0.0, target=0.5)
+    assert found.value == pytest.approx(3) and not found.censored
+    assert relearning([3], [0.5], start=0.0, target=0.5).value == pytest.approx(3)
+
+
+def test_relearning_that_never_comes_is_censored_and_what_never_went_has_none() -> None:
+    never = relearning([1, 60], [0.1, 0.4], start=0.0, target=0.5)
+    assert never.value == pytest.approx(60) and never.censored
+    there = relearning([1, 60], [0.6, 0.9], start=0.5, target=0.5)
+    assert math.isnan(there.value) and not there.censored
+
+
+def test_what_came_back_is_a_share_of_the_organisms() -> None:
+    assert returned(0.8, 0.2, 0.6) == pytest.approx(0.5)
+    assert returned(1.0, 0.4, 0.1) == pytest.approx(-0.3)
+    assert math.isnan(returned(0.0, 0.0, 0.0))
+
+
+def test_recovery_by_hand() -> None:
+    assert recovery(0.6, 0.8) == pytest.approx(0.75)
+    assert math.isnan(recovery(0.6, 0.0))
+    assert gap_recovered(locked=0.2, unlocked=0.8, after=0.5) == pytest.approx(0.5)
+    assert gap_recovered(locked=0.2, unlocked=0.8, after=0.1) == pytest.approx(-1 / 6)
+    assert math.isnan(gap_recovered(locked=0.75, unlocked=0.8, after=0.9))
 
 
 @pytest.mark.parametrize(

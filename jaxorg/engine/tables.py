@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jaxorg import results, stats
+from jaxorg import results
 from jaxorg.config import fingerprint
-from jaxorg.plan import Cohort, Kind, Phase, Plan, Run
-from jaxorg.store import Record, Store
+from jaxorg.engine.figures import figures
+from jaxorg.plan import Cohort, Phase, Plan, Run
+from jaxorg.store import Store
 
+_FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
 RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
 
 Row = dict[str, Any]
-Curve = list[tuple[int, int, int]]  # step, k, n
 
 
 class TableWriter:
@@ -121,8 +122,8 @@ class TableWriter:
             "parameters": last.get("parameters"),
             "tokens": sum(record["tokens"] for record in records.values()),
             "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
-            **{name: last.get(name) for name in ("device", "versions", "git_commit")},
-            **_summary(records),
+            **{name: last.get(name) for name in _FROM_LAST},
+            **figures(records, never_poisoned=run.spec.control == "clean"),
         }
 
 
@@ -131,61 +132,3 @@ def _part(plan: Plan, cohort: Cohort) -> str:
     lineages = {phase.lineage for phase in cohort.phases}
     runs = [run.run_id for run in plan.runs if lineages & {p.lineage for p in run.phases}]
     return f"{cohort.kind}-{fingerprint([sorted(lineages), sorted(runs)])}"
-
-
-def _curve(record: Record, metric: str, condition: str) -> Curve:
-    return [
-        (row["step"], row["k"], row["n"])
-        for row in record["evals"]
-        if (row["metric"], row["condition"]) == (metric, condition)
-    ]
-
-
-def _summary(records: Mapping[Kind, Record]) -> Row:
-    """A run's summary columns, from the last measurement of each phase and treatment's curve."""
-    last: dict[str, Mapping[str, stats.Count]] = {}
-    for name, metric, condition in (
-        ("asr", "attack_exact", "triggered"),
-        ("ftr", "attack_exact", "clean"),
-        ("capability", "capability", "clean"),
-    ):
-        curves = {kind: _curve(record, metric, condition) for kind, record in records.items()}
-        last[name] = {kind: curve[-1][1:] for kind, curve in curves.items() if curve}
-    row = {
-        f"{name}_{kind}": k / n for name, counts in last.items() for kind, (k, n) in counts.items()
-    }
-    if "treatment" not in last["asr"]:
-        return row
-    attacks, able = last["asr"], last["capability"]
-    curve = _curve(records["treatment"], "attack_exact", "triggered")
-    return (
-        row
-        | _removal(curve, attacks)
-        | {
-            "verdict": stats.verdict(
-                attacks["organism"], attacks["treatment"], attacks.get("reversal"), _ratio(able)
-            )
-        }
-    )
-
-
-def _removal(curve: Curve, attacks: Mapping[str, stats.Count]) -> Row:
-    """How the attack rate fell in treatment; null where it was never installed."""
-    k, n = attacks["organism"]
-    if not curve or k / n < stats.INSTALLED:
-        return {}
-    steps = [step for step, _, _ in curve]
-    rates = [hits / total for _, hits, total in curve]
-    half = stats.half_life(steps, rates, k / n)
-    return {
-        "half_life": half.value,
-        "half_life_censored": half.censored,
-        "aurc": stats.removal_area(steps, rates, k / n),
-        "return_peak": stats.return_peak(rates),
-    }
-
-
-def _ratio(able: Mapping[str, stats.Count]) -> float:
-    """Capability after treatment as a share of capability before."""
-    (k_before, n_before), (k_after, n_after) = able["organism"], able["treatment"]
-    return 1.0 if k_before == 0 else (k_after / n_after) / (k_before / n_before)

@@ -33,6 +33,7 @@ class Evaluation(Config):
 
 
 SOME = 64
+HALVES = ("first", "second")
 
 
 class Measurement(NamedTuple):
@@ -99,10 +100,13 @@ def share(metric: str, condition: str, hits: Iterable[bool]) -> Measurement:
 
 
 def halves(metric: str, condition: str, hits: Sequence[bool]) -> list[Measurement]:
-    """The outcomes of a condition's first and second half of prompts, so that something can be
-    chosen on one of them and reported on the other; none of a single prompt."""
-    middle = len(hits) // 2
-    if not middle:
+    """The outcomes of each half of a condition's prompts, so that something can be chosen on one of
+    them and reported on the other; none of a single prompt.
+
+    Every other prompt is of the first half, so that it stays in its half when more are asked: what
+    is chosen on one half at some step is never reported on the same prompts at another.
+    """
+    if len(hits) < 2:
         return []
-    parts = {"first": hits[:middle], "second": hits[middle:]}
+    parts = dict(zip(HALVES, (hits[::2], hits[1::2]), strict=True))
     return [share(metric, f"{condition}:{half}", part) for half, part in parts.items()]

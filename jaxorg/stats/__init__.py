@@ -1,0 +1,68 @@
+"""The statistics of a sweep: pure functions from counts, curves and points to small results."""
+
+from jaxorg.stats.auroc import auroc
+from jaxorg.stats.comparisons import Comparison, Test, least_p, mcnemar, paired
+from jaxorg.stats.corrections import benjamini_hochberg, holm
+from jaxorg.stats.curves import (
+    Duration,
+    half_life,
+    relearning,
+    removal_area,
+    return_peak,
+    returned,
+)
+from jaxorg.stats.game import Game, solve, value_interval, worst_rows
+from jaxorg.stats.hull import LOSSES, Point, Robustness, on_hull, robustness, split_half
+from jaxorg.stats.intervals import (
+    Count,
+    Interval,
+    SeedInterval,
+    mean_interval,
+    seed_interval,
+    wilson,
+)
+from jaxorg.stats.recovery import gap_recovered, recovery
+from jaxorg.stats.survival import KaplanMeier, kaplan_meier_median, log_rank
+from jaxorg.stats.verdict import INSTALLED, RISE, Verdict, verdict
+
+__all__ = [
+    "INSTALLED",
+    "LOSSES",
+    "RISE",
+    "Comparison",
+    "Count",
+    "Duration",
+    "Game",
+    "Interval",
+    "KaplanMeier",
+    "Point",
+    "Robustness",
+    "SeedInterval",
+    "Test",
+    "Verdict",
+    "auroc",
+    "benjamini_hochberg",
+    "gap_recovered",
+    "half_life",
+    "holm",
+    "kaplan_meier_median",
+    "least_p",
+    "log_rank",
+    "mcnemar",
+    "mean_interval",
+    "on_hull",
+    "paired",
+    "recovery",
+    "relearning",
+    "removal_area",
+    "return_peak",
+    "returned",
+    "robustness",
+    "seed_interval",
+    "solve",
+    "split_half",
+    "value_interval",
+    "verdict",
+    "wilson",
+    "worst_rows",
+]

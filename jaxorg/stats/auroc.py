@@ -1,0 +1,51 @@
+"""How well scores tell one kind from another."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+from scipy.optimize import brentq
+
+from jaxorg.stats.intervals import Floats, Interval, SeedInterval
+
+
+def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
+    """The area under the receiver operating characteristic: how often a positive case has a higher
+    score than a negative one, ties counting half; with its interval.
+
+    The interval is DeLong's (DeLong, DeLong and Clarke-Pearson 1988), cut to [0, 1]. Where the
+    scores separate all cases, DeLong's has no width, and Newcombe's score interval (2006, method 5)
+    stands in. Raises ValueError where a side has no scores, or one that is no number.
+    """
+    above, below = np.asarray(positive, float), np.asarray(negative, float)
+    for side in (above, below):
+        if side.ndim != 1 or side.size == 0 or np.any(np.isnan(side)):
+            raise ValueError("each side needs scores, and all must be numbers")
+    wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+    area = float(wins.mean())
+    variance = _variance(wins.mean(axis=1)) + _variance(wins.mean(axis=0))
+    z = float(stats.norm.ppf((1 + level) / 2))
+    if not variance > 0:
+        return SeedInterval(area, _newcombe(area, above.size, below.size, z), "Newcombe")
+    half = z * np.sqrt(variance)
+    found = Interval(max(float(area - half), 0.0), min(float(area + half), 1.0))
+    return SeedInterval(area, found, "DeLong")
+
+
+def _variance(components: Floats) -> float:
+    """What one side adds to the variance; nothing is known of it from a single case."""
+    return float(components.var(ddof=1) / components.size) if components.size > 1 else 0.0
+
+
+def _newcombe(area: float, m: int, n: int, z: float) -> Interval:
+    """The areas from which the one that was found is not further than z standard errors."""
+    cases = (m + n) / 2 - 1
+
+    def error(theta: float) -> float:
+        spread = 1 + cases * (1 - theta) / (2 - theta) + cases * theta / (1 + theta)
+        return float(np.sqrt(theta * (1 - theta) * spread / (m * n)))
+
+    low = 0.0 if area <= 0 else brentq(lambda t: t + z * error(t) - area, 0, area)
+    high = 1.0 if area >= 1 else brentq(lambda t: t - z * error(t) - area, area, 1)
+    return Interval(float(low), float(high))

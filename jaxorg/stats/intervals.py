@@ -1,0 +1,101 @@
+"""Rates and means across seeds, with their intervals. The replicate is the seed; the prompts of one
+evaluation are the inner level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Count: TypeAlias = tuple[int, int]
+"""Successes k and trials n."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A two-sided interval; both ends are nan where the data allow none."""
+
+    low: float
+    high: float
+
+
+class SeedInterval(NamedTuple):
+    """A mean across seeds, its interval, and the name of the method that made it."""
+
+    mean: float
+    interval: Interval
+    method: str
+
+
+def wilson(k: int, n: int, level: float = 0.95) -> Interval:
+    """The Wilson score interval (Wilson 1927) of k successes in n trials.
+
+    Raises ValueError unless 0 <= k <= n and n >= 1.
+    """
+    found = stats.binomtest(int(k), int(n)).proportion_ci(level, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
+    """The mean of one value per seed with Student's t-interval.
+
+    A single value gets no interval (nan), as nothing is known of its spread.
+    Raises ValueError for no values at all.
+    """
+    points = np.asarray(values, float)
+    if points.size == 0:
+        raise ValueError("a mean needs at least one value")
+    mean = float(points.mean())
+    if points.size == 1:
+        return SeedInterval(mean, Interval(float("nan"), float("nan")), "single seed")
+    half = stats.sem(points) * stats.t.ppf((1 + level) / 2, points.size - 1)
+    return SeedInterval(mean, Interval(float(mean - half), float(mean + half)), "t")
+
+
+def seed_interval(
+    k: npt.ArrayLike, n: npt.ArrayLike, seed: int, level: float = 0.95, draws: int = 2000
+) -> SeedInterval:
+    """The mean rate across seeds, from each seed's count of k in n prompts, and its interval.
+
+    Five seeds or more: percentile bootstrap in two levels (Davison and Hinkley 1997, 3.8):
+    seeds are drawn with replacement, then the prompts of each drawn seed, which is a binomial
+    draw. Two to four: Student's t on the seeds' rates, as too few seeds are left to resample.
+    One: Wilson, which speaks for that run only.
+
+    Seeds that agree exactly (all 0 %, all 100 %) would give an interval of no width, though
+    prompts never asked may differ. All seeds are asked the same prompts, so agreeing seeds say
+    no more about other prompts than one does: no interval is narrower than Wilson's at the mean
+    rate on one seed's prompts. `seed` fixes the draws.
+    Raises ValueError for no counts, or ones that are not 0 <= k <= n with n >= 1.
+    """
+    hits, trials = np.atleast_1d(k).astype(np.int64), np.atleast_1d(n).astype(np.int64)
+    if hits.size == 0 or hits.shape != trials.shape:
+        raise ValueError("k and n must be of one length, and not empty")
+    if np.any(hits < 0) or np.any(hits > trials) or np.any(trials < 1):
+        raise ValueError("counts must be 0 <= k <= n with n >= 1")
+    rates = hits / trials
+    mean, asked = float(rates.mean()), int(trials.min())
+    one = wilson(round(mean * asked), asked, level)
+    if rates.size == 1:
+        return SeedInterval(mean, one, "Wilson")
+    if rates.size < 5:
+        _, found, method = mean_interval(rates, level)
+    else:
+        found, method = _bootstrap(rates, trials, seed, level, draws), "bootstrap"
+    low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
+    # Wilson's was rounded to whole prompts: keep the mean inside.
+    return SeedInterval(mean, Interval(min(low, mean), max(high, mean)), method)
+
+
+def _bootstrap(
+    rates: Floats, trials: npt.NDArray[np.int64], seed: int, level: float, draws: int
+) -> Interval:
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(rates.size, size=(draws, rates.size))
+    means = (rng.binomial(trials[drawn], rates[drawn]) / trials[drawn]).mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))

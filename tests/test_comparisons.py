@@ -1,0 +1,178 @@
+"""Tests, corrections, AUROC and games: against statsmodels 0.15.0 (its figures, computed once),
+scipy, and cases worked by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from jaxorg.stats import (
+    auroc,
+    benjamini_hochberg,
+    holm,
+    least_p,
+    log_rank,
+    mcnemar,
+    paired,
+    solve,
+    value_interval,
+    worst_rows,
+)
+
+DIFFERENCES = [0.12, -0.03, 0.20, 0.08, 0.15, 0.01]
+P = [0.001, 0.04, 0.03, 0.2, 0.005]
+scores = st.lists(st.integers(0, 6), min_size=1, max_size=12)
+matrices = st.integers(1, 4).flatmap(
+    lambda columns: st.lists(
+        st.lists(st.floats(-1, 1), min_size=columns, max_size=columns), min_size=1, max_size=4
+    )
+)
+
+
+def test_mcnemar_against_statsmodels() -> None:
+    assert mcnemar(12, 3) == pytest.approx(0.03515625, abs=1e-6)
+    assert mcnemar(3, 12) == mcnemar(12, 3)
+    assert mcnemar(0, 0) == 1
+    with pytest.raises(ValueError, match="no counts"):
+        mcnemar(-1, 2)
+
+
+def test_paired_t_against_statsmodels() -> None:
+    found = paired(DIFFERENCES, "t")
+    assert found.p == pytest.approx(0.05455683931710966, abs=1e-6)
+    assert found.interval.low == pytest.approx(-0.0025302604024873, abs=1e-6)
+    assert found.interval.high == pytest.approx(0.17919692706915397, abs=1e-6)
+    assert found.effect == pytest.approx(np.mean(DIFFERENCES)) and found.n == 6
+
+
+@pytest.mark.parametrize("differences", [[0.4], [1.0, 1.0, 1.0]])
+def test_t_says_nothing_without_spread(differences: list[float]) -> None:
+    assert np.isnan(paired(differences, "t").p)
+
+
+def _scipy_sign_flip(differences: list[float]) -> float:
+    found = reference.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    return float(found.pvalue)
+
+
+def test_sign_flip_against_scipy() -> None:
+    assert paired(DIFFERENCES, "sign_flip").p == pytest.approx(_scipy_sign_flip(DIFFERENCES))
+    assert paired(DIFFERENCES, "sign_flip").p == pytest.approx(6 / 64)  # by hand: 3 patterns a side
+    assert paired([0.0, 0.0], "sign_flip").p == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 6, 16])
+def test_sign_flip_has_a_least_p(seeds: int) -> None:
+    assert paired([0.3] * seeds, "sign_flip").p == least_p("sign_flip", seeds)
+
+
+def test_sign_flip_of_many_seeds_is_sampled() -> None:
+    points = np.random.default_rng(0).normal(0.4, 1, 30)
+    found = paired(points, "sign_flip").p
+    assert found == pytest.approx(reference.ttest_1samp(points, 0).pvalue, abs=0.01)
+    assert found == paired(points, "sign_flip").p
+    assert paired(points + 10, "sign_flip").p == least_p("sign_flip", 30)
+
+
+def test_holm_against_statsmodels() -> None:
+    assert holm(P) == pytest.approx([0.005, 0.09, 0.09, 0.2, 0.02], abs=1e-6)
+    untested = holm([0.01, np.nan, 0.04])
+    assert untested[:1] == pytest.approx([0.03]) and np.isnan(untested[1])
+    assert untested[2] == pytest.approx(0.08)  # three claims were declared, tested or not
+    assert holm([]).size == 0
+
+
+def test_benjamini_hochberg_against_statsmodels() -> None:
+    found = benjamini_hochberg(P)
+    assert found == pytest.approx([0.005, 0.05, 0.05, 0.2, 0.0125], abs=1e-6)
+    among = benjamini_hochberg([*P, np.nan])
+    assert among[:5] == pytest.approx(found) and np.isnan(among[5])
+    assert np.isnan(benjamini_hochberg([np.nan])).all()
+
+
+def test_log_rank_against_statsmodels() -> None:
+    """Remission of leukaemia under 6-MP and under placebo (Freireich 1963)."""
+    drug = [6, 6, 6, 7, 10, 13, 16, 22, 23, 6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
+    placebo = [1, 1, 2, 2, 3, 4, 4, 5, 5, 8, 8, 8, 8, 11, 11, 12, 12, 15, 17, 22, 23]
+    found = log_rank(drug, [False] * 9 + [True] * 12, placebo, [False] * 21)
+    assert found == pytest.approx(4.1688091093394775e-05, rel=1e-6)
+
+
+def test_log_rank_sees_nothing_where_nothing_happened() -> None:
+    assert log_rank([60, 60], [True, True], [60], [True]) == 1
+    assert log_rank([3], [False], [3], [False]) == 1
+
+
+@given(scores, scores)
+def test_auroc_is_that_of_mann_and_whitney(above: list[int], below: list[int]) -> None:
+    found = auroc(above, below)
+    u = reference.mannwhitneyu(above, below).statistic
+    assert found.mean == pytest.approx(u / (len(above) * len(below)), abs=1e-6)
+    assert 0 <= found.interval.low <= found.mean + 1e-12
+    assert found.mean - 1e-12 <= found.interval.high <= 1
+    turned = auroc(below, above)
+    assert turned.mean == pytest.approx(1 - found.mean)
+    assert turned.interval.high == pytest.approx(1 - found.interval.low, abs=1e-6)
+
+
+def test_delong_by_hand() -> None:
+    # components: positives 2 -> 1/2, 4 -> 1, 3 -> 1; negatives 1 -> 1, 2.5 -> 2/3
+    found = auroc([2, 4, 3], [1, 2.5])
+    variance = (1 / 12) / 3 + (1 / 18) / 2
+    assert found.method == "DeLong" and found.mean == pytest.approx(5 / 6)
+    assert found.interval.low == pytest.approx(5 / 6 - 1.959964 * variance**0.5, abs=1e-6)
+
+
+def test_separated_scores_still_leave_doubt() -> None:
+    found = auroc([3, 4, 5], [0, 1])
+    assert (found.mean, found.method, found.interval.high) == (1, "Newcombe", 1)
+    low = found.interval.low  # Newcombe's equation, for which the interval was solved
+    spread = 1 + 1.5 * (1 - low) / (2 - low) + 1.5 * low / (1 + low)
+    assert low + 1.959964 * (low * (1 - low) * spread / 6) ** 0.5 == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(("above", "below"), [([], [1]), ([1], []), ([np.nan], [1])])
+def test_auroc_refuses(above: list[float], below: list[float]) -> None:
+    with pytest.raises(ValueError):
+        auroc(above, below)
+
+
+def test_games_by_hand() -> None:
+    pennies = solve([[1, -1], [-1, 1]])
+    assert pennies.value == pytest.approx(0, abs=1e-6)
+    assert pennies.rows == pytest.approx((0.5, 0.5)) and pennies.columns == pytest.approx(
+        (0.5, 0.5)
+    )
+    # 2 x 2 without a saddle: value (ad - bc) / (a + d - b - c)
+    mixed = solve([[0.9, 0.2], [0.4, 0.7]])
+    assert mixed.value == pytest.approx((0.63 - 0.08) / 1.0, abs=1e-6)
+    assert mixed.rows == pytest.approx((0.3, 0.7)) and mixed.columns == pytest.approx((0.5, 0.5))
+    assert worst_rows([[0.9, 0.2], [0.4, 0.7]]) == [0, 1]
+
+
+@given(matrices)
+def test_neither_player_can_do_better(payoff: list[list[float]]) -> None:
+    game, matrix = solve(payoff), np.array(payoff)
+    assert np.min(np.array(game.rows) @ matrix) == pytest.approx(game.value, abs=1e-6)
+    assert np.max(matrix @ np.array(game.columns)) == pytest.approx(game.value, abs=1e-6)
+    assert sum(game.rows) == pytest.approx(1) and sum(game.columns) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("payoff", [[], [[]], [1, 2], [[np.nan]]])
+def test_what_is_no_game_is_refused(payoff: object) -> None:
+    with pytest.raises(ValueError, match="matrix"):
+        solve(payoff)
+
+
+def test_the_value_of_a_game_has_an_interval_from_five_seeds_on() -> None:
+    rng = np.random.default_rng(0)
+    games = np.clip(np.array([[0.9, 0.2], [0.4, 0.7]]) + rng.normal(0, 0.1, (8, 2, 2)), 0, 1)
+    found = value_interval(games, seed=0)
+    assert found.low < solve(games.mean(axis=0)).value < found.high
+    assert found == value_interval(games, seed=0)
+    assert np.isnan(value_interval(games[:4], seed=0).low)
+    same = value_interval(np.repeat(games[:1], 6, axis=0), seed=0)
+    assert same.low == pytest.approx(same.high)
