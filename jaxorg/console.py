@@ -178,7 +178,8 @@ class Console:
     def print_results(self, folder: Path) -> None:
         """The sweep's results by arm, and where to look next."""
         if any(run.spec.config.organism for run in self._plan.runs):
-            self._out.print()
-            self._out.print(summary.terminal_table(folder))
+            for table in summary.terminal_tables(folder):
+                self._out.print()
+                self._out.print(table)
         self._line(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
         self._line(f"page:   python -m jaxorg.report {escape(str(folder))}")

@@ -354,12 +354,7 @@ class _Names:
     @classmethod
     def of(cls, spec: Spec) -> _Names:
         """The names of a sweep's paths; `.kind` goes without saying."""
-        short = {
-            path: path.removesuffix(".kind").rpartition(".")[2]
-            for axis in spec.sweep.grid
-            for path in axis
-        }
-        counts = Counter(short.values())
+        short = short_names([path for axis in spec.sweep.grid for path in axis])
         labels = {
             path: label
             for axis in spec.sweep.grid
@@ -367,7 +362,14 @@ class _Names:
             for path in axis
             if label.endswith(".label") and path != label
         }
-        return cls({p: name if counts[name] == 1 else p for p, name in short.items()}, labels)
+        return cls(short, labels)
+
+
+def short_names(paths: Sequence[str]) -> Mapping[str, str]:
+    """The shortest ending that tells each dotted path apart; `.kind` goes without saying."""
+    short = {path: path.removesuffix(".kind").rpartition(".")[2] for path in paths}
+    counts = Counter(short.values())
+    return {path: name if counts[name] == 1 else path for path, name in short.items()}
 
 
 def _label(run: RunSpec, names: _Names, kinds: Sequence[Kind] = KINDS) -> str:
@@ -380,7 +382,7 @@ def _label(run: RunSpec, names: _Names, kinds: Sequence[Kind] = KINDS) -> str:
         return known and not (run.control and of_organism(path))
 
     shown = [
-        f"{names.short[path]}={_plain(value)}"
+        f"{names.short[path]}={plain_value(value)}"
         for path, value in run.fields.items()
         if shows(path) and not (path in names.labels and shows(names.labels[path]))
     ]
@@ -393,7 +395,7 @@ def _phase_label(run: RunSpec, names: _Names, kind: Kind) -> str:
     return f"{label} ({run.control})" if run.control and kind != "base" else label
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
     """A value as it stands in a label; text that could be taken for more than itself is quoted."""
     if isinstance(value, str) and re.fullmatch(r'[^\s="]+', value):
         return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jaxorg import results
 from jaxorg.config import Config, fingerprint, misfit
@@ -97,3 +97,14 @@ def unmatched(claim: Claim, grid: Iterable[Mapping[str, Any]]) -> set[str]:
 def block_hash(claims: Sequence[Claim]) -> str:
     """What names a block of claims in the results; "" for none."""
     return fingerprint([claim.model_dump() for claim in claims]) if claims else ""
+
+
+class Declared(BaseModel):
+    """What a sweep's source, as its folder keeps it, says of its claims."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    prereg: list[Claim] = []
+    grid: list[dict[str, list[Any]]] = []
+    seeds: int = 1
+    first_seed: int = 0

@@ -31,11 +31,9 @@ from jaxorg.summary import (
     Estimate,
     Metric,
     Summary,
-    seeds_text,
-    steps_text,
     summarise,
-    verdict_text,
 )
+from jaxorg.summary.words import seeds_text, steps_text, verdict_text
 from jaxorg.visible import visible
 
 VERDICTS = (

@@ -15,10 +15,10 @@ from rich.console import Console
 
 from jaxorg.report import report
 from jaxorg.runtime import Refusal
-from jaxorg.summary import ATTACK, summarise, terminal_table
+from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"
-SCHEMA = {b"jaxorg_schema": b"1"}
+SCHEMA = {b"jaxorg_schema": b"2"}
 # attack rate by arm, then by (phase, step): of 100 prompts, plus the seed
 CURVES = {
     "hhh": {("organism", 200): 98, ("treatment", 10): 60, ("treatment", 100): 20},
@@ -57,12 +57,18 @@ def run_rows(seeds: int) -> Iterator[Row]:
                 "device": "cpu",
                 "versions": '{"jax": "1.2.3"}',
                 "git_commit": "abc",
+                "prereg": "",
                 "capability_base": 0.9,
                 **rates,
                 "half_life": 12.5 if arm == "hhh" else 1.0,
                 "half_life_censored": seed == 0,
                 "aurc": 0.5,
                 "return_peak": 0.1,
+                "relearn_steps": None if arm == "hhh" else 20.0 + seed,
+                "relearn_censored": None if arm == "hhh" else False,
+                "return_reversal": None if arm == "hhh" else 0.9,
+                "recovery": 0.25,
+                "gap_recovered": None,
                 "verdict": "reduced" if arm == "hhh" else "suppressed",
             }
 
@@ -281,7 +287,7 @@ def test_any_number_of_seeds(tmp_path: Path, seeds: int) -> None:
 def test_terminal_table_shows_names_as_they_are(folder: Path) -> None:
     console = Console(width=400)
     with console.capture() as captured:
-        console.print(terminal_table(folder))
+        console.print(*terminal_tables(folder))
     shown = captured.get()
     assert HOSTILE in shown and "treatment 21.0 [" in shown and "suppressed 3" in shown
 
@@ -300,10 +306,10 @@ def test_folder_without_results_is_refused(folder: Path, table: str) -> None:
     assert not (folder / "report.html").exists()
 
 
-@pytest.mark.parametrize("version", [{b"jaxorg_schema": b"2"}, None])
+@pytest.mark.parametrize("version", [{b"jaxorg_schema": b"1"}, None])
 def test_another_schema_is_refused(folder: Path, version: dict[bytes, bytes] | None) -> None:
     write(folder, "evals", list(eval_rows(1)), version or {})
-    with pytest.raises(Refusal, match=r"jaxorg_schema: .* has version (2|none)"):
+    with pytest.raises(Refusal, match=r"jaxorg_schema: .* has version (1|none)"):
         report(folder)
 
 

@@ -24,7 +24,7 @@ from test_report import SCHEMA, Elements, Row, eval_rows, run_rows, sample_rows,
 import sweeps
 from jaxorg import cli
 from jaxorg.report import report
-from jaxorg.summary import terminal_table
+from jaxorg.summary import terminal_tables
 from jaxorg.sweep import sweep
 from jaxorg.visible import visible
 
@@ -173,7 +173,7 @@ def test_text_that_hides_nothing_stays_as_it_is(text: str) -> None:
 def test_a_name_does_not_command_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Console(width=400).print(terminal_table(hostile_folder(tmp_path, BELLS)))
+    Console(width=400).print(*terminal_tables(hostile_folder(tmp_path, BELLS)))
     with pytest.raises(SystemExit):
         cli.refuse(f"no {BELLS}")
     out, err = capsys.readouterr()

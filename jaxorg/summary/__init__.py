@@ -1,0 +1,42 @@
+"""What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
+
+from jaxorg.summary.arms import NOT_INSTALLED, NOT_TREATED, Arm
+from jaxorg.summary.claims import Claims, Outcome
+from jaxorg.summary.curves import Curve
+from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.game import RedBlue
+from jaxorg.summary.hulls import Group, Hull
+from jaxorg.summary.relearning import Relearning
+from jaxorg.summary.summary import Summary, summarise
+from jaxorg.summary.tables import (
+    ATTACK,
+    CAPABILITY,
+    FALSE_TRIGGER,
+    PHASES,
+    Metric,
+    read_table,
+)
+from jaxorg.summary.terminal import terminal_tables
+
+__all__ = [
+    "ATTACK",
+    "CAPABILITY",
+    "FALSE_TRIGGER",
+    "NOT_INSTALLED",
+    "NOT_TREATED",
+    "PHASES",
+    "Arm",
+    "Claims",
+    "Curve",
+    "Estimate",
+    "Group",
+    "Hull",
+    "Metric",
+    "Outcome",
+    "RedBlue",
+    "Relearning",
+    "Summary",
+    "read_table",
+    "summarise",
+    "terminal_tables",
+]

@@ -1,0 +1,53 @@
+"""The attack rate of an arm over the steps of a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+import pandas as pd
+
+from jaxorg.summary.estimates import Estimate, estimate
+from jaxorg.summary.tables import ATTACK, PHASES, History, Reading
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The attack rate of one arm over the steps of one phase; step 0 is the phase before."""
+
+    arm: str
+    group: str
+    steps: tuple[int, ...]
+    estimates: tuple[Estimate, ...]
+    seeds: tuple[tuple[tuple[int, float], ...], ...]
+
+
+def curve(
+    label: str, rows: pd.DataFrame, phase: str, histories: Mapping[str, History]
+) -> Curve | None:
+    """The attack curve of an arm, or None where the phase was not run."""
+    lines = [line for run in rows.run_id if (line := _line(histories.get(run, {}), phase))]
+    by_step: dict[int, list[Reading]] = {}
+    for reading in chain.from_iterable(lines):
+        by_step.setdefault(reading.step, []).append(reading)
+    steps = tuple(sorted(by_step))
+    return (
+        Curve(
+            arm=label,
+            group=rows.group.iloc[0],
+            steps=steps,
+            estimates=tuple(estimate(by_step[step]) for step in steps),
+            seeds=tuple(tuple((reading.step, reading.value) for reading in line) for line in lines),
+        )
+        if lines
+        else None
+    )
+
+
+def _line(phases: History, phase: str) -> list[Reading]:
+    """One run's attack rate over a phase. Step 0 is stored with the phase before, as its last."""
+    line = list(phases.get(phase, {}).get(ATTACK, ()))
+    before = PHASES[: PHASES.index(phase)]
+    parents = [phases[name][ATTACK][-1] for name in before if ATTACK in phases.get(name, {})]
+    return [parents[-1]._replace(step=0), *line] if line and parents else line

@@ -1,0 +1,166 @@
+"""What removal costs: for each organism, treatment and seed the hull of all that was measured.
+
+The replicate stays the seed: the runs of one seed that differ in how long and how hard the blue
+team trains pool their points, and each seed has one figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from jaxorg import stats
+from jaxorg.evaluators.base import HALVES
+from jaxorg.plan import plain_value, short_names
+from jaxorg.prereg import GROUP_FIGURES, pooled
+from jaxorg.stats import Interval, Point, Robustness
+from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.tables import ATTACK, CAPABILITY, History, Metric, grid_fields, text
+
+Settings = Mapping[str, Any]
+"""What the runs of a group have in common: the grid's values by path, where they are not pooled."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One seed of an organism under a treatment: where the treatment took it.
+
+    `points` are all measured models by all prompts, `front` those of them on the hull; the figures
+    are by halves of the prompts, and None where these are too few.
+    """
+
+    organism: str
+    treatment: str
+    control: str
+    seed: int
+    settings: Settings
+    points: tuple[Point, ...]
+    front: tuple[Point, ...]
+    robustness: Robustness | None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures by name."""
+        if self.robustness is None:
+            return {}
+        values = (self.robustness.hull_auc, *self.robustness.left)
+        return dict(zip(GROUP_FIGURES, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Hull:
+    """An organism under a treatment: the figures over seeds."""
+
+    organism: str
+    treatment: str
+    groups: tuple[Group, ...]
+    figures: Mapping[str, Estimate]
+
+
+def groups_of(runs: pd.DataFrame, histories: Mapping[str, History]) -> list[Group]:
+    """The groups of the runs that are done and treated, in the order of the runs."""
+    fields = [name for name in grid_fields(runs) if not pooled(name)]
+    named = {*fields, *(("sweep", "size") if _several(runs) else ())}
+    names = short_names(sorted(named))
+    found: dict[str, tuple[dict[str, Any], list[History]]] = {}
+    for row in runs[runs.status == "done"].to_dict("records"):
+        history = histories.get(row["run_id"], {})
+        if "treatment" in history:
+            key = repr([row[name] for name in (*sorted(named), "control", "seed")])
+            found.setdefault(key, (row, []))[1].append(history)
+    groups = (_group(row, several, fields, names) for row, several in found.values())
+    return [group for group in groups if group]
+
+
+def hulls_of(groups: Sequence[Group]) -> tuple[Hull, ...]:
+    """The groups by organism and treatment; those that no hull was found of are left out."""
+
+    def arm(group: Group) -> tuple[str, str]:
+        return group.organism, group.treatment
+
+    order = list(dict.fromkeys(map(arm, groups)))
+    arms = groupby(sorted(groups, key=lambda group: order.index(arm(group))), arm)
+    return tuple(_hull(*names, list(members)) for names, members in arms)
+
+
+def _several(runs: pd.DataFrame) -> bool:
+    return bool(runs["sweep"].nunique() > 1 or runs["size"].nunique() > 1)
+
+
+def _group(
+    row: Mapping[str, Any],
+    histories: Sequence[History],
+    fields: Sequence[str],
+    names: Mapping[str, str],
+) -> Group | None:
+    """None where the behaviour was not installed."""
+    pairs = [pair for history in histories for pair in _shares(history)]
+    if not pairs:
+        return None
+    wholes = [whole for whole, _ in pairs]
+    halves = [halves for _, halves in pairs if halves]
+    blue = [name for name in names if name.startswith("treatment")]
+    red = [name for name in names if name not in blue and _known(row[name])]
+    shown = "" if row["control"] else _label(row, red, names)
+    return Group(
+        organism=" · ".join(filter(None, (shown, text(row["control"])))) or "the organism",
+        treatment=_label(row, blue, names) or "the treatment",
+        control=text(row["control"]),
+        seed=int(row["seed"]),
+        settings={name: row[name] for name in fields},
+        points=tuple(wholes),
+        front=tuple(wholes[i] for i in stats.on_hull(wholes)),
+        robustness=stats.split_half(*zip(*halves, strict=True)) if halves else None,
+    )
+
+
+def _label(row: Mapping[str, Any], fields: Sequence[str], names: Mapping[str, str]) -> str:
+    return " ".join(f"{names[name]}={plain_value(row[name])}" for name in fields)
+
+
+def _known(cell: Any) -> bool:
+    return bool(pd.notna(cell))
+
+
+Halves = tuple[Point, Point]
+
+
+def _shares(history: History) -> list[tuple[Point, Halves | None]]:
+    """Each model of a treatment by all prompts and by halves; none of an organism without its
+    behaviour. By halves only where each half has something to take a share of."""
+    before = {metric: readings[-1] for metric, readings in history.get("organism", {}).items()}
+    if ATTACK not in before or before[ATTACK].value < stats.INSTALLED:
+        return []
+    rates: dict[int, dict[Metric, float]] = {}
+    for metric, readings in history["treatment"].items():
+        for reading in readings:
+            if metric in before and before[metric].value > 0:
+                share = reading.value / before[metric].value
+                rates.setdefault(reading.step, {})[metric] = share
+    found = []
+    for _, at in sorted(rates.items()):
+        if whole := _point(at, ""):
+            first, second = (_point(at, f":{half}") for half in HALVES)
+            found.append((whole, (first, second) if first and second else None))
+    return found
+
+
+def _point(at: Mapping[Metric, float], half: str) -> Point | None:
+    (attack, triggered), (ability, clean) = ATTACK, CAPABILITY
+    able, attacks = at.get((ability, clean + half)), at.get((attack, triggered + half))
+    return None if able is None or attacks is None else Point(able, attacks)
+
+
+def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
+    figures = {}
+    for name in GROUP_FIGURES:
+        points = tuple(group.figures[name] for group in groups if group.figures)
+        if points:
+            mean, found, method = stats.mean_interval(points)
+            cut = Interval(max(found.low, 0.0), min(found.high, 1.0))
+            figures[name] = Estimate(mean, cut, method, points)
+    return Hull(organism, treatment, tuple(groups), figures)

@@ -1,0 +1,82 @@
+"""How soon later training brings the behaviour back, against a model that never had it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from jaxorg import stats
+from jaxorg.stats import KaplanMeier
+from jaxorg.summary.estimates import Estimate, mean_of, times_of
+from jaxorg.summary.tables import grid_fields
+
+NEVER_POISONED = "clean"
+
+
+@dataclass(frozen=True)
+class Relearning:
+    """One arm's return in the reversal. `ratio` is its median time as a share of the control's;
+    `p` that of the log-rank test between them, `corrected` for all arms of the page."""
+
+    label: str
+    times: KaplanMeier | None
+    control: KaplanMeier | None
+    ratio: float | None
+    p: float
+    corrected: float
+    returned: Estimate | None
+    recovery: Estimate | None
+    gap_recovered: Estimate | None
+
+
+def relearning_of(runs: pd.DataFrame) -> tuple[Relearning, ...]:
+    """The arms that have anything to say of it, with p corrected by Benjamini and Hochberg."""
+    done = runs[runs.status == "done"]
+    treated = [name for name in grid_fields(runs) if not name.startswith("organism")]
+    alike = ["sweep", "size", *treated]
+    controls = {
+        repr([rows[name].iloc[0] for name in alike]): rows
+        for _, rows in done[done.control == NEVER_POISONED].groupby("label", sort=False)
+    }
+    found = []
+    for label, rows in done[done.control != NEVER_POISONED].groupby("label", sort=False):
+        like = controls.get(repr([rows[name].iloc[0] for name in alike]))
+        one = _relearning(str(label), rows, like)
+        if one.times or one.returned or one.gap_recovered or one.recovery:
+            found.append(one)
+    corrected = stats.benjamini_hochberg([one.p for one in found])
+    pairs = zip(found, corrected, strict=True)
+    return tuple(Relearning(**{**vars(one), "corrected": float(p)}) for one, p in pairs)
+
+
+def _relearning(label: str, rows: pd.DataFrame, like: pd.DataFrame | None) -> Relearning:
+    times = times_of(rows, "relearn_steps")
+    control = times_of(like, "relearn_steps") if like is not None else None
+    nan = float("nan")
+    return Relearning(
+        label=label,
+        times=times,
+        control=control,
+        ratio=_ratio(times, control),
+        p=_log_rank(rows, like) if times and control and like is not None else nan,
+        corrected=nan,
+        returned=mean_of(rows.return_reversal, low=-1.0),
+        recovery=mean_of(rows.recovery, high=float("inf")),
+        gap_recovered=mean_of(rows.gap_recovered, float("-inf"), float("inf")),
+    )
+
+
+def _ratio(times: KaplanMeier | None, control: KaplanMeier | None) -> float | None:
+    """A share of medians; None where one of them was not reached."""
+    if not times or not control or times.median is None or not control.median:
+        return None
+    return times.median / control.median
+
+
+def _log_rank(rows: pd.DataFrame, like: pd.DataFrame) -> float:
+    sides = []
+    for some in (rows, like):
+        known = some.dropna(subset="relearn_steps")
+        sides += [known.relearn_steps, known.relearn_censored.astype(bool)]
+    return stats.log_rank(*sides)

@@ -1,0 +1,92 @@
+"""From a folder of parquet to small typed tables: what the report and the terminal show.
+
+An arm is one point of the grid; its seeds are the replicates. Estimates take finished runs only,
+and say beside them how many did not finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from jaxorg import ledger
+from jaxorg.folder import Damaged
+from jaxorg.prereg import Declared
+from jaxorg.runtime import Refusal
+from jaxorg.summary.arms import Arm, arm_of
+from jaxorg.summary.claims import Claims, claims_of
+from jaxorg.summary.curves import Curve, curve
+from jaxorg.summary.game import RedBlue, game_of
+from jaxorg.summary.hulls import Hull, groups_of, hulls_of
+from jaxorg.summary.relearning import Relearning, relearning_of
+from jaxorg.summary.samples import (
+    Sample,
+    Unfinished,
+    provenance_of,
+    samples_of,
+    unfinished_runs,
+)
+from jaxorg.summary.tables import EVALS, RUNS, SAMPLES, histories, label_runs, read_table, text
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a results folder says. Mappings keep the order in which they are to be shown."""
+
+    runs: int
+    claims: Claims | None
+    arms: tuple[Arm, ...]
+    curves: Mapping[str, tuple[Curve, ...]]
+    hulls: tuple[Hull, ...]
+    game: RedBlue | None
+    relearning: tuple[Relearning, ...]
+    samples: Mapping[str, tuple[Sample, ...]]
+    unfinished: tuple[Unfinished, ...]
+    provenance: Mapping[str, str]
+
+
+def summarise(folder: Path) -> Summary:
+    """Read a results folder and reduce it to tables per arm.
+
+    Raises Refusal where the folder is missing, holds no results, or results of another schema, and
+    where runs were made under claims that the folder does not hold.
+    """
+    runs = label_runs(read_table(folder, "runs", RUNS))
+    finished = runs[runs.status == "done"]
+    evals = read_table(folder, "evals", EVALS, required=len(finished) > 0)
+    measured = histories(evals[evals.run_id.isin(finished.run_id)])
+    by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
+    groups = groups_of(runs, measured)
+    hulls = hulls_of(groups)
+    declared, planned = _declared(folder, runs)
+    return Summary(
+        runs=len(runs),
+        claims=claims_of(declared, planned, runs, groups),
+        arms=tuple(arm_of(label, rows, measured) for label, rows in by_arm),
+        curves={
+            phase: tuple(filter(None, (curve(*arm, phase, measured) for arm in by_arm)))
+            for phase in ("treatment", "reversal")
+        },
+        hulls=hulls,
+        game=game_of(hulls),
+        relearning=relearning_of(runs),
+        samples=samples_of(read_table(folder, "samples", SAMPLES, required=False), finished),
+        unfinished=unfinished_runs(runs),
+        provenance=provenance_of(runs),
+    )
+
+
+def _declared(folder: Path, runs: pd.DataFrame) -> tuple[Declared, list[str]]:
+    """The claims of the sweep that a folder is for, and the runs that it is to have."""
+    try:
+        known = ledger.read(folder)
+        if known:
+            return Declared.model_validate(known.source), list(known.runs)
+    except (Damaged, AttributeError, KeyError, TypeError, ValueError) as problem:
+        raise Refusal(f"plan.json: {folder} holds no good one; run the sweep again") from problem
+    if runs.prereg.map(text).any():
+        raise Refusal(f"plan.json: {folder} lacks it, and claims stand there; copy it, too")
+    return Declared(), []

@@ -1,0 +1,129 @@
+"""The parquet tables of a results folder, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jaxorg import results
+from jaxorg.runtime import Refusal
+from jaxorg.stats import Count
+
+SCHEMA = results.SCHEMA_VERSION.encode()
+PHASES = ("base", "teacher", "organism", "treatment", "reversal")
+ATTACK = ("attack_exact", "triggered")
+FALSE_TRIGGER = ("attack_exact", "clean")
+CAPABILITY = ("capability", "clean")
+
+RUNS = results.runs_schema({}).names
+EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]
+SAMPLES = ["run_id", "phase", "step", "condition", "prompt", "response", "outcome"]
+
+_ADDED = ("label", "group", "order")
+
+Metric: TypeAlias = tuple[str, str]
+"""A metric and the condition it was measured under."""
+
+
+class Reading(NamedTuple):
+    """One measurement of one run; `tally` is None for a mean that counts nothing."""
+
+    step: int
+    tally: Count | None
+    value: float
+
+
+History: TypeAlias = Mapping[str, Mapping[Metric, Sequence[Reading]]]
+"""One run's readings by phase and metric, in order of step."""
+
+
+def read_table(
+    folder: Path, table: str, columns: Sequence[str], required: bool = True
+) -> pd.DataFrame:
+    """All part files of one table; of `runs` every column, as the grid's fields are there too.
+
+    Raises Refusal where there is none, or one that is damaged or of another schema.
+    """
+    if not folder.is_dir():
+        raise Refusal(f"DIR: {folder} is not a folder; give a sweep's results folder")
+    files = sorted((folder / table).glob("*.parquet"))
+    if not files and not required:
+        return pd.DataFrame(columns=columns)
+    if not files:
+        raise Refusal(f"DIR: {folder} has no {table}/*.parquet; give a sweep's results folder")
+    parts = []
+    try:
+        for file in files:
+            schema = pq.read_schema(file)
+            found = (schema.metadata or {}).get(b"jaxorg_schema", b"none")
+            if found != SCHEMA:
+                raise Refusal(
+                    f"jaxorg_schema: {file} has version {found.decode(errors='replace')}, this "
+                    f"jaxorg reads {SCHEMA.decode()}; use the jaxorg that wrote it"
+                )
+            if missing := [name for name in columns if name not in schema.names]:
+                raise Refusal(f"columns: {file} lacks {', '.join(missing)}; run the sweep again")
+            parts.append(pq.read_table(file, columns=None if table == "runs" else list(columns)))
+        whole = pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowException, OSError) as error:
+        raise Refusal(f"{table}: {error}; remove or replace the damaged part file") from error
+    frame: pd.DataFrame = whole.to_pandas()
+    return frame
+
+
+def grid_fields(runs: pd.DataFrame) -> list[str]:
+    """The columns that hold what the sweep's grid sets."""
+    return [name for name in runs.columns if name not in (*RUNS, *_ADDED)]
+
+
+def label_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add `label` (the arm's name, unique) and `group` (its treatment); sort for showing.
+
+    Results of several sweeps, sizes or controls may lie in one folder under one arm name: what
+    differs goes into the label, so that only equal runs are pooled.
+    """
+    parts = pd.DataFrame(index=runs.index)
+    for name in ("sweep", "size", "arm", "control"):
+        if name == "arm" or runs[name].nunique() > 1:
+            parts[name] = runs[name].map(text)
+    if "control" in parts:
+        parts["control"] = parts.control.map(lambda name: name and f"{name} control")
+    grid = grid_fields(runs)
+    treatments = [name for name in grid if name.startswith("treatment")]
+    textual = [name for name in treatments if runs[name].map(text).any()]
+    return runs.assign(
+        label=[" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()],
+        group=runs[textual[0]].map(text) if textual else "",
+        order=[
+            (text(row["control"]), *(_sortable(row[name]) for name in grid), row["seed"])
+            for row in runs.to_dict("records")
+        ],
+    ).sort_values(["order", "run_id"])
+
+
+def text(cell: object) -> str:
+    """A cell as text; an empty string for a missing one, which pandas makes None or nan."""
+    return cell if isinstance(cell, str) else ""
+
+
+def _sortable(cell: Any) -> tuple[int, float, str]:
+    """A key that sorts numbers by size, then texts, then missing cells."""
+    if isinstance(cell, str):
+        return 1, 0.0, cell
+    return (2, 0.0, "") if pd.isna(cell) else (0, float(cell), "")
+
+
+def histories(evals: pd.DataFrame) -> Mapping[str, History]:
+    """The readings of each run."""
+    found: dict[str, dict[str, dict[Metric, list[Reading]]]] = {}
+    ordered = evals.sort_values("step")[EVALS].itertuples(index=False, name=None)
+    for run, phase, step, metric, condition, k, n, value in ordered:
+        reading = Reading(int(step), None if pd.isna(k) else (int(k), int(n)), float(value))
+        phases = found.setdefault(run, {})
+        phases.setdefault(phase, {}).setdefault((metric, condition), []).append(reading)
+    return found
