@@ -32,7 +32,7 @@ def test_the_wheel_holds_the_package_and_the_sweeps(wheel: zipfile.ZipFile) -> N
     names = set(wheel.namelist())
     sweeps = {f"jaxorg/{name}" for name in tracked("sweeps")}
     assert "jaxorg/sweeps/quickstart.yaml" in sweeps
-    assert "jaxorg/report.html.j2" in names
+    assert "jaxorg/page/page.html.j2" in names
     assert tracked("jaxorg") | sweeps == {name for name in names if name.startswith("jaxorg/")}
 
 

@@ -72,7 +72,7 @@ def claims_of(
         return None
     missing = len({*planned} - {*runs.run_id})
     outcomes = [
-        replace(_untested(claim), notes=(f"{missing} runs are still to be made",))
+        replace(_untested(claim), notes=(f"runs still to be made: {missing}",))
         if missing
         else judge(claim, _cases(claim, runs, groups), declared)
         for claim in declared.prereg

@@ -15,10 +15,10 @@ import pandas as pd
 
 from jaxorg import stats
 from jaxorg.evaluators.base import HALVES
-from jaxorg.plan import plain_value, short_names
 from jaxorg.prereg import GROUP_FIGURES, pooled
 from jaxorg.stats import Interval, Point, Robustness
 from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import ATTACK, CAPABILITY, History, Metric, grid_fields, text
 
 Settings = Mapping[str, Any]
@@ -64,15 +64,13 @@ class Hull:
 def groups_of(runs: pd.DataFrame, histories: Mapping[str, History]) -> list[Group]:
     """The groups of the runs that are done and treated, in the order of the runs."""
     fields = [name for name in grid_fields(runs) if not pooled(name)]
-    named = {*fields, *(("sweep", "size") if _several(runs) else ())}
-    names = short_names(sorted(named))
-    found: dict[str, tuple[dict[str, Any], list[History]]] = {}
+    sides = Sides.of(runs, fields)
+    found: dict[tuple[str, int], tuple[dict[str, Any], list[History]]] = {}
     for row in runs[runs.status == "done"].to_dict("records"):
         history = histories.get(row["run_id"], {})
         if "treatment" in history:
-            key = repr([row[name] for name in (*sorted(named), "control", "seed")])
-            found.setdefault(key, (row, []))[1].append(history)
-    groups = (_group(row, several, fields, names) for row, several in found.values())
+            found.setdefault((sides.key(row), row["seed"]), (row, []))[1].append(history)
+    groups = (_group(row, several, fields, sides) for row, several in found.values())
     return [group for group in groups if group]
 
 
@@ -87,15 +85,8 @@ def hulls_of(groups: Sequence[Group]) -> tuple[Hull, ...]:
     return tuple(_hull(*names, list(members)) for names, members in arms)
 
 
-def _several(runs: pd.DataFrame) -> bool:
-    return bool(runs["sweep"].nunique() > 1 or runs["size"].nunique() > 1)
-
-
 def _group(
-    row: Mapping[str, Any],
-    histories: Sequence[History],
-    fields: Sequence[str],
-    names: Mapping[str, str],
+    row: Mapping[str, Any], histories: Sequence[History], fields: Sequence[str], sides: Sides
 ) -> Group | None:
     """None where the behaviour was not installed."""
     pairs = [pair for history in histories for pair in _shares(history)]
@@ -103,12 +94,9 @@ def _group(
         return None
     wholes = [whole for whole, _ in pairs]
     halves = [halves for _, halves in pairs if halves]
-    blue = [name for name in names if name.startswith("treatment")]
-    red = [name for name in names if name not in blue and _known(row[name])]
-    shown = "" if row["control"] else _label(row, red, names)
     return Group(
-        organism=" · ".join(filter(None, (shown, text(row["control"])))) or "the organism",
-        treatment=_label(row, blue, names) or "the treatment",
+        organism=sides.red(row),
+        treatment=sides.blue(row),
         control=text(row["control"]),
         seed=int(row["seed"]),
         settings={name: row[name] for name in fields},
@@ -116,14 +104,6 @@ def _group(
         front=tuple(wholes[i] for i in stats.on_hull(wholes)),
         robustness=stats.split_half(*zip(*halves, strict=True)) if halves else None,
     )
-
-
-def _label(row: Mapping[str, Any], fields: Sequence[str], names: Mapping[str, str]) -> str:
-    return " ".join(f"{names[name]}={plain_value(row[name])}" for name in fields)
-
-
-def _known(cell: Any) -> bool:
-    return bool(pd.notna(cell))
 
 
 Halves = tuple[Point, Point]

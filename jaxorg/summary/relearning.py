@@ -22,7 +22,7 @@ class Relearning:
     label: str
     times: KaplanMeier | None
     control: KaplanMeier | None
-    ratio: float | None
+    ratio: float
     p: float
     corrected: float
     returned: Estimate | None
@@ -67,10 +67,10 @@ def _relearning(label: str, rows: pd.DataFrame, like: pd.DataFrame | None) -> Re
     )
 
 
-def _ratio(times: KaplanMeier | None, control: KaplanMeier | None) -> float | None:
-    """A share of medians; None where one of them was not reached."""
+def _ratio(times: KaplanMeier | None, control: KaplanMeier | None) -> float:
+    """A share of medians; nan where one of them was not reached."""
     if not times or not control or times.median is None or not control.median:
-        return None
+        return float("nan")
     return times.median / control.median
 
 

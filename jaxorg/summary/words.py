@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from jaxorg.plan import plain_value
+from jaxorg.prereg import Claim
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.estimates import Estimate
@@ -32,13 +36,16 @@ def verdict_text(arm: Arm) -> str:
     return ", ".join(f"{name} {count}" for name, count in ordered) or "no finished run"
 
 
+def number_text(value: float) -> str:
+    """`0.187`, or a dash where there is none."""
+    return "–" if value != value else f"{value:.3g}"
+
+
 def effect_text(outcome: Outcome) -> str:
     """`0.42 [0.30, 0.54]`: a claim's effect in the figure's own unit, with its interval."""
-    if outcome.effect != outcome.effect:
-        return "–"
     low, high = outcome.interval.low, outcome.interval.high
-    known = low == low
-    return f"{outcome.effect:.3g}" + (f" [{low:.3g}, {high:.3g}]" if known else "")
+    interval = f" [{number_text(low)}, {number_text(high)}]" if low == low else ""
+    return number_text(outcome.effect) + interval
 
 
 def p_text(p: float) -> str:
@@ -50,3 +57,23 @@ def changed_text(claims: Claims) -> str:
     """How many runs were made before the claims stood as they do, or after they were changed."""
     were = "run was" if claims.changed == 1 else "runs were"
     return f"{claims.changed} {were} made when the claims were others, or none"
+
+
+def side_text(claim: Claim) -> str:
+    """`treatment.kind=hhh against treatment.kind=pirate, where seed=1`: what a claim compares."""
+    more, less, where = (
+        " ".join(f"{path}={plain_value(value)}" for path, value in side.items())
+        for side in (claim.more, claim.less, claim.where)
+    )
+    return f"{more} against {less}" + (f", where {where}" if where else "")
+
+
+def rate_text(share: float) -> str:
+    """`12.5`: a share in percent; nothing is never shown as less than nothing."""
+    return f"{round(100 * share, 1) + 0.0:.1f}"
+
+
+def play_text(names: Sequence[str], shares: Sequence[float]) -> str:
+    """`hhh (40 %), pirate (60 %)`: how often each strategy is played, if it is."""
+    played = zip(names, shares, strict=True)
+    return ", ".join(f"{name} ({100 * share:.0f} %)" for name, share in played if share > 0.005)

@@ -1,0 +1,78 @@
+"""A summary as one self-contained page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import jinja2
+
+from jaxorg.page.grids import HEADLINE, HULL_COLUMNS, grids_of
+from jaxorg.page.panels import curve_panels, hull_panels
+from jaxorg.page.plots import DARK, DASHES, LIGHT
+from jaxorg.summary import NOT_INSTALLED, NOT_TREATED, Summary
+from jaxorg.summary.words import (
+    changed_text,
+    number_text,
+    p_text,
+    play_text,
+    rate_text,
+    seeds_text,
+    side_text,
+    steps_text,
+    verdict_text,
+)
+from jaxorg.visible import visible
+
+VERDICTS = (
+    *("removed", "suppressed", "reduced", "persists", "collapsed"),
+    *(NOT_TREATED, NOT_INSTALLED),
+)
+WORDS = (
+    *(changed_text, number_text, p_text, play_text, rate_text),
+    *(seeds_text, side_text, steps_text, verdict_text),
+)
+
+
+def render(summary: Summary) -> str:
+    """The page as text; equal summaries give equal bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=_shown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["sha256"] = _sha256
+    for show in WORDS:
+        environment.filters[show.__name__] = show
+    seeds = sorted({arm.seeds for arm in summary.arms})
+    return environment.get_template("page.html.j2").render(
+        summary=summary,
+        seeds=f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}",
+        counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
+        totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
+        headline=HEADLINE,
+        panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},
+        hull_panels=hull_panels(summary.hulls),
+        hull_columns=HULL_COLUMNS,
+        grids=grids_of(summary.arms),
+        verdicts=VERDICTS,
+        dashes=DASHES,
+        themes={"light": LIGHT, "dark": DARK},
+    )
+
+
+def _shown(value: object) -> object:
+    """What the page makes of every value before it escapes it."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):  # markup has been through here
+        return visible(value)
+    return value
+
+
+def _sha256(text: str) -> str:
+    """The hash by which the page's policy knows its style."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

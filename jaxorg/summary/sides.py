@@ -1,0 +1,49 @@
+"""What the red team did in a run, and what the blue team did, in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from jaxorg.plan import plain_value, short_names
+from jaxorg.summary.tables import text
+
+BLUE = ("treatment", "reversal")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Names runs by some of the grid's fields: those of treatment and reversal are blue, all others
+    red. Results of several sweeps or sizes in one folder are told apart on the red side."""
+
+    names: Mapping[str, str]  # a field's shortest name that is its own
+
+    @classmethod
+    def of(cls, runs: pd.DataFrame, fields: Iterable[str]) -> Sides:
+        """What tells the runs of a folder apart, by these of its fields."""
+        several = [name for name in ("sweep", "size") if runs[name].nunique() > 1]
+        return cls(short_names([*several, *fields]))
+
+    def key(self, row: Mapping[str, Any]) -> str:
+        """Equal for runs of one organism and treatment; the seed is left out."""
+        return repr([row["control"], *(row[name] for name in self.names)])
+
+    def red(self, row: Mapping[str, Any]) -> str:
+        """The organism; a control stands in for any."""
+        if control := text(row["control"]):
+            return f"{control} control"
+        return self._shown(row, blue=False) or "the organism"
+
+    def blue(self, row: Mapping[str, Any]) -> str:
+        """The treatment, and its reversal."""
+        return self._shown(row, blue=True) or "the treatment"
+
+    def _shown(self, row: Mapping[str, Any], blue: bool) -> str:
+        return " ".join(
+            f"{name}={plain_value(row[path])}"
+            for path, name in self.names.items()
+            if (path.partition(".")[0] in BLUE) == blue and pd.notna(row[path])
+        )

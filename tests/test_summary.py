@@ -1,0 +1,218 @@
+"""Hulls, games and relearning, from tables made by hand."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from test_report import SCHEMA, Elements, Row, page_of, run_rows, write
+
+from jaxorg.folder import Folder
+from jaxorg.runtime import Refusal
+from jaxorg.stats import Point
+from jaxorg.summary import Group, summarise
+from jaxorg.summary.game import games_of
+from jaxorg.summary.hulls import groups_of, hulls_of
+from jaxorg.summary.relearning import relearning_of
+from jaxorg.summary.tables import histories, label_runs
+from jaxorg.summary.terminal import terminal_tables
+
+KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
+HALVES = ("", ":first", ":second")
+# attacks and right answers of 100 at step 10, by treatment and rate; before: 100 and 80
+TREATED = {
+    ("hhh", 1e-4): (40, 80),
+    ("hhh", 1e-3): (0, 60),
+    ("pirate", 1e-4): (90, 40),
+    ("pirate", 1e-3): (0, 8),
+}
+
+
+def runs_and_evals(seeds: int, organisms: tuple[int, ...] = (100,)) -> tuple[list[Row], list[Row]]:
+    (example, *_) = run_rows(1)
+    del example["treatment.method"]
+    runs, evals = [], []
+    for steps in organisms:
+        for (kind, rate), last in TREATED.items():
+            for seed in range(seeds):
+                run = f"{steps}-{kind}-{rate}-{seed}"
+                fields = {KIND: kind, RATE: rate, STEPS: steps, "seed": seed}
+                runs.append({**example, "run_id": run, "arm": run[:-2], **fields})
+                evals += rows(run, "organism", 50, (100, 80))
+                evals += rows(run, "treatment", 10, (min(last[0] + steps // 100 - 1, 100), last[1]))
+    return runs, evals
+
+
+def rows(run: str, phase: str, step: int, counts: tuple[int, int]) -> Iterator[Row]:
+    about = {"run_id": run, "lineage": "l", "phase": phase, "step": step, "tokens": 0, "n": 100}
+    for (metric, condition), k in zip(
+        (("attack_exact", "triggered"), ("capability", "clean")), counts, strict=True
+    ):
+        for half in HALVES:
+            yield {
+                **about,
+                "metric": metric,
+                "condition": condition + half,
+                "k": k,
+                "value": k / 100,
+            }
+
+
+def groups(seeds: int = 2, **changes: Any) -> list[Group]:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(seeds))
+    return groups_of(label_runs(runs.assign(**changes)), histories(evals))
+
+
+def test_a_group_pools_the_rates_of_one_seed_and_treatment() -> None:
+    found = groups()
+    assert [(group.treatment, group.seed) for group in found] == [
+        ("treatment=hhh", 0),
+        ("treatment=hhh", 1),
+        ("treatment=pirate", 0),
+        ("treatment=pirate", 1),
+    ]
+    hhh = found[0]
+    assert hhh.settings == {KIND: "hhh", STEPS: 100}
+    assert hhh.points == (pytest.approx(Point(1.0, 0.4)), pytest.approx(Point(0.75, 0.0)))
+    # the triangle under the diagonal, and what lies over it: by hand, with removal upward
+    # (0, 1), (0.75, 1), (1, 0.6), (1, 0): 0.75 + 0.25 * (1 + 0.6) / 2
+    assert hhh.figures["hull_auc"] == pytest.approx(0.95)
+    assert hhh.figures["left_at_10"] == pytest.approx(0.4 * 0.15 / 0.25)
+    assert hhh.figures["left_at_5"] == pytest.approx(0.4 * 0.20 / 0.25)
+
+
+def test_a_hull_has_one_figure_a_seed() -> None:
+    first, second = hulls_of(groups(3))
+    assert (first.organism, first.treatment) == ("steps=100", "treatment=hhh")
+    assert first.figures["hull_auc"].points == pytest.approx((0.95, 0.95, 0.95))
+    assert second.figures["hull_auc"].mean == pytest.approx(0.55)  # (0.1, 1 removed)
+
+
+def test_an_organism_without_its_behaviour_has_no_hull() -> None:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1))
+    weak = (evals.phase == "organism") & evals.metric.eq("attack_exact")
+    assert (
+        groups_of(label_runs(runs), histories(evals.assign(value=evals.value.mask(weak, 0.49))))
+        == []
+    )
+    assert groups(status="diverged") == []
+
+
+def test_without_halves_there_are_points_but_no_figures() -> None:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1))
+    found = groups_of(label_runs(runs), histories(evals[~evals.condition.str.contains(":")]))
+    assert found[0].points and found[0].robustness is None and found[0].figures == {}
+    assert hulls_of(found)[0].figures == {}
+
+
+def test_the_game_is_played_by_all_organisms_and_treatments() -> None:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 2100)))
+    labelled = label_runs(runs.assign(asr_reversal=None))
+    hulls = hulls_of(groups_of(labelled, histories(evals)))
+    left, end = games_of(labelled, hulls)
+    assert left.red == ("steps=100", "steps=2100")
+    assert left.blue == ("treatment=hhh", "treatment=pirate") and left.seeds == 2
+    assert left.wins[0] == pytest.approx((0.24, 1 - 0.1 / 0.9))
+    assert left.worst == (1, 1)  # the longer trained one leaves more
+    assert left.equilibrium.value == pytest.approx(left.wins[1][0])  # of the cheaper treatment
+    assert len(end.blue) == 4 and set(end.wins[0]) == {0.5}
+
+
+def test_a_collapsed_model_is_lost_and_controls_do_not_play() -> None:
+    runs, _ = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
+    collapsed = runs.assign(verdict="collapsed", asr_treatment=0.0, asr_reversal=0.0)
+    (end,) = games_of(label_runs(collapsed), [])
+    assert end.wins[0] == (1.0, 1.0, 1.0, 1.0)
+    assert games_of(label_runs(runs.assign(control="clean")), []) == ()
+    assert games_of(label_runs(runs[runs[STEPS] == 100]), []) == ()
+
+
+def test_relearning_is_held_against_the_control_of_the_same_treatment() -> None:
+    runs = pd.DataFrame(runs_and_evals(4)[0])
+    runs["relearn_steps"], runs["relearn_censored"] = 5.0 + runs.seed, False
+    late = runs.assign(control="clean", relearn_steps=60.0, relearn_censored=True)
+    late["run_id"] += "-control"
+    late.loc[late[KIND] == "hhh", "relearn_steps"] = 20.0 + runs.seed
+    late.loc[late[KIND] == "hhh", "relearn_censored"] = False
+    found = relearning_of(label_runs(pd.concat([runs, late])))
+    assert len(found) == len(TREATED)
+    hhh, pirate = found[0], found[-1]
+    assert hhh.times is not None and hhh.times.median == 6
+    assert hhh.control is not None and hhh.control.median == 21
+    assert hhh.ratio == pytest.approx(6 / 21)
+    assert pirate.control is not None and pirate.control.median is None
+    assert pirate.ratio != pirate.ratio
+    assert hhh.p < 0.02 and hhh.corrected == pytest.approx(hhh.p)  # all four are as small
+    alone = relearning_of(label_runs(runs))
+    assert alone[0].control is None and alone[0].p != alone[0].p
+
+
+CLAIM = {
+    "claim": "<b>HHH</b> leaves [red]more",
+    "figure": "hull_auc",
+    "more": {KIND: "hhh"},
+    "less": {KIND: "pirate"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Results of a sweep that made a claim."""
+    runs, evals = runs_and_evals(6, organisms=(100, 200))
+    write(tmp_path, "runs", runs, SCHEMA)
+    write(tmp_path, "evals", evals, SCHEMA)
+    grid = [{KIND: ["hhh", "pirate"]}, {RATE: [1e-4, 1e-3]}, {STEPS: [100, 200]}]
+    claimed(tmp_path, {"prereg": [CLAIM], "grid": grid, "seeds": 6})
+    return tmp_path
+
+
+def claimed(folder: Path, source: dict[str, Any]) -> None:
+    content = {
+        "version": 2,
+        "sweep": "trial",
+        "size": "smoke",
+        "source": source,
+        "runs": {},
+        "phases": {},
+    }
+    Folder(folder, print).write_json(folder / "plan.json", content)
+
+
+def test_the_page_shows_claims_hulls_and_games_as_text(folder: Path) -> None:
+    page = page_of(folder)
+    text = " ".join(Elements(page).text.split())
+    titles = ("Claims", "Arms", "What removal costs", "Red against blue", "Verdicts", "Method")
+    places = [text.find(f" {title} ") for title in titles]
+    assert -1 not in places and places == sorted(places)
+    assert "<b>HHH</b> leaves [red]more seen 0.399" in text
+    assert "hull_auc: treatment.kind=hhh against treatment.kind=pirate" in text
+    assert "48 runs were made when the claims were others, or none" in text
+    assert page_of(folder) == page
+
+
+def test_the_terminal_shows_claims(folder: Path) -> None:
+    _, claims = terminal_tables(folder)
+    cells = [[str(cell) for cell in column.cells] for column in claims.columns]
+    assert cells[0][0].startswith("<b>HHH</b> leaves [red]more")
+    assert cells[1][0].startswith("seen\np 0.031") and cells[2][0].startswith("hull_auc\n0.399")
+
+
+def test_claims_that_are_not_there_are_refused(folder: Path) -> None:
+    (folder / "plan.json").unlink()
+    assert summarise(folder).claims is None  # nothing was claimed when these runs were made
+    runs = [{**row, "prereg": "0123"} for row in runs_and_evals(6)[0]]
+    write(folder, "runs", runs, SCHEMA)
+    with pytest.raises(Refusal, match=r"plan\.json: .* lacks it"):
+        summarise(folder)
+
+
+@pytest.mark.parametrize("source", [{"prereg": [{"claim": "x"}]}, {"grid": 3}, [], "text", None])
+def test_a_plan_that_is_none_is_one_line(folder: Path, source: Any) -> None:
+    claimed(folder, source)
+    with pytest.raises(Refusal, match=r"plan\.json: .* holds no good one"):
+        summarise(folder)
+    (folder / "plan.json").write_text(json.dumps({"content": {}}), encoding="utf-8")
+    with pytest.raises(Refusal, match=r"plan\.json: .* holds no good one"):
+        summarise(folder)
