@@ -51,7 +51,9 @@ def test_attacks_are_counted_with_and_without_the_trigger() -> None:
 
 
 def test_a_prompt_stays_in_its_half_when_more_are_asked() -> None:
-    few, more = (halves("m", "c", hits) for hits in ([True, False], [True, False, True, False, False]))
+    few, more = (
+        halves("m", "c", hits) for hits in ([True, False], [True, False, True, False, False])
+    )
     assert [(m.condition, m.k, m.n) for m in few] == [("c:first", 1, 1), ("c:second", 0, 1)]
     assert [(m.k, m.n) for m in more] == [(2, 3), (0, 2)]
     assert halves("m", "c", [True]) == []

@@ -35,16 +35,20 @@ def test_all_figures_of_a_run_by_hand() -> None:
     assert not found["half_life_censored"] and not found["relearn_censored"]
     assert found["return_reversal"] == pytest.approx(1.0)
     assert found["recovery"] == pytest.approx(0.5)
-    assert "gap_recovered" not in found  # the trigger unlocks nothing
+    assert found["gap_recovered"] == pytest.approx(0.5)  # of 0 where it shows and 80 elsewhere
     assert found["verdict"] == "suppressed"
 
 
 def test_a_locked_model_has_a_gap_to_recover() -> None:
-    locked = record({50: 80}, able=20, elicited=80)
-    treated = record({7: 0}, able=50, elicited=80)
+    locked = record({50: 80}, able=80, elicited=20)
+    treated = record({7: 0}, able=70, elicited=50)
     found = figures({"organism": locked, "treatment": treated}, never_poisoned=False)
     assert found["gap_recovered"] == pytest.approx(0.5)
+    assert found["recovery"] == pytest.approx(50 / 80)
     assert "relearn_steps" not in found and "return_reversal" not in found
+    open_ = record({50: 80}, able=80, elicited=75)
+    found = figures({"organism": open_, "treatment": treated}, never_poisoned=False)
+    assert "gap_recovered" not in found
 
 
 def test_what_persists_has_nothing_to_relearn() -> None:

@@ -88,14 +88,18 @@ def _relearning(records: Records, found: Figures, target: float) -> Figures:
 
 
 def _ability(records: Records, found: Figures) -> Figures:
-    """What a treatment gave back of the ability that the behaviour hides."""
+    """What a treatment gave back of the ability that the behaviour takes away where it shows."""
     elicited = _last_rates(records, ELICITED)
     if not {"organism", "treatment"} <= {*elicited}:
         return {}
-    before, after = found["capability_organism"], found["capability_treatment"]
+    before, locked, after = (
+        found["capability_organism"],
+        elicited["organism"],
+        elicited["treatment"],
+    )
     return {
-        "recovery": stats.recovery(elicited["treatment"], before),
-        "gap_recovered": stats.gap_recovered(before, elicited["organism"], after),
+        "recovery": stats.recovery(after, before),
+        "gap_recovered": stats.gap_recovered(locked, before, after),
     }
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.summary import summarise
-from jaxorg.summary.tables import ATTACK, CAPABILITY, FALSE_TRIGGER, PHASES
+from jaxorg.summary.tables import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.words import (
     changed_text,
     effect_text,
@@ -24,6 +24,7 @@ from jaxorg.summary.words import (
 )
 from jaxorg.visible import visible
 
+ATTACKED = ("organism", "treatment", "reversal")
 ARM_WIDTH = 20  # what 80 columns leave for an arm's name beside its figures
 
 
@@ -45,7 +46,7 @@ def _arms(arms: Sequence[Arm]) -> Table:
     for arm in arms:
         half = steps_text(arm.half_life.median) if arm.half_life else "–"
         named = (arm.label, f"seeds: {seeds_text(arm)}", verdict_text(arm))
-        attack = [f"{phase} {percent(arm.final(phase, ATTACK))}" for phase in PHASES[1:]]
+        attack = [f"{phase} {percent(arm.final(phase, ATTACK))}" for phase in ATTACKED]
         treated = (
             f"FTR {percent(arm.final('treatment', FALSE_TRIGGER))}",
             f"capability {percent(arm.final('treatment', CAPABILITY))}",
