@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxorg import results
+from jaxorg.summary import summarise
 from sweeps import run, table
 
 
@@ -107,3 +108,23 @@ def test_parts_of_an_earlier_sweep_file_do_not_stay(tiny_base: Path, tmp_path: P
     run(out, tiny_base, "grid=[{treatment.kind: [hhh]}]")
     assert set(table(out, "runs")["treatment.kind"]) == {"hhh"}
     assert len(table(out, "evals").run_id.unique()) == 2
+
+
+CLAIM = (
+    "prereg=[{claim: one, figure: FIGURE, more: {treatment.kind: hhh}, "
+    "less: {treatment.kind: pirate}}]"
+)
+
+
+def test_runs_say_which_claims_stood_when_they_were_made(tiny_base: Path, tmp_path: Path) -> None:
+    out = run(tmp_path / "out", tiny_base, CLAIM.replace("FIGURE", "aurc"), "reversal=null")
+    (first,) = set(table(out, "runs").prereg)
+    claims = summarise(out).claims
+    assert claims is not None and claims.changed == 0 and len(first) == 16
+    assert claims.outcomes[0].notes[0] == "8 without the figure"  # nothing is installed
+    # The claims are changed when the results are there: nothing is trained, and it shows.
+    run(out, tiny_base, CLAIM.replace("FIGURE", "capability_treatment"), "reversal=null")
+    assert set(table(out, "runs").prereg) == {first}
+    changed = summarise(out).claims
+    assert changed is not None and changed.changed == 8
+    assert changed.outcomes[0].found == "not seen" and changed.outcomes[0].pairs == 4
