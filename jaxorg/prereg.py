@@ -22,8 +22,8 @@ class Claim(Config):
     side `more` than on the side `less`. Each side, and `where` for both, maps grid paths to one of
     their values."""
 
-    claim: str = Field(min_length=1, max_length=500)
-    source: str = Field(default="", max_length=500)
+    claim: str = Field(min_length=1)
+    source: str = ""
     figure: str
     more: dict[str, Any] = Field(min_length=1)
     less: dict[str, Any] = Field(min_length=1)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from jaxorg.folder import Folder
 from jaxorg.report import report
 from jaxorg.runtime import Refusal
 from jaxorg.summary import ATTACK, summarise, terminal_tables
@@ -129,6 +130,12 @@ def write(folder: Path, table: str, rows: list[Row], metadata: dict[bytes, bytes
     for part, some in enumerate((rows[::2], rows[1::2])):  # rows in no order, in two part files
         found = pa.Table.from_pylist(some).replace_schema_metadata(metadata)
         pq.write_table(found, folder / table / f"part-{part}.parquet", compression="zstd")
+
+
+def write_plan(folder: Path, source: Any) -> None:
+    """The plan.json of a sweep whose runs are all in the tables."""
+    known = {"version": 2, "sweep": "trial", "size": "smoke", "runs": {}, "phases": {}}
+    Folder(folder, print).write_json(folder / "plan.json", {**known, "source": source})
 
 
 @pytest.fixture

@@ -19,7 +19,16 @@ import pytest
 import tensorstore as ts
 from browser import Listener, listener, needs_browser, visit
 from rich.console import Console
-from test_report import SCHEMA, Elements, Row, eval_rows, run_rows, sample_rows, write
+from test_report import (
+    SCHEMA,
+    Elements,
+    Row,
+    eval_rows,
+    run_rows,
+    sample_rows,
+    write,
+    write_plan,
+)
 
 import sweeps
 from jaxorg import cli
@@ -84,12 +93,16 @@ def hostile_folder(folder: Path, payload: str) -> Path:
     samples = [spoil(row, "phase") for row in sample_rows(2)]
     for table, rows in (("runs", runs), ("evals", evals), ("samples", samples)):
         write(folder, table, rows, SCHEMA)
+    values = sorted({row["treatment.method"] for row in runs})
+    claim = {"claim": "c", "source": "s", "figure": "aurc"}
+    sides = {"more": {"treatment.method": values[0]}, "less": {"treatment.method": values[1]}}
+    write_plan(folder, {"prereg": [{**spoil(claim, "figure"), **sides}]})
     return folder
 
 
 SHOWN = (
     *("sweep", "size", "arm", "treatment.method", "device", "versions", "git_commit", "verdict"),
-    *("metric", "condition", "prompt", "response", "outcome"),
+    *("claim", "source", "metric", "condition", "prompt", "response", "outcome"),
     *("run_id", "status", "error"),  # of the run that did not finish
 )
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_report import SCHEMA, Elements, Row, page_of, run_rows, write
+from test_report import SCHEMA, Elements, Row, page_of, run_rows, write, write_plan
 
-from jaxorg.folder import Folder
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Point
 from jaxorg.summary import Group, summarise
@@ -164,20 +163,8 @@ def folder(tmp_path: Path) -> Path:
     write(tmp_path, "runs", runs, SCHEMA)
     write(tmp_path, "evals", evals, SCHEMA)
     grid = [{KIND: ["hhh", "pirate"]}, {RATE: [1e-4, 1e-3]}, {STEPS: [100, 200]}]
-    claimed(tmp_path, {"prereg": [CLAIM], "grid": grid, "seeds": 6})
+    write_plan(tmp_path, {"prereg": [CLAIM], "grid": grid, "seeds": 6})
     return tmp_path
-
-
-def claimed(folder: Path, source: dict[str, Any]) -> None:
-    content = {
-        "version": 2,
-        "sweep": "trial",
-        "size": "smoke",
-        "source": source,
-        "runs": {},
-        "phases": {},
-    }
-    Folder(folder, print).write_json(folder / "plan.json", content)
 
 
 def test_the_page_shows_claims_hulls_and_games_as_text(folder: Path) -> None:
@@ -210,7 +197,7 @@ def test_claims_that_are_not_there_are_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize("source", [{"prereg": [{"claim": "x"}]}, {"grid": 3}, [], "text", None])
 def test_a_plan_that_is_none_is_one_line(folder: Path, source: Any) -> None:
-    claimed(folder, source)
+    write_plan(folder, source)
     with pytest.raises(Refusal, match=r"plan\.json: .* holds no good one"):
         summarise(folder)
     (folder / "plan.json").write_text(json.dumps({"content": {}}), encoding="utf-8")
