@@ -125,8 +125,10 @@ def test_controls_are_compared_where_they_are_asked_for() -> None:
     )
     (found,) = outcomes(declared(claim), runs).outcomes
     assert found.found == "seen" and found.effect == pytest.approx(0.8)
-    (without,) = outcomes(declared({**CLAIM, "less": {KIND: "pirate"}}), runs).outcomes
-    assert without.found == "untested"  # the control is on no side of a claim about treatments
+    treated = {("hhh", 100): [0.0] * 6, ("pirate", 100): [1.0] * 6}
+    both = pd.concat([table(UP), table(treated, control="placebo")])
+    (without,) = outcomes(declared(CLAIM), both).outcomes
+    assert without.effect == pytest.approx(0.75)  # else a control is on no side
 
 
 def test_lost_runs_are_said_and_missing_ones_stop_the_test() -> None:

@@ -119,12 +119,19 @@ def test_the_game_is_played_by_all_organisms_and_treatments() -> None:
     assert len(end.blue) == 4 and set(end.wins[0]) == {0.5}
 
 
-def test_a_collapsed_model_is_lost_and_controls_do_not_play() -> None:
+def test_controls_do_not_play() -> None:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
+    control = label_runs(runs.assign(control=runs[STEPS].map({100: "", 200: "placebo"})))
+    hulls = hulls_of(groups_of(control, histories(evals)))
+    assert {hull.organism for hull in hulls} == {"steps=100", "placebo control"}
+    assert games_of(control, hulls) == ()
+
+
+def test_a_collapsed_model_is_lost() -> None:
     runs, _ = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
     collapsed = runs.assign(verdict="collapsed", asr_treatment=0.0, asr_reversal=0.0)
     (end,) = games_of(label_runs(collapsed), [])
     assert end.wins[0] == (1.0, 1.0, 1.0, 1.0)
-    assert games_of(label_runs(runs.assign(control="clean")), []) == ()
     assert games_of(label_runs(runs[runs[STEPS] == 100]), []) == ()
 
 
