@@ -74,7 +74,7 @@ def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
 
 def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     """Bytes of the weights that a phase stores."""
-    if not phase.steps:
+    if not phase.changes:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
     own = phase.lora.static() if phase.lora else None  # not padded

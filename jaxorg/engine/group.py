@@ -70,6 +70,13 @@ class Group:
         self._measure(weights, {}, final=True)
         processes.first("done", lambda: self._store(None))
 
+    def change_only(self, trainer: Trainer) -> None:
+        """Measure and store phases that change their weights and take no step."""
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        state, frozen = self._begin(trainer, hyper)
+        self._measure(_used(state.trainable, hyper), frozen, final=True)
+        self._end(state)
+
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
         taught = self._ask_teachers(trainer)
@@ -316,7 +323,7 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
 
 def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
     """The swept scalars of stacked phases, fp32 [run] each, and keys where states are rounded."""
-    swept = [phase.training.swept() for phase in phases if phase.training]
+    swept = [phase.swept for phase in phases]
     scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
     return scalars | ({"key": _keys(phases)} if static.state_dtype == "bfloat16" else {})
 
