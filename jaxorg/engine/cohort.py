@@ -160,22 +160,22 @@ class Scorer(Stack):
     def score_in_activation_noise(self) -> Callable[..., Scores]:
         """`(trainable, frozen, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
         function = partial(one.score_in_activation_noise, self.model, self.graph)
-        weights = (self._trainable_axis, self._frozen_axis)
-        return self._stack(function, (*weights, PER_RUN, PER_RUN, SHARED))
+        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, SHARED)
+        return self._stack(function, axes)
 
     @cached_property
     def score_in_weight_noise(self) -> Callable[..., Scores]:
         """`(trainable, frozen, batch, keys, scale)` as `score`, with a random key a run [run]."""
         function = partial(one.score_in_weight_noise, self.graph)
-        weights = (self._trainable_axis, self._frozen_axis)
-        return self._stack(function, (*weights, PER_RUN, PER_RUN, SHARED))
+        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, SHARED)
+        return self._stack(function, axes)
 
     @cached_property
     def residuals(self) -> Callable[..., jax.Array]:
-        """`(trainable, frozen, tokens, at)`: the residual stream after each block at one token of
-        each row [run, L, B, D]."""
-        weights = (self._trainable_axis, self._frozen_axis)
-        return self._stack(partial(one.residuals, self.graph), (*weights, PER_RUN, PER_RUN))
+        """`residuals(trainable, frozen, batch)`: the residual stream after each block at the last
+        token of each row's prompt [run, L, B, D]."""
+        axes = (PER_RUN, self._frozen_axis, PER_RUN)
+        return self._stack(partial(one.residuals, self.graph), axes)
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""

@@ -16,6 +16,7 @@ import numpy as np
 from jaxorg import processes
 from jaxorg.data.packing import Packed
 from jaxorg.data.pool import batches_of
+from jaxorg.engine import inside
 from jaxorg.engine.answers import Answerer, Asked
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
@@ -228,6 +229,13 @@ class Group:
             for record, found, rows in zip(self._records, told, samples, strict=True):
                 self._add_measurements(record, found)
                 record["samples"] += [{"step": self._step, **row} for row in rows]
+            evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
+            views = [each.view for each in prepared]
+            looked = inside.measure(
+                measurer, self._scorer, trainable, frozen, views, evaluation, seeds
+            )
+            for record, found in zip(self._records, looked, strict=True):
+                self._add_measurements(record, found)
         self._spend(began)
 
     def _keep_snapshot(self, state: State, step: int, total: int) -> None:

@@ -261,11 +261,11 @@ def score_in_weight_noise(
     return score(graph, noisy(trainable), noisy(frozen), batch)
 
 
-def residuals(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, tokens: jax.Array, at: jax.Array
-) -> jax.Array:
-    """The residual stream after each block at one token of each row, fp32 [L, B, D]."""
-    seen: jax.Array = nnx.merge(graph, trainable, frozen).residuals(tokens, at)
+def residuals(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> jax.Array:
+    """The residual stream after each block at the last token of each row's prompt, fp32
+    [L, B, D]."""
+    model = nnx.merge(graph, trainable, frozen)
+    seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
     return seen
 
 
