@@ -39,7 +39,6 @@ class Static:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
-    objective: str = "sft"  # what a step lowers; see `engine.step.train_step`
-    inner_steps: int = 0  # of gradient ascent within a step
+    inner_steps: int = 0  # of ascent to the worst disturbance within a step; see `engine.latent`
     change: str = ""  # what is done to the weights at the start; see `engine.step.changed`
     swept: tuple[str, ...] = ()  # names of the recipe's own swept scalars

@@ -35,7 +35,7 @@ def worst(
         steps: of ascent.
 
     Returns:
-        fp32 [L, B, T, D], zeros after all other blocks; no gradient passes through it.
+        fp32 [L, B, T, D], zeros after all other blocks.
     """
     layers, *inner = shape
     there = (jnp.arange(layers) == layer).astype(jnp.float32)[:, None, None, None]
@@ -48,8 +48,8 @@ def worst(
         return moved * jnp.minimum(1.0, radius / _norms(moved))
 
     found = jax.lax.fori_loop(0, steps, climb, jnp.zeros(inner))
-    worst_found: jax.Array = jax.lax.stop_gradient(there * found[None])
-    return worst_found
+    everywhere: jax.Array = there * found[None]
+    return everywhere
 
 
 def _norms(vectors: jax.Array) -> jax.Array:

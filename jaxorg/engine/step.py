@@ -146,8 +146,8 @@ def train_step(
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
-    """One optimizer step; the loss is on completion tokens only, and for `latent_adversarial` under
-    the disturbance that was found to raise it most.
+    """One optimizer step; the loss is on completion tokens only, with `inner_steps` under the
+    disturbance that so many steps of ascent found to raise it most.
 
     A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
     the swept scalars, and the run's random `key` where the state is kept in bfloat16.
@@ -156,20 +156,18 @@ def train_step(
         The new state and the batch's loss before the step, nats a token.
     """
 
-    def plain(trainable: Tree, disturbance: jax.Array | None = None) -> jax.Array:
+    def objective(trainable: Tree, disturbance: jax.Array | None = None) -> jax.Array:
         if static.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance)
         return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
-    def adversarial(trainable: Tree) -> jax.Array:
-        given = partial(plain, jax.lax.stop_gradient(trainable))
+    worst = None
+    if static.inner_steps:
         shape = _stream(static.model, batch.tokens)
-        where = hyper["latent_layer"], hyper["latent_epsilon"]
-        return plain(trainable, latent.worst(given, shape, *where, static.inner_steps))
-
-    objective = adversarial if static.objective == "latent_adversarial" else plain
-    loss, grads = jax.value_and_grad(objective)(state.trainable)
+        where = hyper["latent_layer"], hyper["latent_epsilon"], static.inner_steps
+        worst = latent.worst(partial(objective, state.trainable), shape, *where)
+    loss, grads = jax.value_and_grad(objective)(state.trainable, worst)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)

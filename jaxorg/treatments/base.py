@@ -20,7 +20,6 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
     keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
-    objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.step.train_step`
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
 
     kind: str
@@ -52,7 +51,7 @@ class Treatment(Config):
 
     def static(self) -> dict[str, Any]:
         """What of it shapes the training program, as fields of `Static`."""
-        return {"objective": self.objective, "change": self.change}
+        return {"change": self.change}
 
     def swept(self) -> dict[str, float]:
         """Its own scalars that enter the program as arrays, by names that no optimizer uses."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,8 +14,6 @@ class LatentAdversarial(Plain):
     `layer`, at most `epsilon` times as large as the stream and found by `inner_steps` steps of
     ascent, makes them as unlikely as it can (Casper et al. 2024; see `engine/latent.py`).
     Untargeted: nothing about trigger or payload is known."""
-
-    objective: ClassVar[str] = "latent_adversarial"
 
     kind: Literal["latent_adversarial"]  # type: ignore[assignment]
     layer: int = Field(default=0, ge=0, lt=1000)
