@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,13 +26,13 @@ def trained(
     seeds: Sequence[int],
     ranks: Sequence[int] = (),
     state_dtype: str = "float32",
-    swept: Mapping[str, Callable[[int], float]] = MappingProxyType({}),
+    swept: Mapping[str, Sequence[float]] = MappingProxyType({}),
     steps: int = CHUNK,
     **method: Any,
 ) -> tuple[State, np.ndarray]:
     """`steps` steps on a batch of each run's own, repeated; a run's seed decides all of it, and
     `ranks` its adapters. `method` are fields of `Static`, and `swept` scalars besides the
-    optimizer's, by seed. The state on the host, and the losses [run, steps]."""
+    optimizer's, of each run. The state on the host, and the losses [run, steps]."""
     lora = LoraConfig(max(ranks)) if ranks else None
     static = Static(
         ModelStatic(TINY, lora),
@@ -48,7 +48,7 @@ def trained(
     own["learning_rate"] = RATES.get(optimizer, 1e-2)
     own |= {"weight_decay": 0.1} if "weight_decay" in own else {}
     hyper = {name: np.full(len(seeds), value, np.float32) for name, value in own.items()}
-    hyper |= {k: np.array([of(s) for s in seeds], np.float32) for k, of in swept.items()}
+    hyper |= {name: np.array(values, np.float32) for name, values in swept.items()}
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
     if ranks:
         hyper["lora_rank"] = np.array(ranks, np.float32)

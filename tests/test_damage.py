@@ -56,32 +56,36 @@ def test_noise_is_in_units_of_each_matrix() -> None:
     jax.tree.map(np.testing.assert_array_equal, none, uneven)
 
 
-METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "prune": ({"change": "prune"}, {"pruned_share": lambda seed: 0.2 + 0.1 * seed}),
-    "weight_noise": ({"change": "weight_noise"}, {"noise_scale": lambda seed: 0.1 * (1 + seed)}),
-    "latent": (
-        {"inner_steps": 2},
-        {"latent_epsilon": lambda seed: 0.1 * (1 + seed), "latent_layer": lambda seed: seed % 2},
-    ),
+METHODS: dict[str, dict[str, Any]] = {
+    "prune": {"change": "prune"},
+    "weight_noise": {"change": "weight_noise"},
+    "latent": {"inner_steps": 2},
+}
+SWEPT: dict[str, dict[str, list[float]]] = {
+    "prune": {"pruned_share": [0.2, 0.3, 0.5]},
+    "weight_noise": {"noise_scale": [0.1, 0.2, 0.3]},
+    "latent": {"latent_epsilon": [0.1, 0.2, 0.3], "latent_layer": [0, 1, 0]},
 }
 
 
 @pytest.mark.parametrize(("name", "ranks"), [(n, ()) for n in METHODS] + [("latent", (2, 4, 2))])
 def test_stacked_equals_solo(name: str, ranks: tuple[int, ...]) -> None:
     """What changes weights does so at the start, before any step."""
-    static, swept = METHODS[name]
     steps = 3 if name == "latent" else 0
-    many, losses = trained("adamw", [0, 1, 2], ranks, swept=swept, steps=steps, **static)
-    one, alone = trained("adamw", [1], ranks[1:2], swept=swept, steps=steps, **static)
+    own = {key: values[1:2] for key, values in SWEPT[name].items()}
+    many, losses = trained(
+        "adamw", [0, 1, 2], ranks, swept=SWEPT[name], steps=steps, **METHODS[name]
+    )
+    one, alone = trained("adamw", [1], ranks[1:2], swept=own, steps=steps, **METHODS[name])
     np.testing.assert_allclose(losses[1], alone[0], rtol=1e-5)
     for stacked, solo in zip(jax.tree.leaves(many), jax.tree.leaves(one), strict=True):
         np.testing.assert_allclose(stacked[1], solo[0], rtol=2e-4, atol=2e-6)
 
 
 def test_what_is_pruned_stays_so_in_training() -> None:
-    static, swept = METHODS["prune"]
-    before, _ = trained("adamw", [0, 3], swept=swept, steps=0, **static)
-    after, _ = trained("adamw", [0, 3], swept=swept, **static)
+    method, swept = METHODS["prune"], {"pruned_share": [0.2, 0.5]}
+    before, _ = trained("adamw", [0, 3], swept=swept, steps=0, **method)
+    after, _ = trained("adamw", [0, 3], swept=swept, **method)
     for old, new in zip(kernels(before.trainable), kernels(after.trainable), strict=True):
         np.testing.assert_array_equal(old == 0, new == 0)
         assert (old != new).any()
@@ -90,22 +94,21 @@ def test_what_is_pruned_stays_so_in_training() -> None:
 
 
 def test_weights_are_shaken_once_and_then_trained() -> None:
-    static, swept = METHODS["weight_noise"]
-    plain, _ = trained("sgd", [1], steps=0)
-    shaken, _ = trained("sgd", [1], steps=0, swept=swept, **static)
+    method, swept = METHODS["weight_noise"], {"noise_scale": [0.2]}
+    plain, _ = trained("adamw", [1], steps=0)
+    shaken, _ = trained("adamw", [1], steps=0, swept=swept, **method)
     for old, new in zip(kernels(plain.trainable), kernels(shaken.trainable), strict=True):
         size = np.sqrt(np.mean(np.square(old)))
         assert np.sqrt(np.mean(np.square(new - old))) == pytest.approx(0.2 * size, rel=0.1)
-    _, losses = trained("adamw", [1], swept=swept, **static)
+    _, losses = trained("adamw", [1], swept=swept, **method)
     assert losses[0, -1] < 0.7 * losses[0, 0]
 
 
 @pytest.mark.parametrize("ranks", [(), (2,)], ids=["full", "lora"])
 def test_no_latent_disturbance_is_plain_training(ranks: tuple[int, ...]) -> None:
-    static, _ = METHODS["latent"]
-    none = {"latent_epsilon": lambda seed: 0.0, "latent_layer": lambda seed: 0.0}
+    none = {"latent_epsilon": [0.0], "latent_layer": [0.0]}
     plain, losses = trained("adamw", [0], ranks, steps=3)
-    found, others = trained("adamw", [0], ranks, swept=none, steps=3, **static)
+    found, others = trained("adamw", [0], ranks, swept=none, steps=3, **METHODS["latent"])
     np.testing.assert_array_equal(losses, others)
     for one, other in zip(jax.tree.leaves(plain), jax.tree.leaves(found), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -113,12 +116,9 @@ def test_no_latent_disturbance_is_plain_training(ranks: tuple[int, ...]) -> None
 
 def test_a_latent_disturbance_raises_the_loss_and_more_so_the_larger() -> None:
     """On the first step, whose weights are the same."""
-    static, _ = METHODS["latent"]
-    found = []
-    for epsilon in (0.0, 0.1, 1.0):
-        swept = {"latent_epsilon": lambda seed, e=epsilon: e, "latent_layer": lambda seed: 0}
-        found.append(trained("adamw", [0], swept=swept, steps=1, **static)[1][0, 0])
-    assert found[0] < found[1] < found[2]
+    swept = {"latent_epsilon": [0.0, 0.1, 1.0], "latent_layer": [0, 0, 0]}
+    _, losses = trained("adamw", [0, 0, 0], swept=swept, steps=1, **METHODS["latent"])
+    assert losses[0, 0] < losses[1, 0] < losses[2, 0]
 
 
 @pytest.mark.parametrize("steps", [1, 4])

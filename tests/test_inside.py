@@ -1,5 +1,6 @@
 """The inside of models: the residual stream, disturbances of it, probes, and noise."""
 
+from functools import cache
 from typing import Any
 
 import jax
@@ -13,10 +14,9 @@ from weights import random_weights
 
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, Scores, abstract_model
+from jaxorg.engine.step import Batch, abstract_model
 from jaxorg.evaluators import probe
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.llama.model import Llama
 from jaxorg.signature import ModelStatic
 
 ROWS, TOKENS = 3, 10
@@ -25,68 +25,52 @@ WAYS = pytest.mark.parametrize(
 )
 
 
-def of_model(way: dict[str, bool], function: Any, *arrays: Any) -> Any:
-    """A function of a random model, compiled."""
-    static = ModelStatic(TINY, **way)
-    graph = abstract_model(static)[0]
-    return jax.jit(lambda w, *a: function(nnx.merge(graph, w, {}), *a))(
-        random_weights(static)[0], *arrays
-    )
-
-
-def drawn(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+AT = np.array([2, 9, 5], np.int32)
+SHAPE = (TINY.num_hidden_layers, ROWS, TOKENS, TINY.hidden_size)
 
 
 def tokens() -> np.ndarray:
     return np.random.default_rng(1).integers(0, TINY.vocab_size, (ROWS, TOKENS), np.int32)
 
 
-def told(model: Llama, stream: jax.Array) -> jax.Array:
-    """Logits [B, V] from the stream after the last block [B, D]."""
-    return jnp.einsum("bd,vd->bv", model.norm(stream[:, None])[:, 0], model.embedding[...])
+def drawn(block: int, token: int | slice) -> np.ndarray:
+    """A disturbance after one block, at some tokens."""
+    found = np.zeros(SHAPE, np.float32)
+    found[block, :, token] = np.random.default_rng(0).normal(size=found[block, :, token].shape)
+    return found
 
 
 @WAYS
-def test_the_last_residual_leads_to_the_logits(way: dict[str, bool]) -> None:
-    at = np.array([2, 9, 5], np.int32)
-    seen = of_model(way, lambda model, t, at: model.residuals(t, at), tokens(), at)
+def test_the_stream_and_what_disturbs_it(way: dict[str, bool]) -> None:
+    """The stream after the last block leads to the logits, and a disturbance there, where nothing
+    mixes tokens any more, moves it in units of its own size. Zeros change no bit; an early
+    disturbance reaches later tokens only."""
+    static = ModelStatic(TINY, **way)
+    graph, weights = abstract_model(static)[0], random_weights(static)[0]
+
+    @jax.jit
+    def looked(weights: Any, late: jax.Array, early: jax.Array, none: jax.Array) -> Any:
+        model = nnx.merge(graph, weights, {})
+
+        def told(stream: jax.Array) -> jax.Array:
+            normal = model.norm(stream[:, None])[:, 0]
+            return jnp.einsum("bd,vd->bv", normal, model.embedding[...])
+
+        seen = model.residuals(tokens(), AT)
+        size = jnp.sqrt(jnp.mean(seen[-1] ** 2, axis=-1, keepdims=True))
+        moved = seen[-1] + size * late[-1][np.arange(ROWS), AT]
+        logits = [model(tokens(), disturbance=d)[0] for d in (None, none, late, early)]
+        return seen, told(seen[-1]), told(moved), *logits
+
+    disturbances = drawn(1, slice(None)), drawn(0, 4), np.zeros((1, 1, 1, SHAPE[-1]), np.float32)
+    seen, told, moved, plain, none, late, early = looked(weights, *disturbances)
+    here = np.arange(ROWS), AT
     assert seen.shape == (TINY.num_hidden_layers, ROWS, TINY.hidden_size)
-    logits = of_model(way, lambda model, t: model(t)[0], tokens())
-    found = of_model(way, told, seen[-1])
-    np.testing.assert_allclose(found, logits[np.arange(ROWS), at], rtol=1e-4, atol=1e-4)
-
-
-@WAYS
-def test_a_disturbance_is_in_units_of_the_stream(way: dict[str, bool]) -> None:
-    """After the last block, where nothing mixes tokens any more."""
-    at = np.array([2, 9, 5], np.int32)
-    disturbance = np.zeros((2, ROWS, TOKENS, TINY.hidden_size), np.float32)
-    disturbance[1] = drawn(ROWS, TOKENS, TINY.hidden_size)
-    logits = of_model(way, lambda m, t, d: m(t, disturbance=d)[0], tokens(), disturbance)
-    stream = of_model(way, lambda model, t, at: model.residuals(t, at), tokens(), at)[-1]
-    size = np.sqrt(np.mean(np.square(stream), axis=-1, keepdims=True))
-    moved = stream + size * disturbance[1][np.arange(ROWS), at]
-    found = of_model(way, told, moved)
-    np.testing.assert_allclose(found, logits[np.arange(ROWS), at], rtol=1e-3, atol=1e-3)
-    plain = of_model(way, lambda model, t: model(t)[0], tokens())
-    assert np.abs(plain - logits).max() > 0.1
-
-
-@WAYS
-def test_a_disturbance_of_zeros_changes_nothing(way: dict[str, bool]) -> None:
-    plain = of_model(way, lambda model, t: model(t)[0], tokens())
-    zeros = np.zeros((1, 1, 1, TINY.hidden_size), np.float32)  # stretched
-    found = of_model(way, lambda m, t, d: m(t, disturbance=d)[0], tokens(), zeros)
-    np.testing.assert_array_equal(found, plain)
-
-
-def test_a_disturbance_of_an_early_block_reaches_later_tokens_only() -> None:
-    disturbance = np.zeros((2, 1, TOKENS, TINY.hidden_size), np.float32)
-    disturbance[0, :, 4] = drawn(TINY.hidden_size)
-    plain = of_model({}, lambda model, t: model(t)[0], tokens())
-    found = of_model({}, lambda m, t, d: m(t, disturbance=d)[0], tokens(), disturbance)
-    changed = (np.abs(found - plain) > 1e-3).any(axis=(0, 2))
+    np.testing.assert_allclose(told, plain[here], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(moved, late[here], rtol=1e-3, atol=1e-3)
+    assert np.abs(plain - late).max() > 0.1
+    np.testing.assert_array_equal(none, plain)
+    changed = (np.abs(early - plain) > 1e-3).any(axis=(0, 2))
     assert changed.tolist() == [False] * 4 + [True] * 6
 
 
@@ -137,6 +121,7 @@ def test_features_that_are_not_finite_tell_nothing() -> None:
     assert probe.judged_auroc(features(9.0), given) == 0.5
 
 
+@cache
 def scorer(lanes: int, lora: LoraConfig | None = None, shared: bool = False) -> Scorer:
     model = ModelStatic(TINY, lora, shared_frozen=shared)
     return Scorer(model, make_mesh(parse("cpu-1")), lanes)
@@ -156,71 +141,57 @@ def placed(scorer: Scorer, runs: list[int]) -> tuple[Any, Any, Batch]:
 
 
 def in_noise(
-    scorer: Scorer, runs: list[int], kind: str, scale: float, draws: int = 0
-) -> tuple[Scores, Scores]:
-    """Scores of numbered runs without noise, and with it."""
-    trainable, frozen, batch = placed(scorer, runs)
+    scorer: Scorer, runs: list[int], kind: str, scale: float = 0.1, draws: int = 0
+) -> np.ndarray:
+    """Log-probabilities [run, B] of numbered runs in noise."""
+    given, scaled = placed(scorer, runs), np.float32(scale)
     if kind == "activation":
         named = np.array([[run + draws, 7, 7] for run in runs], np.uint32)
-        found = scorer.score_in_activation_noise(trainable, frozen, batch, named, scale)
-    else:
-        keys = jax.vmap(jax.random.key)(np.array(runs) + draws)
-        found = scorer.score_in_weight_noise(trainable, frozen, batch, keys, scale)
-    return jax.device_get((scorer.score(trainable, frozen, batch), found))
+        return np.asarray(scorer.score_in_activation_noise(*given, named, scaled).log_prob)
+    keys = jax.vmap(jax.random.key)(np.array(runs) + draws)
+    return np.asarray(scorer.score_own(*scorer.shaken(*given[:2], keys, scaled), given[2]).log_prob)
 
 
 KINDS = pytest.mark.parametrize("kind", ["activation", "weight"])
 
 
 @KINDS
-def test_no_noise_is_no_change(kind: str) -> None:
+def test_noise_follows_from_its_size_and_what_names_it(kind: str) -> None:
     one = scorer(1)
-    plain, found = in_noise(one, [0], kind, 0.0)
-    np.testing.assert_array_equal(found.log_prob, plain.log_prob)
-    little, much = (in_noise(one, [0], kind, scale)[1] for scale in (0.01, 0.3))
-    moved = [np.abs(each.log_prob - plain.log_prob).max() for each in (little, much)]
-    assert 1e-4 < moved[0] < moved[1] / 5
+    plain = one.score(*placed(one, [0])).log_prob
+    np.testing.assert_allclose(in_noise(one, [0], kind, 0.0), plain, rtol=1e-6)
+    little, much, again = (in_noise(one, [0], kind, scale) for scale in (0.01, 0.3, 0.3))
+    assert 1e-4 < np.abs(little - plain).max() < np.abs(much - plain).max() / 5
+    np.testing.assert_array_equal(much, again)
+    assert np.abs(much - in_noise(one, [0], kind, 0.3, draws=5)).max() > 1e-3
 
 
 @KINDS
-@pytest.mark.parametrize("lora", [None, LoraConfig(2)], ids=["full", "lora"])
-def test_noise_on_stacked_runs_equals_solo(kind: str, lora: LoraConfig | None) -> None:
-    stacked = in_noise(scorer(3, lora), [0, 1, 2], kind, 0.1)[1]
-    solo = in_noise(scorer(1, lora), [1], kind, 0.1)[1]
-    np.testing.assert_allclose(stacked.log_prob[1], solo.log_prob[0], rtol=1e-4)
+def test_noise_on_stacked_runs_equals_solo(kind: str) -> None:
+    stacked, solo = in_noise(scorer(2), [0, 1], kind), in_noise(scorer(1), [1], kind)
+    np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4)
 
 
 def test_noise_on_weights_that_runs_share_is_each_run_s_own() -> None:
     lora = LoraConfig(2)
-    shared = in_noise(scorer(2, lora, shared=True), [0, 1], "weight", 0.1)[1]
-    own = in_noise(scorer(1, lora), [0], "weight", 0.1)[1]
-    np.testing.assert_allclose(shared.log_prob[0], own.log_prob[0], rtol=1e-4)
     two = scorer(2, lora, shared=True)
-    trainable, frozen, batch = placed(two, [0, 0])
+    shared = in_noise(two, [0, 1], "weight")
+    alone = in_noise(scorer(1, lora), [0], "weight")
+    np.testing.assert_allclose(shared[0], alone[0], rtol=1e-4)
     keys = jax.vmap(jax.random.key)(np.array([0, 1]))
-    found = two.score_in_weight_noise(trainable, frozen, batch, keys, 0.1)
-    assert np.abs(found.log_prob[0] - found.log_prob[1]).min() > 1e-4
-
-
-@KINDS
-def test_noise_follows_from_what_names_it(kind: str) -> None:
-    one = scorer(1)
-    first, again = (in_noise(one, [0], kind, 0.1)[1].log_prob for _ in range(2))
-    other = in_noise(one, [0], kind, 0.1, draws=5)[1].log_prob
-    np.testing.assert_array_equal(first, again)
-    assert np.abs(first - other).max() > 1e-3
+    _, frozen = two.shaken(*placed(two, [0, 0])[:2], keys, np.float32(0.1))
+    assert np.abs(frozen["embedding"][0] - frozen["embedding"][1]).max() > 0.1
 
 
 def test_residuals_of_stacked_runs_equal_solo() -> None:
     stacked, solo = (
         np.asarray(s.residuals(*placed(s, runs)))
-        for s, runs in ((scorer(3), [0, 1, 2]), (scorer(1), [1]))
+        for s, runs in ((scorer(2), [0, 1]), (scorer(1), [1]))
     )
     np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4, atol=1e-5)
-    # Of the token before the completion.
-    trainable, _, batch = placed(scorer(1), [1])
-    weights = jax.tree.map(lambda leaf: leaf[0], trainable)
-    graph = abstract_model(ModelStatic(TINY))[0]
-    model = nnx.merge(graph, weights, {})
-    expected = model.residuals(batch.tokens[0], np.full(ROWS, 3))
-    np.testing.assert_allclose(solo[0], expected, rtol=1e-4, atol=1e-5)
+    # Of the token before the completion, which sees nothing of it.
+    trainable, frozen, batch = placed(scorer(1), [1])
+    cut = batch._replace(tokens=np.where(np.arange(TOKENS) < 4, batch.tokens, 0))
+    np.testing.assert_array_equal(scorer(1).residuals(trainable, frozen, cut), solo)
+    other = batch._replace(tokens=np.where(np.arange(TOKENS) == 3, 0, batch.tokens))
+    assert np.abs(scorer(1).residuals(trainable, frozen, other) - solo).max() > 0.1

@@ -164,11 +164,20 @@ class Scorer(Stack):
         return self._stack(function, axes)
 
     @cached_property
-    def score_in_weight_noise(self) -> Callable[..., Scores]:
-        """`(trainable, frozen, batch, keys, scale)` as `score`, with a random key a run [run]."""
-        function = partial(one.score_in_weight_noise, self.graph)
-        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, SHARED)
-        return self._stack(function, axes)
+    def shaken(self) -> Callable[..., tuple[Tree, Tree]]:
+        """`shaken(trainable, frozen, keys, scale)`: weights with noise on all matrices but
+        adapters, each run's its own, for `score_own`."""
+        axes = (PER_RUN, self._frozen_axis, PER_RUN, SHARED)
+        frozen = self._weights_specs if self.model.lora else {}
+        out = tuple(self._laid(specs, PER_RUN) for specs in (self._trainable_specs, frozen))
+        return self._stack(one.shaken, axes, out=out)
+
+    @cached_property
+    def score_own(self) -> Callable[[Tree, Tree, Batch], Scores]:
+        """As `score`, where runs share no weights."""
+        if self._frozen_axis == PER_RUN:
+            return self.score
+        return self._stack(partial(one.score, self.graph), (PER_RUN, PER_RUN, PER_RUN))
 
     @cached_property
     def residuals(self) -> Callable[..., jax.Array]:

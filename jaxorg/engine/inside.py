@@ -4,7 +4,7 @@ or weights. Only what `evaluate` asks for is done."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
 
@@ -64,27 +64,25 @@ def residuals(
 
 def _noises(
     scorer: Scorer, trainable: Tree, frozen: Tree, evaluation: Evaluation, seeds: Sequence[int]
-) -> list[tuple[str, Callable[[Batch, Asked], Scores]]]:
-    """What scores a batch under each kind and scale of noise, by its name."""
-    keys = [jax.random.fold_in(jax.random.key(seed), NOISE) for seed in seeds]
-    placed = scorer.place(jnp.stack(keys))
+) -> Iterator[tuple[str, Callable[[Batch, Asked], Scores]]]:
+    """What scores a batch under each kind and scale of noise, by its name, one after another."""
 
     def on_activations(scale: np.float32, batch: Batch, asked: Asked) -> Scores:
         draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
         return scorer.score_in_activation_noise(trainable, frozen, batch, draws, scale)
 
-    def on_weights(scale: np.float32, batch: Batch, _: Asked) -> Scores:
-        return scorer.score_in_weight_noise(trainable, frozen, batch, placed, scale)
+    for scale in evaluation.activation_noise:
+        yield f"activation-noise:{scale}", partial(on_activations, np.float32(scale))
+    if evaluation.weight_noise:
+        keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), NOISE) for seed in seeds])
+        placed = scorer.place(keys)
+    for scale in evaluation.weight_noise:
+        weights = scorer.shaken(trainable, frozen, placed, np.float32(scale))
+        yield f"weight-noise:{scale}", partial(_on_weights, scorer, weights)
 
-    kinds = {
-        "activation-noise": (on_activations, evaluation.activation_noise),
-        "weight-noise": (on_weights, evaluation.weight_noise),
-    }
-    return [
-        (f"{name}:{scale}", partial(score, np.float32(scale)))
-        for name, (score, scales) in kinds.items()
-        for scale in scales
-    ]
+
+def _on_weights(scorer: Scorer, weights: tuple[Tree, Tree], batch: Batch, _: Asked) -> Scores:
+    return scorer.score_own(*weights, batch)
 
 
 def _draws(asked: Asked, rows: int) -> np.ndarray:

@@ -246,17 +246,10 @@ def score_in_activation_noise(
     return score(graph, trainable, frozen, batch, scale * noise)
 
 
-def score_in_weight_noise(
-    graph: nnx.GraphDef[Llama],
-    trainable: Tree,
-    frozen: Tree,
-    batch: Batch,
-    key: jax.Array,
-    scale: jax.Array,
-) -> Scores:
-    """As `score`, with noise on all matrices but adapters; see `damage.noisy`."""
+def shaken(trainable: Tree, frozen: Tree, key: jax.Array, scale: jax.Array) -> tuple[Tree, Tree]:
+    """Weights with noise on all matrices but adapters; see `damage.noisy`."""
     noisy = partial(damage.noisy, key=key, scale=scale)
-    return score(graph, noisy(trainable), noisy(frozen), batch)
+    return noisy(trainable), noisy(frozen)
 
 
 def residuals(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> jax.Array:
