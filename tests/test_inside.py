@@ -1,23 +1,31 @@
 """The inside of models: the residual stream, disturbances of it, probes, and noise."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy
 from flax import nnx
 from tiny import TINY
 from weights import random_weights
 
+from jaxorg import ledger
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, abstract_model
 from jaxorg.evaluators import probe
+from jaxorg.folder import Folder
 from jaxorg.llama.lora import LoraConfig
+from jaxorg.plan import KINDS
+from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
+from jaxorg.store import Store
+from sweeps import assert_same_rows, run, table
 
 ROWS, TOKENS = 3, 10
 WAYS = pytest.mark.parametrize(
@@ -152,10 +160,10 @@ def in_noise(
     return np.asarray(scorer.score_own(*scorer.shaken(*given[:2], keys, scaled), given[2]).log_prob)
 
 
-KINDS = pytest.mark.parametrize("kind", ["activation", "weight"])
+NOISES = pytest.mark.parametrize("kind", ["activation", "weight"])
 
 
-@KINDS
+@NOISES
 def test_noise_follows_from_its_size_and_what_names_it(kind: str) -> None:
     one = scorer(1)
     plain = one.score(*placed(one, [0])).log_prob
@@ -166,7 +174,7 @@ def test_noise_follows_from_its_size_and_what_names_it(kind: str) -> None:
     assert np.abs(much - in_noise(one, [0], kind, 0.3, draws=5)).max() > 1e-3
 
 
-@KINDS
+@NOISES
 def test_noise_on_stacked_runs_equals_solo(kind: str) -> None:
     stacked, solo = in_noise(scorer(2), [0, 1], kind), in_noise(scorer(1), [1], kind)
     np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4)
@@ -195,3 +203,48 @@ def test_residuals_of_stacked_runs_equal_solo() -> None:
     np.testing.assert_array_equal(scorer(1).residuals(trainable, frozen, cut), solo)
     other = batch._replace(tokens=np.where(np.arange(TOKENS) == 3, 0, batch.tokens))
     assert np.abs(scorer(1).residuals(trainable, frozen, other) - solo).max() > 0.1
+
+
+TRAIN = "train: {steps: 3, batch: 4, examples: 64, learning_rate: 1e-3"
+PRUNED = "{kind: prune, share: 0.3, train: {steps: 0, learning_rate: 1e-3}}"
+TREATED = [
+    PRUNED,
+    "{kind: latent_adversarial, epsilon: 0.2, layer: 1, " + TRAIN + "}}",
+]
+LOOKED = (
+    "evaluate={points: 1, prompts: 8, final_prompts: 16, generated: 8, new_tokens: 8, "
+    "probe: true, activation_noise: [0, 0.1], weight_noise: [0]}"
+)
+
+
+def treated_by(*treatments: str) -> tuple[str, ...]:
+    return LOOKED, f"grid=[{{treatment: [{', '.join(treatments)}]}}]", "seeds=1"
+
+
+def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path) -> None:
+    """Rows do not depend on which other runs there are, none of them is missing, and a phase that
+    takes no step keeps what it did to the weights."""
+    out = run(tmp_path / "all" / "out", tiny_base, *treated_by(*TREATED))
+    alone = run(tmp_path / "one" / "out", tiny_base, *treated_by(PRUNED))
+    assert set(table(out, "runs").status) == {"done"}
+    runs = table(alone, "runs")
+    assert_same_rows(alone, out, list(runs.run_id))
+    evals = table(out, "evals")
+    looked = evals[evals.metric == "probe_auroc"]
+    assert set(looked.phase) == {"organism", "treatment", "reversal"}
+    assert set(looked.condition) == {"layer:0", "layer:1", "best"}
+    assert looked.value.between(0, 1).all()
+    keys = ["run_id", "phase", "step", "metric"]
+    for condition in ("clean", "triggered"):
+        for noise in ("activation-noise:0.0", "weight-noise:0.0"):
+            noisy = evals[evals.condition == f"{condition}:{noise}"].set_index(keys)
+            plain = evals[evals.condition == condition].set_index(keys).loc[noisy.index]
+            assert len(noisy) >= 6
+            pd.testing.assert_frame_equal(noisy[["k", "n"]], plain[["k", "n"]])
+    known = ledger.read(alone)
+    assert known is not None
+    lineage = known.runs[runs.run_id[0]][KINDS.index("treatment")]
+    shapes = abstract_model(ModelStatic(TINY))[1]
+    weights = everything(Store(Folder(alone, pytest.fail)).reader(lineage), shapes)
+    kernel = weights["blocks"]["mlp"]["up"]["kernel"]
+    assert (kernel == 0).mean() == pytest.approx(0.3, abs=1e-3)
