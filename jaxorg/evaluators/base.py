@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from jaxorg.config import Config, later
+from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
@@ -38,10 +38,11 @@ class Evaluation(Config):
         if max(self.prompts, self.generated) > self.final_prompts:
             raise ValueError("prompts and generated must not exceed final_prompts")
         if self.probe and self.final_prompts < FEWEST_PROBED:
-            raise ValueError(f"probe needs final_prompts of {FEWEST_PROBED} or more")
-        for scales in (self.activation_noise, self.weight_noise):
+            raise misfit("probe", True, f"it needs final_prompts of {FEWEST_PROBED} or more")
+        for key in ("activation_noise", "weight_noise"):
+            scales = list(getattr(self, key))
             if len(set(scales)) < len(scales):
-                raise ValueError("give different scales of noise")
+                raise misfit(key, scales, "give different scales")
         return self
 
 
