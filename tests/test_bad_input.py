@@ -130,8 +130,8 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "pruning under adapters": (
         {"treatment": {"kind": "prune", "train": {**TRAIN, "lora": {"rank": 2, "alpha": 2}}}},
-        "treatment.train.lora: {'alpha': 2.0, 'rank': 2, 'targets': ['q', 'k', 'v', 'o',... will not "
-        "do; prune changes the weights under adapters, too; train all weights",
+        "treatment.train.lora: {'alpha': 2.0, 'rank': 2, 'targets': ['q', 'k', 'v', 'o',... "
+        "will not do; prune changes the weights under adapters, too; train all weights",
     ),
     "no such layer": (
         {"treatment": {"kind": "latent_adversarial", "layer": 2, "train": TRAIN}},

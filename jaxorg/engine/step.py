@@ -291,10 +291,9 @@ def _completion(
     """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
     row's are the most likely [B]."""
     model = nnx.merge(graph, trainable, frozen)
-    targets = batch.tokens[:, 1:]
+    targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
-        own = _own(batch)
-        logits, _ = model(batch.tokens[:, :-1], *own, disturbance=disturbance)  # [B, T - 1, V]
+        logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
         inside = batch.completion[:, 1:]
     else:
         logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
