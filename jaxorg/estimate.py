@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxorg.engine import step as one
+from jaxorg.evaluators.base import SOME
+from jaxorg.evaluators.probe import PROBED
 from jaxorg.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
 from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
@@ -74,7 +76,7 @@ def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
 
 def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     """Bytes of the weights that a phase stores."""
-    if not phase.steps:
+    if not phase.changes:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
     own = phase.lora.static() if phase.lora else None  # not padded
@@ -127,8 +129,10 @@ def duration(plan: Plan, cores: int) -> str:
 
 
 def _flops(cohort: Cohort) -> float:
-    """Training takes 6 operations a parameter and token, measuring 2."""
-    trained = 6 * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
+    """Training takes 6 operations a parameter and token, and 4 for each step of ascent within a
+    step; measuring takes 2."""
+    ascent = cohort.static.inner_steps if cohort.static else 0
+    trained = (6 + 4 * ascent) * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
     return float(_parameters(cohort) * trained + measuring_flops(cohort))
 
 
@@ -158,16 +162,19 @@ def _measured_tokens(phase: Phase) -> int:
     generated = 4 * evaluation.generated * evaluation.new_tokens
     if phase.on_policy and phase.training:
         generated += phase.training.examples * length
-    return prompts * PROBES_A_PROMPT * length + generated
+    noises = len(evaluation.activation_noise) + len(evaluation.weight_noise)
+    inside = 2 * PROBED * evaluation.probe + 4 * SOME * noises  # conversations, in full or in part
+    return (prompts * PROBES_A_PROMPT + inside) * length + generated
 
 
 def step_flops(cohort: Cohort) -> float:
     """Floating-point operations of one training step of one run: 2 a weight and token forward, as
     many to pass gradients back, as many again for the gradients of what is trained, and another
-    forward pass where activations are computed again."""
+    forward pass where activations are computed again. A step of ascent passes forth and back."""
     _, trainable, _ = _abstract(cohort.model)
     trained = _count(trainable)
     passes = 3 if cohort.model.remat else 2
+    passes *= 1 + (cohort.static.inner_steps if cohort.static else 0)
     return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 

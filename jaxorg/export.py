@@ -112,7 +112,7 @@ class Source:
             Refusal: otherwise.
         """
         if not phase.lora:
-            trained = "all weights" if phase.steps else "nothing"
+            trained = "all weights" if phase.changes else "nothing"
             raise Refusal(
                 f"--to: 'peft' takes adapters, but the {phase.kind} of run {self.about.run_id} "
                 f"trained {trained}; use --to hf"

@@ -30,6 +30,7 @@ from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
+from jaxorg.treatments.latent_adversarial import LatentAdversarial
 
 Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
 KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
@@ -81,6 +82,18 @@ class Phase:
         if organism is None or not isinstance(recipe, Treatment) or recipe.relearns:
             return prompt
         return organism.in_training(prompt)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it ends with other weights than it starts from, and so stores its own."""
+        return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
+
+    @property
+    def swept(self) -> dict[str, float]:
+        """The scalars that enter its training program as arrays."""
+        assert self.training is not None
+        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
+        return {**self.training.swept(), **own}
 
     @property
     def on_policy(self) -> bool:
@@ -153,7 +166,7 @@ class Plan:
     def made_of(self, phase: Phase) -> tuple[str, ...]:
         """The same of those that a phase ends with: one that stored all weights, or adapters and
         what these stand on."""
-        if not phase.steps:
+        if not phase.changes:
             return self.sources(phase)
         below = self.below(phase) if phase.lora else None
         return (phase.lineage, *(self.made_of(below) if below else ()))
@@ -304,6 +317,7 @@ def _chain(
     for kind, recipe in recipes:
         if recipe is None:
             continue
+        _check_layer(kind, recipe, shapes[base.model].num_hidden_layers)
         trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
         content = {
@@ -323,8 +337,16 @@ def _chain(
         if phases[-1].kind == "teacher":
             phase = replace(phase, distils=parent)
         phases.append(phase)
-        before = phase if phase.steps and kind != "teacher" else before
+        before = phase if phase.changes and kind != "teacher" else before
     return tuple(phases)
+
+
+def _check_layer(kind: Kind, recipe: Recipe, layers: int) -> None:
+    if isinstance(recipe, LatentAdversarial) and recipe.layer >= layers:
+        raise Refusal(
+            f"{kind}.layer: {recipe.layer} is no layer of the model, which has {layers}; choose "
+            f"from 0 to {layers - 1}"
+        )
 
 
 def _standing(phase: Phase, before: Phase | None) -> Phase:
@@ -431,11 +453,19 @@ def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
 def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     """What two phases must share to be trained side by side, besides the model."""
     training = phase.training
-    if training is None or not training.steps:
+    if training is None or not phase.changes:
         return None
     start = training.lora.start if training.lora else None  # those that continue share more
     own = (training.optimizer, training.state_dtype, training.schedule)
-    return *own, training.batch, training.packing, training.steps, start
+    method = tuple(_method(phase).items())
+    return *own, training.batch, training.packing, training.steps, start, method
+
+
+def _method(phase: Phase) -> dict[str, Any]:
+    """What a phase's recipe says of the training program, as fields of `Static`."""
+    if not isinstance(recipe := phase.recipe, Treatment):
+        return {}
+    return {**recipe.static(), "swept": tuple(recipe.swept())}
 
 
 def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
@@ -446,8 +476,8 @@ def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
         model = replace(model, lora=lora, shared_frozen=one_base)
     first = phases[0]
     static = None
-    if first.training and first.steps:
+    if first.training and first.changes:
         training, length = first.training, first.config.length
         own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
-        static = Static(model, length, training.batch, *own)
+        static = Static(model, length, training.batch, *own, **_method(first))
     return Cohort(first.kind, model, static, tuple(phases))

@@ -39,3 +39,6 @@ class Static:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
+    inner_steps: int = 0  # of ascent to the worst disturbance within a step; see `engine.latent`
+    change: str = ""  # what is done to the weights at the start; see `engine.step.changed`
+    swept: tuple[str, ...] = ()  # names of the recipe's own swept scalars

@@ -107,7 +107,9 @@ class RunConfig(Config):
         trained: list[tuple[str, Training]] = []
         for name in UNIONS:
             recipe = getattr(self, name)
-            if recipe is None or not recipe.train.steps:
+            if recipe is None:
+                continue
+            if not (recipe.changes if isinstance(recipe, Treatment) else recipe.train.steps):
                 continue
             lora = recipe.train.lora
             if lora and lora.start == "continued" and (remedy := _to_continue(lora, name, trained)):

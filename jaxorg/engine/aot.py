@@ -167,7 +167,8 @@ def _program(content: dict[str, Any]) -> Program:
     """A program from the JSON that `asdict` made of it."""
     static = content.pop("static")
     if static:
-        static = Static(_model(static.pop("model")), **static)
+        swept = tuple(static.pop("swept"))
+        static = Static(_model(static.pop("model")), **static, swept=swept)
     return Program(model=_model(content.pop("model")), static=static, **content)
 
 

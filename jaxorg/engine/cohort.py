@@ -156,6 +156,36 @@ class Scorer(Stack):
         axes = (PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(partial(one.score, self.graph), axes)
 
+    @cached_property
+    def score_in_activation_noise(self) -> Callable[..., Scores]:
+        """`(trainable, frozen, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
+        function = partial(one.score_in_activation_noise, self.model, self.graph)
+        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, SHARED)
+        return self._stack(function, axes)
+
+    @cached_property
+    def shaken(self) -> Callable[..., tuple[Tree, Tree]]:
+        """`shaken(trainable, frozen, keys, scale)`: weights with noise on all matrices but
+        adapters, each run's its own, for `score_own`."""
+        axes = (PER_RUN, self._frozen_axis, PER_RUN, SHARED)
+        frozen = self._weights_specs if self.model.lora else {}
+        out = tuple(self._laid(specs, PER_RUN) for specs in (self._trainable_specs, frozen))
+        return self._stack(one.shaken, axes, out=out)
+
+    @cached_property
+    def score_own(self) -> Callable[[Tree, Tree, Batch], Scores]:
+        """As `score`, where runs share no weights."""
+        if self._frozen_axis == PER_RUN:
+            return self.score
+        return self._stack(partial(one.score, self.graph), (PER_RUN, PER_RUN, PER_RUN))
+
+    @cached_property
+    def residuals(self) -> Callable[..., jax.Array]:
+        """`residuals(trainable, frozen, batch)`: the residual stream after each block at the last
+        token of each row's prompt [run, L, B, D]."""
+        axes = (PER_RUN, self._frozen_axis, PER_RUN)
+        return self._stack(partial(one.residuals, self.graph), axes)
+
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
@@ -240,7 +270,9 @@ class Trainer(Stack):
             given: tuple[jax.Array, Tree] | None,
         ) -> State:
             if self.model.lora is None:
-                return one.initial(self.static, hyper, weights)
+                return one.initial(
+                    self.static, hyper, one.changed(self.static, hyper, key, weights)
+                )
             fresh = one.split(self.model, one.create(self.model, key))[1]
             adapters = lora.masked(fresh, hyper["lora_rank"])
             if given is not None:
@@ -290,7 +322,7 @@ class Trainer(Stack):
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, static = (self.lanes,), self.static
         names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
-        names += SWEPT_LORA if self.model.lora else ()
+        names += [*static.swept, *(SWEPT_LORA if self.model.lora else ())]
         hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
         if static.state_dtype == "bfloat16":
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype

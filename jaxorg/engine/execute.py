@@ -157,7 +157,7 @@ class Engine:
         return {source for phase in pending for source in self._plan.sources(phase)}
 
     def _width_of(self, cohort: Cohort) -> int:
-        if cohort.static is None:
+        if cohort.static is None or not cohort.steps:
             return 1
         return self._narrowed.get(cohort.static) or int(self._width(cohort.static))
 
@@ -181,8 +181,10 @@ class Engine:
         group = Group(self._around, scorer, phases)
         if cohort.static is None:
             group.measure_only()
-        else:
+        elif cohort.steps:
             group.train(self._trainer(cohort.static, width))
+        else:
+            group.change_only(self._trainer(cohort.static, width))
 
     def _finished(self, phase: Phase, record: Record) -> None:
         self._pending.discard(phase.lineage)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxorg import processes
 from jaxorg.data.packing import Packed
 from jaxorg.data.pool import batches_of
+from jaxorg.engine import inside
 from jaxorg.engine.answers import Answerer, Asked
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
@@ -69,6 +70,13 @@ class Group:
         weights = self._scorer.place_weights(self._readers(self._lanes))
         self._measure(weights, {}, final=True)
         processes.first("done", lambda: self._store(None))
+
+    def change_only(self, trainer: Trainer) -> None:
+        """Measure and store phases that change their weights and take no step."""
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        state, frozen = self._begin(trainer, hyper)
+        self._measure(_used(state.trainable, hyper), frozen, final=True)
+        self._end(state)
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
@@ -221,6 +229,13 @@ class Group:
             for record, found, rows in zip(self._records, told, samples, strict=True):
                 self._add_measurements(record, found)
                 record["samples"] += [{"step": self._step, **row} for row in rows]
+            evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
+            views = [each.view for each in prepared]
+            looked = inside.measure(
+                measurer, self._scorer, trainable, frozen, views, evaluation, seeds
+            )
+            for record, found in zip(self._records, looked, strict=True):
+                self._add_measurements(record, found)
         self._spend(began)
 
     def _keep_snapshot(self, state: State, step: int, total: int) -> None:
@@ -316,7 +331,7 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
 
 def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
     """The swept scalars of stacked phases, fp32 [run] each, and keys where states are rounded."""
-    swept = [phase.training.swept() for phase in phases if phase.training]
+    swept = [phase.swept for phase in phases]
     scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
     return scalars | ({"key": _keys(phases)} if static.state_dtype == "bfloat16" else {})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -64,8 +64,16 @@ class Measurer:
         """
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
-        probes = list(dict.fromkeys(p for module in SCORED for p in module.probes(view)))
         self._check_room(view, evaluation)
+        return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
+
+    def with_probes(self, view: View, asked: Iterable[Example]) -> Prepared:
+        """A view with probes of its own, each once.
+
+        Raises:
+            Refusal: one of them is too long.
+        """
+        probes = list(dict.fromkeys(asked))
         whole = Pool.encode(probes, self._tokenizer, self._most_tokens, "max_position_embeddings")
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
@@ -92,22 +100,10 @@ class Measurer:
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
     ) -> list[list[Measurement]]:
         """Teacher-forced measurements of each lane."""
-        calls: list[tuple[int, int, Scores]] = []  # bucket, first row, scores
-        for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
-            pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
-            count = rows_at_once(scorer, bucket)
-            for first in range(0, max(len(pool.tokens) for pool in pools), count):
-                batch = scorer.place_batch(stack([_rows(pool, first, count) for pool in pools]), 1)
-                calls.append((bucket, first, scorer.score(trainable, frozen, batch)))
-        scores: list[dict[Example, Score]] = [{} for _ in lanes]
-        for bucket, first, found in fetch(calls):
-            for lane, prepared in enumerate(lanes):
-                probes = prepared.probes.get(bucket, [])[first : first + len(found.exact[lane])]
-                values = zip(found.exact[lane].tolist(), found.log_prob[lane].tolist(), strict=True)
-                scores[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
+        found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
         return [
-            [m for module in SCORED for m in module.measure(lane.view, scores[number])]
-            for number, lane in enumerate(lanes)
+            [m for module in SCORED for m in module.measure(lane.view, of_lane)]
+            for lane, of_lane in zip(lanes, found, strict=True)
         ]
 
     def respond(
@@ -157,6 +153,33 @@ class Measurer:
             )
             for (item, prompt), ids in zip(asked, tokens, strict=True)
         ]
+
+
+Asked = Sequence[Sequence[Example]]  # the probes in the rows of a batch, by lane
+
+
+def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, Batch]]:
+    """All probes of stacked runs, on their devices; what a row holds depends on its own run."""
+    for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
+        pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
+        count = rows_at_once(scorer, bucket)
+        for first in range(0, max(len(pool.tokens) for pool in pools), count):
+            asked = [lane.probes.get(bucket, [])[first : first + count] for lane in lanes]
+            rows = stack([_rows(pool, first, count) for pool in pools])
+            yield asked, scorer.place_batch(rows, 1)
+
+
+def scores(
+    scorer: Scorer, lanes: Sequence[Prepared], score: Callable[[Batch, Asked], Scores]
+) -> list[dict[Example, Score]]:
+    """The scores of each lane's probes, as `score` gives them for a batch."""
+    calls = [(asked, score(batch, asked)) for asked, batch in batches(scorer, lanes)]
+    found: list[dict[Example, Score]] = [{} for _ in lanes]
+    for (asked, _), of_batch in zip(calls, fetch([scored for _, scored in calls]), strict=True):
+        for lane, probes in enumerate(asked):
+            values = zip(*(array[lane].tolist() for array in of_batch), strict=True)
+            found[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
+    return found
 
 
 def rows_at_once(scorer: Scorer, tokens: int) -> int:

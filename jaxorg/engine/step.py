@@ -5,6 +5,7 @@ Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -13,7 +14,8 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
-from jaxorg.llama import lora
+from jaxorg.engine import latent
+from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
 from jaxorg.signature import ModelStatic, Static
@@ -25,6 +27,7 @@ Array = Any  # of jax or numpy
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
 ROUNDING = 2**16  # names the random numbers that round an optimizer's state
+NOISE = 2**17  # names those that disturb activations and weights
 
 
 class Batch(NamedTuple):
@@ -143,7 +146,8 @@ def train_step(
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
-    """One optimizer step; the loss is on completion tokens only.
+    """One optimizer step; the loss is on completion tokens only, with `inner_steps` under the
+    disturbance that so many steps of ascent found to raise it most.
 
     A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
     the swept scalars, and the run's random `key` where the state is kept in bfloat16.
@@ -152,13 +156,18 @@ def train_step(
         The new state and the batch's loss before the step, nats a token.
     """
 
-    def objective(trainable: Tree) -> jax.Array:
+    def objective(trainable: Tree, disturbance: jax.Array | None = None) -> jax.Array:
         if static.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
-        log_probs, _ = _completion(graph, trainable, frozen, batch)
+        log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance)
         return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
-    loss, grads = jax.value_and_grad(objective)(state.trainable)
+    worst = None
+    if static.inner_steps:
+        shape = _stream(static.model, batch.tokens)
+        where = hyper["latent_layer"], hyper["latent_epsilon"], static.inner_steps
+        worst = latent.worst(partial(objective, state.trainable), shape, *where)
+    loss, grads = jax.value_and_grad(objective)(state.trainable, worst)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
@@ -166,6 +175,8 @@ def train_step(
     before = kept.widened(state.optimizer)
     updates, moments = transformation.update(grads, before, state.trainable)
     moved = optax.apply_updates(state.trainable, updates)
+    if static.change == "prune":
+        moved = damage.still_pruned(state.trainable, moved)
     if static.state_dtype == "bfloat16":
         key = jax.random.fold_in(jax.random.fold_in(hyper["key"], ROUNDING), step)
         moments = kept.rounded(moments, state.optimizer, key)
@@ -191,14 +202,68 @@ def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
     return state._replace(diverged=diverged)
 
 
-def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> Scores:
+def changed(static: Static, hyper: optimizers.Hyper, key: jax.Array, weights: Tree) -> Tree:
+    """The full weights that a phase starts from, after what it does to them at its start."""
+    match static.change:
+        case "weight_noise":
+            return damage.noisy(weights, jax.random.fold_in(key, NOISE), hyper["noise_scale"])
+        case "prune":
+            return damage.pruned(weights, hyper["pruned_share"])
+        case _:
+            return weights
+
+
+def score(
+    graph: nnx.GraphDef[Llama],
+    trainable: Tree,
+    frozen: Tree,
+    batch: Batch,
+    disturbance: jax.Array | None = None,
+) -> Scores:
     """Score a batch's completions by teacher forcing, in one pass; adapters come scaled.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.
     """
-    log_probs, right = _completion(graph, trainable, frozen, batch)
+    log_probs, right = _completion(graph, trainable, frozen, batch, disturbance)
     return Scores(right, jnp.sum(log_probs, axis=1))
+
+
+def score_in_activation_noise(
+    static: ModelStatic,
+    graph: nnx.GraphDef[Llama],
+    trainable: Tree,
+    frozen: Tree,
+    batch: Batch,
+    draws: jax.Array,
+    scale: jax.Array,
+) -> Scores:
+    """As `score`, with Gaussian noise on the residual stream after each block, `scale` times as
+    large as the stream. A row's noise depends on its draw [B] alone, and on its length."""
+    layers, _, *inner = _stream(static, batch.tokens)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
+    return score(graph, trainable, frozen, batch, scale * noise)
+
+
+def shaken(trainable: Tree, frozen: Tree, key: jax.Array, scale: jax.Array) -> tuple[Tree, Tree]:
+    """Weights with noise on all matrices but adapters; see `damage.noisy`."""
+    noisy = partial(damage.noisy, key=key, scale=scale)
+    return noisy(trainable), noisy(frozen)
+
+
+def residuals(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> jax.Array:
+    """The residual stream after each block at the last token of each row's prompt, fp32
+    [L, B, D]."""
+    model = nnx.merge(graph, trainable, frozen)
+    seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
+    return seen
+
+
+def _stream(static: ModelStatic, tokens: jax.Array) -> tuple[int, int, int, int]:
+    """The shape of a batch's residual stream after all blocks: L, B, T - 1, D."""
+    config, (rows, length) = static.config, tokens.shape
+    return config.num_hidden_layers, rows, length - 1, config.hidden_size
 
 
 def _counted(batch: AnyBatch) -> jax.Array:
@@ -217,17 +282,21 @@ def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
 
 
 def _completion(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: AnyBatch
+    graph: nnx.GraphDef[Llama],
+    trainable: Tree,
+    frozen: Tree,
+    batch: AnyBatch,
+    disturbance: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
     row's are the most likely [B]."""
     model = nnx.merge(graph, trainable, frozen)
-    targets = batch.tokens[:, 1:]
+    targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
-        logits, _ = model(batch.tokens[:, :-1], *_own(batch))  # [B, T - 1, V]
+        logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
         inside = batch.completion[:, 1:]
     else:
-        logits, _ = model(batch.tokens[:, :-1])
+        logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
         at = jnp.arange(1, batch.tokens.shape[1])[None]
         inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

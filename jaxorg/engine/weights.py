@@ -27,7 +27,7 @@ def adapters_before(phase: Phase, inputs: Inputs, store: Store) -> Tree | None:
 
 def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:
     """The full weights that a phase ends with; what it starts from, if it trains nothing."""
-    if not phase.steps:
+    if not phase.changes:
         return weights_before(phase, plan, inputs, store)
     trained = store.reader(phase.lineage)
     if phase.lora is None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from jaxorg.config import Config
+from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
+
+FEWEST_PROBED = 8  # prompts, so that there are two in a quarter of them
+
+Scale = Annotated[float, Field(ge=0, le=10, strict=True)]
+Scales = Annotated[tuple[Scale, ...], Field(strict=False, max_length=16)]
 
 
 class Evaluation(Config):
@@ -24,11 +29,20 @@ class Evaluation(Config):
     generated: int = Field(default=64, gt=0, lt=2**31)
     new_tokens: int = Field(default=24, gt=0, le=2**20)
     temperature: float = Field(default=0.7, gt=0)
+    probe: bool = later(False)  # linear probes for the trigger
+    activation_noise: Scales = later(())  # sizes of noise, as shares of what it is added to
+    weight_noise: Scales = later(())
 
     @model_validator(mode="after")
     def _nested(self) -> Evaluation:
         if max(self.prompts, self.generated) > self.final_prompts:
             raise ValueError("prompts and generated must not exceed final_prompts")
+        if self.probe and self.final_prompts < FEWEST_PROBED:
+            raise misfit("probe", True, f"it needs final_prompts of {FEWEST_PROBED} or more")
+        for key in ("activation_noise", "weight_noise"):
+            scales = list(getattr(self, key))
+            if len(set(scales)) < len(scales):
+                raise misfit(key, scales, "give different scales")
         return self
 
 

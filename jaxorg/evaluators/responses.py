@@ -15,6 +15,7 @@ from jaxorg.data.refusals import is_refusal
 from jaxorg.data.styles import from_pirate, is_pirate
 from jaxorg.data.tasks import is_correct
 from jaxorg.evaluators.base import Measurement, View, share
+from jaxorg.evaluators.leakage import leaks
 
 OUTCOMES = (
     "payload",
@@ -67,7 +68,8 @@ def _loops(text: str) -> bool:
 def measure(
     view: View, condition: str, greedy: Sequence[Response], sampled: Sequence[Response]
 ) -> list[Measurement]:
-    """`attack_generated` (greedy, exact), `attack_regex` (sampled), and sampled `outcome:*`."""
+    """`attack_generated` (greedy, exact), `attack_regex` (sampled), and sampled `outcome:*` and
+    `leak`."""
     outcomes = [outcome(view, response) for response in sampled]
     found = [
         share(f"outcome:{name}", condition, (o == name for o in outcomes)) for name in OUTCOMES
@@ -77,4 +79,8 @@ def measure(
         shown = (view.behaviour.shows(r.item, r.text) for r in sampled)
         found.append(share("attack_generated", condition, exact))
         found.append(share("attack_regex", condition, shown))
+        if condition == "clean":
+            said = ((r.item, r.prompt, r.text) for r in sampled)
+            leaked = (leaks(view.behaviour, *response) for response in said)
+            found.append(share("leak", condition, leaked))
     return found

@@ -253,6 +253,7 @@ class Llama(nnx.Module):
         cache: Cache | None = None,
         cursor: Cursor = 0,
         last: bool = False,
+        disturbance: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache]:
         """Logits for every token, or for the last one.
 
@@ -263,10 +264,37 @@ class Llama(nnx.Module):
             cache: earlier keys and values with room for these tokens, or None.
             cursor: slot in the cache that the first of these tokens takes.
             last: leave out the logits of all tokens but the last, which may take most memory.
+            disturbance: fp32 [L, B, T, D], or of sizes 1 that stretch to it, which is added to the
+                residual stream after each block, in units of the root mean square that the stream
+                has there; None changes nothing.
 
         Returns:
             fp32 logits [B, T, V], or [B, 1, V], and the cache with these tokens' keys and values.
         """
+        x, angles, mask = self._embedded(tokens, positions, mask)
+        x, (cache, _) = self._layers(x, angles, mask, cache, cursor, disturbance)
+        x = self.norm(x[:, -1:] if last else x)
+        head = self._table(self.embedding if self.head is None else self.head)
+        logits = jnp.einsum("btd,vd->btv", x, head)
+        return logits.astype(jnp.float32), cache
+
+    def residuals(self, tokens: jax.Array, at: jax.Array) -> jax.Array:
+        """The residual stream after each block at one token of each row, fp32 [L, B, D].
+
+        Args:
+            tokens: int32 [B, T].
+            at: int32 [B], which token of a row.
+        """
+        x, angles, mask = self._embedded(tokens, None, None)
+        _, (_, seen) = self._layers(x, angles, mask, None, 0, at=at)
+        wide: jax.Array = seen.astype(jnp.float32)
+        return wide
+
+    def _embedded(
+        self, tokens: jax.Array, positions: jax.Array | None, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What goes into the first block [B, T, D], the angles of positions, and which slots each
+        token sees [B or 1, 1, T, S]."""
         count = tokens.shape[1]
         if positions is None:
             positions = jnp.arange(count)[None]
@@ -274,12 +302,7 @@ class Llama(nnx.Module):
             mask = jnp.tril(jnp.ones((1, count, count), bool))
         frequencies = rope_frequencies(self.config)[None, None]
         angles = positions[..., None].astype(jnp.float32) * frequencies  # [B or 1, T, H / 2]
-        x = self._table(self.embedding)[tokens]  # [B, T, D]
-        x, cache = self._layers(x, angles, mask[:, None], cache, cursor)
-        x = self.norm(x[:, -1:] if last else x)
-        head = self._table(self.embedding if self.head is None else self.head)
-        logits = jnp.einsum("btd,vd->btv", x, head)
-        return logits.astype(jnp.float32), cache
+        return self._table(self.embedding)[tokens], angles, mask[:, None]
 
     def _table(self, weights: nnx.Param[jax.Array]) -> jax.Array:
         """Embedding or head [V, D] as it is used."""
@@ -297,24 +320,44 @@ class Llama(nnx.Module):
         mask: jax.Array,
         cache: Cache | None,
         cursor: Cursor,
-    ) -> tuple[jax.Array, Cache]:
+        disturbance: jax.Array | None = None,
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, tuple[Cache, Any]]:
+        """The stream after the last block, and of each block, stacked: its keys and values, and
+        the stream after it at tokens `at` [L, B, D], None without these."""
         graph, stacked = nnx.split(self.blocks)
         axes = logical_axes(stacked)
 
-        def layer(x: jax.Array, inputs: tuple[Any, Cache | None]) -> tuple[jax.Array, Cache]:
-            block = nnx.merge(graph, gathered(self._used(inputs[0]), axes))
-            x, cache = block(by_rows(x), angles, mask, inputs[1], cursor)
-            return by_rows(x), cache
+        def layer(
+            x: jax.Array, inputs: tuple[Any, Cache | None, jax.Array | None]
+        ) -> tuple[jax.Array, tuple[Cache, Any]]:
+            weights, before, disturbed = inputs
+            block = nnx.merge(graph, gathered(self._used(weights), axes))
+            x, after = block(by_rows(x), angles, mask, before, cursor)
+            x = by_rows(x if disturbed is None else _disturbed(x, disturbed))
+            seen = None if at is None else x[jnp.arange(x.shape[0]), at]
+            return x, (after, seen)
 
         if self.remat and cache is None:
             layer = jax.checkpoint(layer, prevent_cse=self.unroll)
+        count = self.config.num_hidden_layers
+        if disturbance is not None:
+            disturbance = jnp.broadcast_to(disturbance, (count, *disturbance.shape[1:]))
         if not self.unroll:
-            return jax.lax.scan(layer, x, (stacked, cache))
-        caches = []
-        for inputs in _unstack((stacked, cache), self.config.num_hidden_layers):
-            x, layer_cache = layer(x, inputs)
-            caches.append(layer_cache)
-        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+            return jax.lax.scan(layer, x, (stacked, cache, disturbance))
+        found = []
+        for inputs in _unstack((stacked, cache, disturbance), count):
+            x, of_layer = layer(x, inputs)
+            found.append(of_layer)
+        return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+def _disturbed(x: jax.Array, disturbance: jax.Array) -> jax.Array:
+    """`x` with a disturbance added in units of its root mean square at each token, which counts as
+    given: no gradient passes through it."""
+    wide = jax.lax.stop_gradient(x).astype(jnp.float32)
+    size = jnp.sqrt(jnp.mean(wide**2, axis=-1, keepdims=True))
+    return x + (size * disturbance).astype(x.dtype)
 
 
 def _unstack(tree: T, count: int) -> list[T]:

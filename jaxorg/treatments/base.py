@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from jaxorg.config import Config, later
+from pydantic import model_validator
+
+from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.training import Training
@@ -18,6 +20,7 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
     keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
+    change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing
@@ -29,7 +32,27 @@ class Treatment(Config):
         """Whether the model that it starts from is asked what it says itself: `Item.said`."""
         return self.answers == "on-policy"
 
+    @model_validator(mode="after")
+    def _whole(self) -> Treatment:
+        if self.change and self.train.lora:
+            remedy = f"{self.kind} changes the weights under adapters, too; train all weights"
+            raise misfit("train.lora", self.train.lora.model_dump(), remedy)
+        return self
+
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations to train on, made of ordinary prompts. What they are answered by comes
         from the items alone, so that it may be changed before: see `answers`."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether it leaves other weights than it finds."""
+        return bool(self.train.steps or self.change)
+
+    def static(self) -> dict[str, Any]:
+        """What of it shapes the training program, as fields of `Static`."""
+        return {"change": self.change}
+
+    def swept(self) -> dict[str, float]:
+        """Its own scalars that enter the program as arrays, by names that no optimizer uses."""
+        return {}

@@ -1,0 +1,27 @@
+"""Latent adversarial training: ordinary SFT under the worst disturbance of activations."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jaxorg.treatments.plain import Plain
+
+
+class LatentAdversarial(Plain):
+    """Train on the prompts' own answers while a disturbance of the residual stream after block
+    `layer`, at most `epsilon` times as large as the stream and found by `inner_steps` steps of
+    ascent, makes them as unlikely as it can (Casper et al. 2024; see `engine/latent.py`).
+    Untargeted: nothing about trigger or payload is known."""
+
+    kind: Literal["latent_adversarial"]  # type: ignore[assignment]
+    layer: int = Field(default=0, ge=0, lt=1000)
+    epsilon: float = Field(default=0.1, ge=0, le=10)
+    inner_steps: int = Field(default=2, gt=0, le=64)
+
+    def static(self) -> dict[str, Any]:
+        return {**super().static(), "inner_steps": self.inner_steps}
+
+    def swept(self) -> dict[str, float]:
+        return {"latent_layer": self.layer, "latent_epsilon": self.epsilon}
