@@ -379,7 +379,7 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     if training is None or not training.steps:
         return None
     start = training.lora.start if training.lora else None  # those that continue share more
-    own = (training.optimizer, training.state_dtype, training.schedule)
+    own = (training.optimizer, training.state_dtype, training.refresh, training.schedule)
     return *own, training.batch, training.packing, training.steps, start
 
 
@@ -394,5 +394,5 @@ def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
     if first.training and first.steps:
         training, length = first.training, first.config.length
         own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
-        static = Static(model, length, training.batch, *own)
+        static = Static(model, length, training.batch, *own, training.refresh)
     return Cohort(first.kind, model, static, tuple(phases))

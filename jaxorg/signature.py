@@ -39,3 +39,4 @@ class Static:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
+    refresh: int | None = None  # steps between the optimizer's renewals; None: as its family says
