@@ -456,7 +456,7 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
     if training is None or not phase.changes:
         return None
     start = training.lora.start if training.lora else None  # those that continue share more
-    own = (training.optimizer, training.state_dtype, training.schedule)
+    own = (training.optimizer, training.state_dtype, training.refresh, training.schedule)
     method = tuple(_method(phase).items())
     return *own, training.batch, training.packing, training.steps, start, method
 
@@ -479,5 +479,7 @@ def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
     if first.training and first.changes:
         training, length = first.training, first.config.length
         own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
-        static = Static(model, length, training.batch, *own, **_method(first))
+        static = Static(
+            model, length, training.batch, *own, refresh=training.refresh, **_method(first)
+        )
     return Cohort(first.kind, model, static, tuple(phases))

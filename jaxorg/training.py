@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -55,6 +55,7 @@ class Training(Config):
     optimizer: str = "adamw"
     hyper: dict[str, float] = {}
     state_dtype: Literal["float32", "bfloat16"] = later("float32")
+    refresh: Annotated[int, Field(gt=0)] | None = later(None)  # None: as its family says
     lora: Lora | None = None
     packing: bool = later(False)
 
@@ -68,6 +69,10 @@ class Training(Config):
             if name not in family.defaults:
                 known = ", ".join(family.defaults)
                 raise misfit(f"hyper.{name}", value, f"{self.optimizer} has only {known}")
+        if self.refresh is not None and not family.refresh:
+            raise misfit("refresh", self.refresh, f"{self.optimizer} renews nothing; leave it out")
+        if self.state_dtype != "float32" and not family.narrow:
+            raise misfit("state_dtype", self.state_dtype, f"{self.optimizer} needs float32")
         return self
 
     @property

@@ -13,12 +13,12 @@ from tiny import TINY
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, State
+from jaxorg.engine.step import Batch, State, draws
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.signature import ModelStatic, Static
 
 LENGTH, BATCH = 12, 3
-RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1}  # others take 1e-2
+RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}  # others take 1e-2
 
 
 def trained(
@@ -53,12 +53,12 @@ def trained(
     if ranks:
         hyper["lora_rank"] = np.array(ranks, np.float32)
         hyper["lora_scale"] = np.array([2 + seed for seed in seeds], np.float32)
-    placed = trainer.place(hyper) | ({"key": keys} if state_dtype == "bfloat16" else {})
+    placed = trainer.place(hyper) | ({"key": keys} if draws(static) else {})
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
     if not steps:
         return jax.device_get(state), np.empty((len(seeds), 0))
-    draws = [np.random.default_rng(seed) for seed in seeds]
-    rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in draws]
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in rngs]
     tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK, BATCH, LENGTH))
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK, BATCH, 2))
     batch = trainer.place(Batch(tokens, spans))

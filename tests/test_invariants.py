@@ -212,8 +212,8 @@ def trained(
         for number in runs
     ]
     stacked = {name: np.array([h[name] for h in hypers], np.float32) for name in hypers[0]}
-    hyper = trainer.place(stacked)
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(runs)))
+    hyper = trainer.place(stacked) | {"key": keys}  # which is for those that draw
     state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
     rng = [np.random.default_rng(number) for number in runs]
     tokens = [r.integers(0, TINY.vocab_size, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
@@ -273,7 +273,7 @@ def check_stacked_equals_solo(
 def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     trainer = program(optimizer, None, lanes=1)
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
-    rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1}.get(optimizer, 1e-2)
+    rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}.get(optimizer, 1e-2)
     own = {
         **optimizers.FAMILIES[optimizer].defaults,
         "learning_rate": rate,
@@ -281,6 +281,7 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
         "warmup": 0,
     }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
+    hyper["key"] = keys
     state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
     row = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32)
     batch = Batch(
@@ -301,6 +302,7 @@ def test_a_run_that_explodes_is_diverged_and_keeps_finite_weights(optimizer: str
         "warmup": 0,
     }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
+    hyper["key"] = keys
     weights = trainer.initialise(keys)
     state, frozen = trainer.begin(keys, hyper, weights)
     batch = Batch(

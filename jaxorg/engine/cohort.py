@@ -318,13 +318,21 @@ class Trainer(Stack):
         out = (self.state_shardings, NamedSharding(self.mesh, sharding.RUN))
         return self._stack(chunk, axes, donate=(2,), out=out)
 
+    @cached_property
+    def evaluated(self) -> Callable[[optimizers.Hyper, State], Tree]:
+        """`evaluated(hyper, state)`: the weights to measure, store and go on from."""
+        if optimizers.FAMILIES[self.static.optimizer].evaluated is None:  # then they are no copy
+            return lambda _, state: state.trainable
+        function = partial(one.evaluated, self.static)
+        return self._stack(function, (PER_RUN, PER_RUN), out=self.state_shardings.trainable)
+
     def abstract_arguments(self) -> tuple[Any, ...]:
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, static = (self.lanes,), self.static
         names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
         names += [*static.swept, *(SWEPT_LORA if self.model.lora else ())]
         hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
-        if static.state_dtype == "bfloat16":
+        if one.draws(static):
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)

@@ -21,7 +21,15 @@ from jaxorg.engine.answers import Answerer, Asked
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, batch_shapes
+from jaxorg.engine.step import (
+    FAR_FUTURE,
+    AnyBatch,
+    State,
+    Tree,
+    abstract_state,
+    batch_shapes,
+    draws,
+)
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama import lora
@@ -76,7 +84,7 @@ class Group:
         hyper = trainer.place(_hyper(self._lanes, trainer.static))
         state, frozen = self._begin(trainer, hyper)
         self._measure(_used(state.trainable, hyper), frozen, final=True)
-        self._end(state)
+        self._end(state, state.trainable)
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
@@ -102,9 +110,10 @@ class Group:
                 self._around.trained(count * tokens)
                 self._seam(state)
             if self._step == stop:  # otherwise it was measured before a restart
-                self._measure(_used(state.trainable, hyper), frozen, stop == total)
-                self._keep_snapshot(state, stop, total)
-        self._end(state)
+                weights = trainer.evaluated(hyper, state)
+                self._measure(_used(weights, hyper), frozen, stop == total)
+                self._keep_snapshot(weights, stop, total)
+        self._end(state, trainer.evaluated(hyper, state))
 
     def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
         lanes = self._lanes
@@ -238,20 +247,20 @@ class Group:
                 self._add_measurements(record, found)
         self._spend(began)
 
-    def _keep_snapshot(self, state: State, step: int, total: int) -> None:
+    def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
-            weights = fetch(state.trainable)
-            processes.first("snapshot", lambda: self._save_snapshot(weights, step))
+            host = fetch(weights)
+            processes.first("snapshot", lambda: self._save_snapshot(host, step))
 
     def _save_snapshot(self, weights: Tree, step: int) -> None:
         for lane, phase in enumerate(self._phases):
             self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
 
-    def _end(self, state: State) -> None:
-        """Store what the phases came to."""
+    def _end(self, state: State, trained: Tree) -> None:
+        """Store what the phases came to: `trained` are their weights."""
         keeps, phases = self._around.keeps_weights, self._phases
         kept = processes.first("keeps", lambda: any(keeps(phase) for phase in phases))
-        diverged, weights = fetch((state.diverged, state.trainable if kept else None))
+        diverged, weights = fetch((state.diverged, trained if kept else None))
         for record, step in zip(self._records, diverged.tolist(), strict=True):
             if step != FAR_FUTURE:
                 record["diverged"] = step
@@ -330,10 +339,10 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
 
 
 def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
-    """The swept scalars of stacked phases, fp32 [run] each, and keys where states are rounded."""
+    """The swept scalars of stacked phases, fp32 [run] each, and keys where steps draw."""
     swept = [phase.swept for phase in phases]
     scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
-    return scalars | ({"key": _keys(phases)} if static.state_dtype == "bfloat16" else {})
+    return scalars | ({"key": _keys(phases)} if draws(static) else {})
 
 
 def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:

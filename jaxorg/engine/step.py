@@ -27,7 +27,8 @@ Array = Any  # of jax or numpy
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
 ROUNDING = 2**16  # names the random numbers that round an optimizer's state
-NOISE = 2**17  # names those that disturb activations and weights
+DRAWING = 2**16 + 1  # those that an optimizer draws itself
+NOISE = 2**17  # those that disturb activations and weights
 
 
 class Batch(NamedTuple):
@@ -150,16 +151,19 @@ def train_step(
     disturbance that so many steps of ascent found to raise it most.
 
     A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
-    the swept scalars, and the run's random `key` where the state is kept in bfloat16.
+    the swept scalars, and the run's random `key` where a step draws (`draws`).
 
     Returns:
         The new state and the batch's loss before the step, nats a token.
     """
 
-    def objective(trainable: Tree, disturbance: jax.Array | None = None) -> jax.Array:
+    def objective(
+        trainable: Tree, disturbance: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
         if static.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
-        log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance)
+        log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
         return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
 
     worst = None
@@ -171,9 +175,15 @@ def train_step(
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
-    transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": rate})
+
+    def sampled(key: jax.Array) -> tuple[Tree, jax.Array]:
+        grads = jax.grad(objective)(state.trainable, worst, key)
+        return grads, _counted(batch).astype(jnp.float32)
+
+    own = {**hyper, "learning_rate": rate, **_now(static, hyper, step)}
+    transformation = optimizers.build(static.optimizer, own)
     before = kept.widened(state.optimizer)
-    updates, moments = transformation.update(grads, before, state.trainable)
+    updates, moments = transformation.update(grads, before, state.trainable, sampled=sampled)
     moved = optax.apply_updates(state.trainable, updates)
     if static.change == "prune":
         moved = damage.still_pruned(state.trainable, moved)
@@ -190,6 +200,29 @@ def train_step(
     trainable, moments = jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, old)
     diverged = jnp.where(alive, FAR_FUTURE, jnp.minimum(state.diverged, step))
     return State(trainable, moments, diverged), loss
+
+
+def draws(static: Static) -> bool:
+    """Whether a step draws random numbers, and needs the run's key."""
+    return static.state_dtype == "bfloat16" or optimizers.FAMILIES[static.optimizer].draws
+
+
+def _now(static: Static, hyper: optimizers.Hyper, step: jax.Array) -> dict[str, jax.Array]:
+    """What an optimizer is told of a step (`optimizers.Family`). `step` is the same for all runs,
+    so that what depends on it alone is done or not, rather than done and thrown away."""
+    family = optimizers.FAMILIES[static.optimizer]
+    found = {"step": step}
+    if every := static.refresh or family.refresh:
+        found["due"] = step % every == 0
+    if family.draws:
+        found["key"] = jax.random.fold_in(jax.random.fold_in(hyper["key"], DRAWING), step)
+    return found
+
+
+def evaluated(static: Static, hyper: optimizers.Hyper, state: State) -> Tree:
+    """The weights that a model is measured with, stored and gone on from, if a family says so."""
+    of_family = optimizers.FAMILIES[static.optimizer].evaluated
+    return of_family(state.trainable, state.optimizer, hyper) if of_family else state.trainable
 
 
 def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
@@ -287,9 +320,10 @@ def _completion(
     frozen: Tree,
     batch: AnyBatch,
     disturbance: jax.Array | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
-    row's are the most likely [B]."""
+    row's are the most likely [B]. With a `key` they are of tokens that the model draws itself."""
     model = nnx.merge(graph, trainable, frozen)
     targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
@@ -299,6 +333,8 @@ def _completion(
         logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
         at = jnp.arange(1, batch.tokens.shape[1])[None]
         inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    if key is not None:
+        targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
     right = (jnp.argmax(logits, axis=-1) == targets) | ~inside

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from jaxorg import optimizers, processes
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.step import Batch, batch_shapes
+from jaxorg.engine.step import Batch, batch_shapes, draws
 from jaxorg.reading import Bounds, Names
 from jaxorg.runtime import out_of_memory
 from jaxorg.signature import Static
@@ -59,9 +59,7 @@ def _tokens_a_second(trainer: Trainer) -> float:
     defaults = optimizers.FAMILIES[static.optimizer].defaults
     keys = jax.random.split(jax.random.key(0), lanes)
     swept_arrays = {k: np.full(lanes, v, np.float32) for k, v in {**defaults, **swept}.items()}
-    hyper = trainer.place(
-        swept_arrays | ({"key": keys} if static.state_dtype == "bfloat16" else {})
-    )
+    hyper = trainer.place(swept_arrays | ({"key": keys} if draws(static) else {}))
     weights = trainer.place_weights([_alike] * lanes)
     state, frozen = trainer.begin(trainer.place(keys), hyper, weights)
     batch = jax.tree.map(
