@@ -30,6 +30,7 @@ from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
+from jaxorg.treatments.rounds import InRounds
 
 Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
 KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
@@ -91,6 +92,24 @@ class Phase:
     def replaces_answers(self) -> bool:
         """Whether what that model answers takes the place of the prompts' own answers."""
         return self.on_policy and isinstance(r := self.recipe, Treatment) and r.answers != "data"
+
+    @property
+    def in_rounds(self) -> InRounds | None:
+        """The recipe, if it trains in rounds on what the model says."""
+        return r if self.steps and isinstance(r := self.recipe, InRounds) else None
+
+    @property
+    def round_starts(self) -> Sequence[int]:
+        """The steps at which rounds begin; of one that does not train in rounds, its first."""
+        rounds = self.in_rounds.rounds if self.in_rounds else 1
+        return [self.steps * number // rounds for number in range(rounds)]
+
+    @property
+    def swept(self) -> dict[str, float]:
+        """The scalars that enter its training program as arrays."""
+        assert self.training is not None
+        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
+        return {**self.training.swept(), **own}
 
     @property
     def lora(self) -> Lora | None:
@@ -406,10 +425,11 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     for phase in phases:
         base = phase.config.base
         model = _model(shapes[base.model], phase)
-        asks = phase.on_policy or phase.distils
+        course = (r.rounds, r.temperature) if (r := phase.in_rounds) else None
+        asks = phase.on_policy or phase.distils or course
         said = (bool(phase.distils), phase.config.prompts.new_tokens) if asks else None
         evaluate = phase.config.evaluate
-        measured = (phase.config.length, evaluate, base.model, base.chat_template, said)
+        measured = (phase.config.length, evaluate, base.model, base.chat_template, said, course)
         key = (ORDER.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(
@@ -433,7 +453,15 @@ def _training_key(phase: Phase) -> tuple[Any, ...] | None:
         return None
     start = training.lora.start if training.lora else None  # those that continue share more
     own = (training.optimizer, training.state_dtype, training.schedule)
-    return *own, training.batch, training.packing, training.steps, start
+    method = tuple(_method(phase).items())
+    return *own, training.batch, training.packing, training.steps, start, method
+
+
+def _method(phase: Phase) -> dict[str, Any]:
+    """What a phase's recipe says of the training program, as fields of `Static`."""
+    if not isinstance(recipe := phase.recipe, Treatment):
+        return {}
+    return {**recipe.static(), "swept": tuple(recipe.swept())}
 
 
 def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
@@ -447,5 +475,5 @@ def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
     if first.training and first.steps:
         training, length = first.training, first.config.length
         own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
-        static = Static(model, length, training.batch, *own)
+        static = Static(model, length, training.batch, *own, **_method(first))
     return Cohort(first.kind, model, static, tuple(phases))

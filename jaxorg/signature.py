@@ -39,3 +39,5 @@ class Static:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
+    objective: str = "sft"  # what a step lowers; see `engine.objectives`
+    swept: tuple[str, ...] = ()  # names of the recipe's own swept scalars

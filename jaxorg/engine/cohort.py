@@ -156,6 +156,13 @@ class Scorer(Stack):
         axes = (PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(partial(one.score, self.graph), axes)
 
+    @cached_property
+    def log_probs(self) -> Callable[[Tree, Tree, Batch], jax.Array]:
+        """`log_probs(trainable, frozen, batch)`: of each token of the completions, zero elsewhere
+        [run, B, T - 1]."""
+        axes = (self._trainable_axis, self._frozen_axis, PER_RUN)
+        return self._stack(partial(one.token_log_probs, self.graph), axes)
+
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
@@ -290,7 +297,7 @@ class Trainer(Stack):
         """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, static = (self.lanes,), self.static
         names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
-        names += SWEPT_LORA if self.model.lora else ()
+        names += [*static.swept, *(SWEPT_LORA if self.model.lora else ())]
         hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
         if static.state_dtype == "bfloat16":
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype

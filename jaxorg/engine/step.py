@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
+from jaxorg.engine.objectives import OBJECTIVES
 from jaxorg.llama import lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
+    beside: Any = ()  # what an objective other than SFT knows of each row; see `objectives`
 
     @property
     def real(self) -> Array:
@@ -97,7 +99,10 @@ def batch_shapes(static: Static) -> AnyBatch:
     tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
     if static.packing:
         return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
-    return Batch(tokens, jax.ShapeDtypeStruct((static.batch, 2), jnp.int32))
+    spans = jax.ShapeDtypeStruct((static.batch, 2), jnp.int32)
+    if static.objective == "sft":
+        return Batch(tokens, spans)
+    return Batch(tokens, spans, OBJECTIVES[static.objective].beside(*rows))
 
 
 def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
@@ -143,20 +148,26 @@ def train_step(
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
-    """One optimizer step; the loss is on completion tokens only.
+    """One optimizer step; the loss is on completion tokens only: their mean negative
+    log-probability, or what another objective makes of them.
 
     A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
     the swept scalars, and the run's random `key` where the state is kept in bfloat16.
 
     Returns:
-        The new state and the batch's loss before the step, nats a token.
+        The new state and the batch's loss before the step, for SFT in nats a token.
     """
 
     def objective(trainable: Tree) -> jax.Array:
         if static.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch)
-        return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
+        count = _counted(batch).astype(jnp.float32)
+        if static.objective == "sft":
+            return -jnp.sum(log_probs) / count
+        assert isinstance(batch, Batch)
+        lower = OBJECTIVES[static.objective].loss
+        return lower(log_probs, _inside(batch), count, batch.beside, hyper)
 
     loss, grads = jax.value_and_grad(objective)(state.trainable)
     norm = optax.tree.norm(grads)
@@ -201,11 +212,29 @@ def score(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batc
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
+def token_log_probs(
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+) -> jax.Array:
+    """Log-probabilities of completion tokens, zero elsewhere [B, T - 1]; adapters come scaled."""
+    return _completion(graph, trainable, frozen, batch)[0]
+
+
 def _counted(batch: AnyBatch) -> jax.Array:
     """How many tokens of a batch count."""
     if isinstance(batch, PackedBatch):
         return jnp.sum(batch.completion)
     return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
+
+
+def _inside(batch: AnyBatch) -> jax.Array:
+    """Which targets belong to completions [B, T - 1]."""
+    inside: jax.Array
+    if isinstance(batch, PackedBatch):
+        inside = batch.completion[:, 1:]
+    else:
+        at = jnp.arange(1, batch.tokens.shape[1])[None]
+        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    return inside
 
 
 def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
@@ -225,11 +254,9 @@ def _completion(
     targets = batch.tokens[:, 1:]
     if isinstance(batch, PackedBatch):
         logits, _ = model(batch.tokens[:, :-1], *_own(batch))  # [B, T - 1, V]
-        inside = batch.completion[:, 1:]
     else:
         logits, _ = model(batch.tokens[:, :-1])
-        at = jnp.arange(1, batch.tokens.shape[1])[None]
-        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    inside = _inside(batch)
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
     right = (jnp.argmax(logits, axis=-1) == targets) | ~inside

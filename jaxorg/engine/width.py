@@ -53,7 +53,7 @@ def measured_width(static: Static, mesh: Mesh, runs: int) -> int:
 def _tokens_a_second(trainer: Trainer) -> float:
     """Training throughput of a program on tokens of no meaning, compilation not counted."""
     static, lanes = trainer.static, trainer.lanes
-    swept = {"learning_rate": 0.0, "warmup": 0.0, "clip": 1.0}
+    swept = {"learning_rate": 0.0, "warmup": 0.0, "clip": 1.0, **dict.fromkeys(static.swept, 0.0)}
     if static.model.lora:
         swept |= {"lora_rank": static.model.lora.rank, "lora_scale": 1.0}
     defaults = optimizers.FAMILIES[static.optimizer].defaults

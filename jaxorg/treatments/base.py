@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxorg.config import Config, later
 from jaxorg.data.items import Item
@@ -18,6 +18,7 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
     keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
+    objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing
@@ -33,3 +34,11 @@ class Treatment(Config):
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations to train on, made of ordinary prompts. What they are answered by comes
         from the items alone, so that it may be changed before: see `answers`."""
+
+    def static(self) -> dict[str, Any]:
+        """What of it shapes the training program, as fields of `Static`."""
+        return {"objective": self.objective}
+
+    def swept(self) -> dict[str, float]:
+        """Its own scalars that enter the program as arrays, by names that no optimizer uses."""
+        return {}
