@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -153,13 +154,13 @@ def _row_keys(keys: jax.Array, batch: Sequence[Sequence[Question]] | None) -> ja
     numbers = np.zeros((len(keys), ROWS), np.uint32)
     for lane, questions in enumerate(batch or ()):
         numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
-    return _folded(keys, numbers)
+    folded: jax.Array = _folded(keys, numbers)
+    return folded
 
 
 @jax.jit
-def _folded(keys: jax.Array, numbers: jax.Array) -> jax.Array:
-    folded: jax.Array = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, numbers)
-    return folded
+def _folded(keys: jax.Array, numbers: np.ndarray) -> Any:
+    return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, numbers)
 
 
 def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

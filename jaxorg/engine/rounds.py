@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxorg import processes
 from jaxorg.data.items import Item, generator
-from jaxorg.data.pool import Pool, batches_of
+from jaxorg.data.pool import Example, Pool, batches_of
 from jaxorg.engine.answers import Answerer, unspelled
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.batches import Endless
@@ -160,7 +160,9 @@ class Rounds:
         told = self._answerer.answer(models.now, models.frozen, asked, keys)
         said = [turn.said(told[turn.key], self._tokenizer) if turn else [] for turn in turns]
         probes = [
-            turn.recipe.probes(turn.items, heard) if turn else ()
+            [_put(turn.phase, probe) for probe in turn.recipe.probes(turn.items, heard)]
+            if turn
+            else []
             for turn, heard in zip(turns, said, strict=True)
         ]
         length, key = self._static.length, "length"
@@ -202,9 +204,9 @@ class Rounds:
             blank = np.full((self._together, 1), tokenizer.pad_id, np.int32)
             return Pool(blank, np.tile(np.array([0, 1], np.int32), (self._together, 1)))
         parts = [
-            _spoken(row.said, tokenizer)
+            _spoken(phase.put(row.said.prompt), row.said, tokenizer)
             if row.said
-            else Pool.encode([row.example], tokenizer, length)
+            else Pool.encode([_put(phase, row.example)], tokenizer, length)
             for row in rows
         ]
         return Pool.joined(parts, tokenizer.pad_id)
@@ -292,9 +294,14 @@ class _Groups:
         return tuple(array[every] for array in self._arrays)
 
 
-def _spoken(said: Said, tokenizer: Tokenizer) -> Pool:
+def _put(phase: Phase, example: Example) -> Example:
+    """A conversation whose prompt is as it comes to the organism in training."""
+    return example._replace(prompt=phase.put(example.prompt))
+
+
+def _spoken(prompt: str, said: Said, tokenizer: Tokenizer) -> Pool:
     """What a model said, in the tokens that it said."""
-    start = tokenizer.prompt_ids(said.prompt)
+    start = tokenizer.prompt_ids(prompt)
     tokens = np.array([[*start, *said.ids]], np.int32)
     return Pool(tokens, np.array([[len(start), tokens.shape[1]]], np.int32))
 
