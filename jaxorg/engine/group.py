@@ -156,7 +156,11 @@ class Group:
         return self._ask(scorer, weights, {}, asked)
 
     def _ask(
-        self, scorer: Scorer, trainable: Tree, frozen: Tree, asked: Sequence[tuple[str, Sequence[str]]]
+        self,
+        scorer: Scorer,
+        trainable: Tree,
+        frozen: Tree,
+        asked: Sequence[tuple[str, Sequence[str]]],
     ) -> Mapping[str, Answers]:
         """Answers of stacked models, to each lane's prompts."""
         began, first, inputs = time.monotonic(), self._phases[0], self._around.inputs
