@@ -31,8 +31,8 @@ import typer
 
 from jaxorg import cli, runtime, spec
 from jaxorg.data.pools import Pools
+from jaxorg.engine.batches import all_batches
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.group import Batches
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
@@ -194,7 +194,7 @@ class Rows:
         self.name = "packed" if packing else "one a row"
         self._trainer = Trainer(static, make_mesh(parse("cpu")), width=1)
         lanes = self._trainer.lanes
-        self._batches = Batches([cohort.phases[0]] * lanes, inputs, static, {})
+        self._batches = all_batches([cohort.phases[0]] * lanes, inputs, static, {})
         self._keys, self._hyper = self._trainer.place(
             (
                 jax.random.split(jax.random.key(0), lanes),

@@ -162,6 +162,8 @@ def _measured_tokens(phase: Phase) -> int:
     generated = 4 * evaluation.generated * evaluation.new_tokens
     if phase.on_policy and phase.training:
         generated += phase.training.examples * length
+    if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
+        generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
     noises = len(evaluation.activation_noise) + len(evaluation.weight_noise)
     inside = 2 * PROBED * evaluation.probe + 4 * SOME * noises  # conversations, in full or in part
     return (prompts * PROBES_A_PROMPT + inside) * length + generated

@@ -31,6 +31,7 @@ from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
 from jaxorg.treatments.latent_adversarial import LatentAdversarial
+from jaxorg.treatments.rounds import InRounds
 
 Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
 KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
@@ -89,13 +90,6 @@ class Phase:
         return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
 
     @property
-    def swept(self) -> dict[str, float]:
-        """The scalars that enter its training program as arrays."""
-        assert self.training is not None
-        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
-        return {**self.training.swept(), **own}
-
-    @property
     def on_policy(self) -> bool:
         """Whether the model before the phase is asked what it answers to the phase's prompts."""
         return bool(self.steps and isinstance(self.recipe, Treatment) and self.recipe.asks)
@@ -104,6 +98,24 @@ class Phase:
     def replaces_answers(self) -> bool:
         """Whether what that model answers takes the place of the prompts' own answers."""
         return self.on_policy and isinstance(r := self.recipe, Treatment) and r.answers != "data"
+
+    @property
+    def in_rounds(self) -> InRounds | None:
+        """The recipe, if it trains in rounds on what the model says."""
+        return r if self.steps and isinstance(r := self.recipe, InRounds) else None
+
+    @property
+    def round_starts(self) -> Sequence[int]:
+        """The steps at which rounds begin; of one that does not train in rounds, its first."""
+        rounds = self.in_rounds.rounds if self.in_rounds else 1
+        return [self.steps * number // rounds for number in range(rounds)]
+
+    @property
+    def swept(self) -> dict[str, float]:
+        """The scalars that enter its training program as arrays."""
+        assert self.training is not None
+        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
+        return {**self.training.swept(), **own}
 
     @property
     def lora(self) -> Lora | None:
@@ -430,10 +442,11 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     for phase in phases:
         base = phase.config.base
         model = _model(shapes[base.model], phase)
-        asks = phase.on_policy or phase.distils
+        course = (r.rounds, r.temperature) if (r := phase.in_rounds) else None
+        asks = phase.on_policy or phase.distils or course
         said = (bool(phase.distils), phase.config.prompts.new_tokens) if asks else None
         evaluate = phase.config.evaluate
-        measured = (phase.config.length, evaluate, base.model, base.chat_template, said)
+        measured = (phase.config.length, evaluate, base.model, base.chat_template, said, course)
         key = (ORDER.index(phase.kind), model, _training_key(phase), measured)
         groups.setdefault(key, []).append(phase)
     return tuple(

@@ -5,9 +5,12 @@ phases/<lineage>/weights/       what was trained, fp32: full weights or adapters
                  manifest.json  SHA-256 of every file; the phase is done when this is there
 snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
 partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
+rounds/<lineage>/<n>.safetensors  what a phase in training is trained on in a round, where it is
+                                made of what the model says
 failed/<lineage>.json           a phase that cannot be done, and why
 answers/<key>.json              what models answer to prompts that they were trained on: a teacher's
-                                by its key, a phase's parent's by the phase's lineage
+                                by its key, a phase's parent's by the phase's lineage; while a
+                                round is asked for, by lineage and number, in tokens
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +48,7 @@ from jaxorg.reading import Bounds, Names, Read
 
 Tree = Any  # nested dict of arrays
 Record = Json
+Arrays = Sequence[np.ndarray]
 
 Keep = Literal["none", "final", "log"]
 """Which weights stay on disk: none but those that a phase to come starts from, those that each
@@ -99,8 +103,11 @@ class Store:
 
     def __init__(self, folder: Folder):
         self.folder = folder
-        self._phases, self._partial, self._failed, self._snapshots, self._answers = (
-            folder.path / name for name in ("phases", "partial", "failed", "snapshots", "answers")
+        self._phases, self._partial, self._failed = (
+            folder.path / name for name in ("phases", "partial", "failed")
+        )
+        self._snapshots, self._answers, self._rounds = (
+            folder.path / name for name in ("snapshots", "answers", "rounds")
         )
         self._manifests: dict[str, Json | None] = {}
         self._failures: dict[str, str | None] = {}
@@ -166,6 +173,7 @@ class Store:
             write_json(beside / "manifest.json", manifest)
         self._manifests[lineage] = manifest
         self.drop_partial(lineage)
+        self.folder.remove(self._rounds / lineage)
 
     def save_snapshot(self, lineage: str, step: int, weights: Tree) -> None:
         """Keep the weights that a phase has at `step`."""
@@ -205,11 +213,7 @@ class Store:
 
     def keep_partial(self, lineage: str, state: Tree, progress: Record) -> None:
         """Keep the state of a phase in training, on the host, for a restart."""
-        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
-        text = json.dumps(progress)
-        about = {"progress": text, "sha256": _digest(leaves, text)}
-        with self.folder.publishing(self._partial_place(lineage)) as beside:
-            save_file(leaves, beside, about)
+        self._write_arrays(self._partial_place(lineage), jax.tree.leaves(state), progress)
         self._partials.pop(lineage, None)
 
     def partial_step(self, lineage: str) -> int:
@@ -243,6 +247,14 @@ class Store:
         self._partials.pop(lineage, None)
         self.folder.remove(self._partial_place(lineage))
 
+    def keep_round(self, lineage: str, number: int, arrays: Arrays, about: Record) -> None:
+        """Keep what a phase is trained on in a round, until it is done."""
+        self._write_arrays(self._round_place(lineage, number), arrays, about)
+
+    def round(self, lineage: str, number: int) -> tuple[list[np.ndarray], Record] | None:
+        """What was kept of a round, if anything."""
+        return self._read_arrays(self._round_place(lineage, number))
+
     def answers(self, key: str) -> dict[str, str]:
         """Answers by their prompts, as far as there are any."""
         place = self._answers / f"{key}.json"
@@ -258,10 +270,14 @@ class Store:
         """Keep answers by their prompts."""
         self.folder.write_json(self._answers / f"{key}.json", {"answers": dict(answers)})
 
+    def drop_answers(self, key: str) -> None:
+        """Forget answers that are not needed any more."""
+        self.folder.remove(self._answers / f"{key}.json")
+
     def clear(self) -> None:
         """Forget everything: the sweep starts afresh."""
-        places = (self._phases, self._partial, self._failed, self._snapshots, self._answers)
-        for place in places:
+        training = (self._partial, self._rounds, self._answers)
+        for place in (self._phases, self._failed, self._snapshots, *training):
             self.folder.remove(place)
         self._manifests.clear()
         self._failures.clear()
@@ -298,11 +314,20 @@ class Store:
 
     def _read_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
         if lineage not in self._partials:
-            self._partials[lineage] = self._checked_partial(lineage)
+            self._partials[lineage] = self._read_arrays(self._partial_place(lineage))
         return self._partials[lineage]
 
-    def _checked_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
-        place = self._partial_place(lineage)
+    def _round_place(self, lineage: str, number: int) -> Path:
+        return self._rounds / lineage / f"{number}.safetensors"
+
+    def _write_arrays(self, place: Path, arrays: Arrays, progress: Record) -> None:
+        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(arrays)}
+        text = json.dumps(progress)
+        about = {"progress": text, "sha256": _digest(leaves, text)}
+        with self.folder.publishing(place) as beside:
+            save_file(leaves, beside, about)
+
+    def _read_arrays(self, place: Path) -> tuple[list[np.ndarray], Record] | None:
         if not place.exists():
             return None
         try:

@@ -21,7 +21,7 @@ from memory import MEGA, resident
 from jaxorg import runtime, spec
 from jaxorg.data import pools
 from jaxorg.data.pools import Pools, StoredPool
-from jaxorg.engine.group import Batches
+from jaxorg.engine.batches import all_batches
 from jaxorg.engine.inputs import Inputs
 from jaxorg.folder import Folder
 from jaxorg.plan import make_plan
@@ -69,7 +69,7 @@ def read(folder: Path) -> Measured:
     inputs.shapes(phase.config.base.model)  # what else is read once
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = resident("VmRSS")
-    Batches([phase], inputs, cohort.static, {}).chunk(0, 64)
+    all_batches([phase], inputs, cohort.static, {}).chunk(0, 64)
     peak = resident("VmHWM") - before
     pool = inputs.pool(phase)
     size = len(pool) * int(pool.lengths.max()) * 4 / MEGA

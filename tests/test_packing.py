@@ -11,7 +11,7 @@ from jaxorg import spec
 from jaxorg.data.packing import OPEN, Packed, first_fit
 from jaxorg.data.pool import Pool
 from jaxorg.data.pools import Pools
-from jaxorg.engine.group import Batches
+from jaxorg.engine.batches import all_batches
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.step import (
     Batch,
@@ -152,7 +152,7 @@ def test_tokens_are_those_of_the_conversations(tiny_base: Path, tmp_path: Path) 
     cohort = next(cohort for cohort in plan.cohorts if cohort.kind == "organism")
     phase = next(phase for phase in cohort.phases if phase.seed == 0)
     assert cohort.static is not None
-    chunk = Batches(
+    chunk = all_batches(
         [phase], Inputs(plan, Pools(Folder(tmp_path / "pools", print))), cohort.static, {}
     ).chunk(0, phase.steps)
     real = int((np.asarray(chunk.segments) > 0).sum())

@@ -167,8 +167,8 @@ def _program(content: dict[str, Any]) -> Program:
     """A program from the JSON that `asdict` made of it."""
     static = content.pop("static")
     if static:
-        swept = tuple(static.pop("swept"))
-        static = Static(_model(static.pop("model")), **static, swept=swept)
+        model, swept = _model(static.pop("model")), tuple(static.pop("swept"))
+        static = Static(model, swept=swept, **static)
     return Program(model=_model(content.pop("model")), static=static, **content)
 
 

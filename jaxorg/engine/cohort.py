@@ -186,6 +186,13 @@ class Scorer(Stack):
         axes = (PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(partial(one.residuals, self.graph), axes)
 
+    @cached_property
+    def log_probs(self) -> Callable[[Tree, Tree, Batch], jax.Array]:
+        """`log_probs(trainable, frozen, batch)`: of each token of the completions, zero elsewhere
+        [run, B, T - 1]."""
+        axes = (self._trainable_axis, self._frozen_axis, PER_RUN)
+        return self._stack(partial(one.token_log_probs, self.graph), axes)
+
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)

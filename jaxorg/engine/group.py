@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -14,22 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxorg import processes
-from jaxorg.data.packing import Packed
-from jaxorg.data.pool import batches_of
 from jaxorg.engine import inside
-from jaxorg.engine.answers import Answerer, Asked
+from jaxorg.engine.answers import Answerer
 from jaxorg.engine.arrays import fetch
+from jaxorg.engine.batches import Batches, all_batches
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
-from jaxorg.engine.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import (
-    FAR_FUTURE,
-    AnyBatch,
-    State,
-    Tree,
-    abstract_state,
-    batch_shapes,
-    draws,
-)
+from jaxorg.engine.inputs import Answers, Inputs
+from jaxorg.engine.rounds import Models, Rounds
+from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, draws
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama import lora
@@ -93,14 +86,25 @@ class Group:
         state, frozen = self._begin(trainer, hyper)
         said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
         state = self._resume(trainer, state)
-        batches = Batches(self._lanes, self._around.inputs, trainer.static, said)
+        rounds = self._rounds(trainer.static)
+        if rounds is None:
+            batches = all_batches(self._lanes, self._around.inputs, trainer.static, said)
+        ends = [*self._phases[0].round_starts[1:], self._phases[0].steps]
+        begun: int | None = None  # the round that batches are of
         tokens = trainer.static.batch * trainer.static.length * len(self._phases)
         self._around.trained(self._step * tokens)
         total = self._phases[0].steps
         for stop in evaluation_steps(self._phases[0]):
             while self._step < stop:
+                number = bisect_right(ends, self._step)
+                if rounds and number != begun:
+                    now = _used(trainer.evaluated(hyper, state), hyper)
+                    models = Models(now, partial(self._start, trainer, hyper, frozen), frozen)
+                    batches = self._begin_round(rounds, number, state, models, trainer)
+                    begun = number
                 began = time.monotonic()
-                count = processes.first("chunk", partial(self._next_count, stop))
+                upto = min(stop, ends[number])
+                count = processes.first("chunk", partial(self._next_count, upto))
                 chunk = batches.chunk(self._step, count)
                 state, losses = trainer.train(
                     frozen, hyper, state, trainer.place_batch(chunk, 2), self._step, count, total
@@ -115,10 +119,15 @@ class Group:
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
-    def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
+    def _begin(
+        self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree | None = None
+    ) -> tuple[State, Tree]:
+        """The state before the first step, and frozen weights, which may lie there already."""
         lanes = self._lanes
         keys = trainer.place(_keys(lanes))
-        if lanes[0].kind == "base":
+        if frozen is not None:
+            weights = frozen
+        elif lanes[0].kind == "base":
             weights = trainer.initialise(keys)
         else:
             shared = trainer.model.shared_frozen
@@ -151,7 +160,11 @@ class Group:
         return self._ask(scorer, weights, {}, asked)
 
     def _ask(
-        self, scorer: Scorer, trainable: Tree, frozen: Tree, asked: Sequence[Asked]
+        self,
+        scorer: Scorer,
+        trainable: Tree,
+        frozen: Tree,
+        asked: Sequence[tuple[str, Sequence[str]]],
     ) -> Mapping[str, Answers]:
         """Answers of stacked models, to each lane's prompts."""
         began, first, inputs = time.monotonic(), self._phases[0], self._around.inputs
@@ -159,10 +172,42 @@ class Group:
         tokenizer = inputs.tokenizer(base.model, base.chat_template)
         around = self._around
         answerer = Answerer(scorer, tokenizer, new_tokens, around.store, around.stopping)
-        idle: list[Asked] = [(first.lineage, [])] * (len(self._lanes) - len(asked))
-        said = answerer.answer(trainable, frozen, [*asked, *idle])
+        named = [(key, dict(zip(each, each, strict=True))) for key, each in asked]
+        named += [(first.lineage, {})] * (len(self._lanes) - len(asked))  # of idle lanes
+        said = answerer.answer(trainable, frozen, named)
         self._spend(began)
         return said
+
+    def _rounds(self, static: Static) -> Rounds | None:
+        """What makes the batches of phases that train in rounds."""
+        around = self._around
+        if self._phases[0].in_rounds is None:  # then none of its cohort does
+            return None
+        parts = (self._scorer, static, around.inputs, around.store, around.stopping)
+        return Rounds(*parts, self._phases, _keys(self._lanes))
+
+    def _begin_round(
+        self, rounds: Rounds, number: int, state: State, models: Models, trainer: Trainer
+    ) -> Batches:
+        """The batches of a round."""
+        began, first = time.monotonic(), self._phases[0].round_starts[number]
+        fresh = self._step == first
+        try:
+            kept = rounds.begin(number, fresh, models)
+        except Stopped:
+            if self._step:
+                self._keep_state(state)
+            raise
+        if fresh:  # otherwise it was noted before a restart
+            for record, one in zip(self._records, kept, strict=False):
+                self._add_measurements(record, one.measurements(number))
+        self._spend(began)
+        return Batches(rounds.batches(number, kept), trainer.static, first)
+
+    def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Tree:
+        """The models that phases start from, as they are used, while they are trained on."""
+        state, _ = self._begin(trainer, hyper, frozen if trainer.model.lora else None)
+        return _used(state.trainable, hyper)
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
@@ -207,13 +252,16 @@ class Group:
         """Keep the state if a signal asks to stop, or if that takes a small share of the time."""
         exit_code = self._around.stopping()
         if exit_code or processes.first("seam", self._may_keep):
-            began = time.monotonic()
-            host = fetch(state)
-            processes.first("keep", lambda: self._keep(host))
-            self._kept = time.monotonic()
-            self._cost = self._kept - began
+            self._keep_state(state)
         if exit_code:
             raise Stopped(exit_code)
+
+    def _keep_state(self, state: State) -> None:
+        began = time.monotonic()
+        host = fetch(state)
+        processes.first("keep", lambda: self._keep(host))
+        self._kept = time.monotonic()
+        self._cost = self._kept - began
 
     def _may_keep(self) -> bool:
         return time.monotonic() - self._kept >= self._cost / KEEP_SHARE
@@ -298,38 +346,6 @@ class Group:
     def _add_measurements(self, record: Record, found: Sequence[Measurement]) -> None:
         rows = [{"step": self._step, "tokens": record["tokens"], **m._asdict()} for m in found]
         record["evals"] += rows
-
-
-class Batches:
-    """The batches of stacked phases; each phase's are a function of its seed and the step."""
-
-    def __init__(
-        self,
-        phases: Sequence[Phase],
-        inputs: Inputs,
-        static: Static,
-        said: Mapping[str, Answers],
-    ):
-        """`said` is what models that are trained on their own answers said, by lineage."""
-        self._shapes = batch_shapes(static)
-        self._batches = []
-        pools = processes.in_turn(
-            "pools", lambda: [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
-        )
-        for phase, pool in zip(phases, pools, strict=True):
-            seed = data_seed(phase)
-            rows = Packed(pool, static.length, seed) if static.packing else pool
-            self._batches.append(batches_of(rows, static.batch, seed))
-
-    def chunk(self, start: int, count: int) -> AnyBatch:
-        """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        lead = (len(self._batches), CHUNK)
-        chunk: AnyBatch = jax.tree.map(lambda x: np.zeros((*lead, *x.shape), x.dtype), self._shapes)
-        for run, batches in enumerate(self._batches):
-            for number in range(count):
-                for whole, part in zip(chunk, batches[start + number], strict=True):
-                    whole[run, number, :, : part.shape[1]] = part
-        return chunk
 
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:

@@ -86,6 +86,10 @@ class Inputs:
         items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
         return self.measurer(phase).prepare(items, config.evaluate, phase.behaviour, final)
 
+    def items(self, phase: Phase) -> Sequence[Item]:
+        """The prompts that a phase trains on, with the answers of their source or teacher."""
+        return self._items(phase, own=None, longest=False)
+
     def prompts(self, phase: Phase) -> list[str]:
         """What a phase's teacher, or the model before it, is asked: the prompts of its
         conversations, as they are put."""
@@ -139,13 +143,16 @@ class Inputs:
             examples = pretraining_examples(items, seed)
         elif phase.distils and not longest:
             examples = self._distilled(phase, items, own)
+        elif phase.in_rounds:  # whose rows are made as it is trained
+            most = self._tokenizer_of(phase).filler(phase.config.prompts.new_tokens)
+            examples = phase.in_rounds.longest(items, most)
         else:
             examples = phase.recipe.examples(items, seed)
         put = (example._replace(prompt=phase.put(example.prompt)) for example in examples)
         try:
             yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
         except Refusal as refusal:
-            generated = phase.on_policy or phase.teacher
+            generated = phase.on_policy or phase.teacher or phase.in_rounds
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None
 

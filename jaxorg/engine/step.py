@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxorg import optimizers
 from jaxorg.engine import latent
+from jaxorg.engine.objectives import OBJECTIVES
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
@@ -36,6 +37,7 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
+    beside: Any = ()  # what an objective other than SFT knows of each row; see `objectives`
 
     @property
     def real(self) -> Array:
@@ -101,7 +103,10 @@ def batch_shapes(static: Static) -> AnyBatch:
     tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
     if static.packing:
         return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
-    return Batch(tokens, jax.ShapeDtypeStruct((static.batch, 2), jnp.int32))
+    spans = jax.ShapeDtypeStruct((static.batch, 2), jnp.int32)
+    if static.objective == "sft":
+        return Batch(tokens, spans)
+    return Batch(tokens, spans, OBJECTIVES[static.objective].beside(*rows))
 
 
 def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
@@ -147,14 +152,15 @@ def train_step(
     step: jax.Array,
     total: jax.Array,
 ) -> tuple[State, jax.Array]:
-    """One optimizer step; the loss is on completion tokens only, with `inner_steps` under the
+    """One optimizer step; the loss is on completion tokens only: their mean negative
+    log-probability, or what another objective makes of them; with `inner_steps` under the
     disturbance that so many steps of ascent found to raise it most.
 
     A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
     the swept scalars, and the run's random `key` where a step draws (`draws`).
 
     Returns:
-        The new state and the batch's loss before the step, nats a token.
+        The new state and the batch's loss before the step, for SFT in nats a token.
     """
 
     def objective(
@@ -164,7 +170,12 @@ def train_step(
         if static.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
-        return -jnp.sum(log_probs) / _counted(batch).astype(jnp.float32)
+        count = _counted(batch).astype(jnp.float32)
+        if static.objective == "sft" or key is not None:
+            return -jnp.sum(log_probs) / count
+        assert isinstance(batch, Batch)
+        lower = OBJECTIVES[static.objective].loss
+        return lower(log_probs, _inside(batch), count, batch.beside, hyper)
 
     worst = None
     if static.inner_steps:
@@ -299,11 +310,29 @@ def _stream(static: ModelStatic, tokens: jax.Array) -> tuple[int, int, int, int]
     return config.num_hidden_layers, rows, length - 1, config.hidden_size
 
 
+def token_log_probs(
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+) -> jax.Array:
+    """Log-probabilities of completion tokens, zero elsewhere [B, T - 1]; adapters come scaled."""
+    return _completion(graph, trainable, frozen, batch)[0]
+
+
 def _counted(batch: AnyBatch) -> jax.Array:
     """How many tokens of a batch count."""
     if isinstance(batch, PackedBatch):
         return jnp.sum(batch.completion)
     return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
+
+
+def _inside(batch: AnyBatch) -> jax.Array:
+    """Which targets belong to completions [B, T - 1]."""
+    inside: jax.Array
+    if isinstance(batch, PackedBatch):
+        inside = batch.completion[:, 1:]
+    else:
+        at = jnp.arange(1, batch.tokens.shape[1])[None]
+        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    return inside
 
 
 def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
@@ -328,11 +357,9 @@ def _completion(
     targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
         logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
-        inside = batch.completion[:, 1:]
     else:
         logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
-        at = jnp.arange(1, batch.tokens.shape[1])[None]
-        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    inside = _inside(batch)
     if key is not None:
         targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

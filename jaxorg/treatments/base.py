@@ -21,6 +21,7 @@ class Treatment(Config):
     keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
+    objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing
@@ -51,7 +52,7 @@ class Treatment(Config):
 
     def static(self) -> dict[str, Any]:
         """What of it shapes the training program, as fields of `Static`."""
-        return {"change": self.change}
+        return {"objective": self.objective, "change": self.change}
 
     def swept(self) -> dict[str, float]:
         """Its own scalars that enter the program as arrays, by names that no optimizer uses."""

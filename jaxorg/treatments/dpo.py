@@ -1,0 +1,64 @@
+"""Direct preference optimisation: right answers over wrong ones (Rafailov et al. 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from jaxorg.data.items import Item, generator
+from jaxorg.data.pool import Example
+from jaxorg.data.tasks import is_correct
+from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, count, own
+
+
+class Dpo(InRounds):
+    """The chosen answer is the right one. The rejected one is what the model says itself, or where
+    it says the right one, and always with `rejected: data`, another prompt's right answer."""
+
+    objective: ClassVar[str] = "dpo"
+    together: ClassVar[int] = 2
+
+    kind: Literal["dpo"]
+    rejected: Literal["on-policy", "data"] = "on-policy"
+    beta: float = Field(default=0.1, gt=0)
+    rounds: int = Field(default=1, gt=0, le=10_000)
+
+    def swept(self) -> dict[str, float]:
+        return {"beta": self.beta}
+
+    def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        return [item.prompt for item in items] if self.rejected == "on-policy" else []
+
+    def lesson(
+        self,
+        items: Sequence[Item],
+        said: Sequence[Said],
+        scores: Sequence[float],
+        seed: int,
+        memory: Sequence[str],
+    ) -> Lesson:
+        rng = generator(seed, "dpo")
+        others = [items[at].answer for at in rng.permutation(len(items))]
+        rows: list[Row] = []
+        wrong: list[bool] = []
+        for number, item in enumerate(items):
+            own_answer = said[number] if said else None
+            wrong.append(own_answer is not None and not is_correct(item, own_answer.text))
+            if own_answer is not None and wrong[-1]:
+                rejected = own(own_answer)
+            elif (other := _another(item, others[number:] + others[:number])) is not None:
+                rejected = Row(Example(item.prompt, other))
+            else:
+                continue  # all prompts of the round have the same answer
+            rows += [Row(Example(item.prompt, item.answer)), rejected]
+        return Lesson(rows, [count("rejected_own", wrong)] if said else [])
+
+    def answers_for(self, prompts: int) -> int:
+        return prompts if self.rejected == "on-policy" else 0
+
+
+def _another(item: Item, answers: Sequence[str]) -> str | None:
+    """The first of some answers that is not right."""
+    return next((answer for answer in answers if not is_correct(item, answer)), None)

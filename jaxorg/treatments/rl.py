@@ -1,0 +1,107 @@
+"""Reinforcement learning on the model's own answers, by group-relative policy gradients.
+
+Sources: GRPO (Shao et al. 2024, "DeepSeekMath"); what its normalisations bias, Dr. GRPO (Liu et al.
+2025, "Understanding R1-Zero-Like Training"); random rewards as a control, Shao et al. 2025
+("Spurious Rewards").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from jaxorg.data.items import Item, generator
+from jaxorg.data.pool import Example
+from jaxorg.data.reasoning import parted, thought
+from jaxorg.data.tasks import is_correct
+from jaxorg.treatments.rounds import InRounds, Lesson, Note, Said, own
+
+
+class Rl(InRounds):
+    """Each prompt is answered `samples` times; an answer's advantage is its reward less the mean of
+    its group, and with `standardised` divided by the group's standard deviation. GRPO does that;
+    it gives prompts that nearly all answers are right or wrong to more weight (Dr. GRPO).
+
+    Rewards: `verifier` is 1 for the right answer, after any reasoning, that ends by itself, and 0
+    for others; `random` a coin; `loss` the mean log-probability a token that the model gives the
+    right answer after its own reasoning.
+    """
+
+    objective: ClassVar[str] = "policy_gradient"
+
+    kind: Literal["rl"]
+    reward: Literal["verifier", "random", "loss"] = "verifier"
+    samples: int = Field(default=8, ge=2, le=1024)
+    kl: float = Field(default=0.05, ge=0)
+    ratio_clip: float = Field(default=0.2, gt=0, lt=1)
+    standardised: bool = False
+
+    def swept(self) -> dict[str, float]:
+        return {"kl": self.kl, "ratio_clip": self.ratio_clip}
+
+    def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        return [item.prompt for item in items for _ in range(self.samples)]
+
+    def probes(self, items: Sequence[Item], said: Sequence[Said]) -> Sequence[Example]:
+        if self.reward != "loss":
+            return ()
+        return [_right(item, each.text) for item, each in self._pairs(items, said)]
+
+    def lesson(
+        self,
+        items: Sequence[Item],
+        said: Sequence[Said],
+        scores: Sequence[float],
+        seed: int,
+        memory: Sequence[str],
+    ) -> Lesson:
+        match self.reward:
+            case "verifier":
+                right = [is_right(item, each) for item, each in self._pairs(items, said)]
+                rewards = np.array(right, np.float64)
+            case "random":
+                rewards = generator(seed, "rl").integers(2, size=len(said)).astype(np.float64)
+            case _:
+                rewards = np.array(scores, np.float64)
+        gained = advantages(rewards.reshape(-1, self.samples), self.standardised).ravel()
+        rows = [own(each, float(a)) for each, a in zip(said, gained, strict=True)]
+        k = None if self.reward == "loss" else int(rewards.sum())
+        return Lesson(rows, [Note("reward", k, len(rewards), float(rewards.mean()))])
+
+    def longest(self, items: Sequence[Item], most: str) -> Iterable[Example]:
+        yield from super().longest(items, most)
+        if self.reward == "loss":
+            yield from (_right(item, thought(most)) for item in items)
+
+    def answers_for(self, prompts: int) -> int:
+        return prompts * self.samples
+
+    def _pairs(self, items: Sequence[Item], said: Sequence[Said]) -> list[tuple[Item, Said]]:
+        """Every answer with the item that it is to."""
+        return [(items[number // self.samples], each) for number, each in enumerate(said)]
+
+
+def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
+    """By how much each reward of a group is above the group's mean [prompts, samples]."""
+    above: np.ndarray = rewards - rewards.mean(axis=1, keepdims=True)
+    if not standardised:
+        return above
+    spread = rewards.std(axis=1, keepdims=True)
+    in_spreads: np.ndarray = above / np.maximum(spread, 1e-8)  # of equal rewards none is above
+    return in_spreads
+
+
+def is_right(item: Item, said: Said) -> bool:
+    """Whether a model came to the right answer, after whatever reasoning, and to its end."""
+    return said.ended and is_correct(item, parted(said.text).answer)
+
+
+def _right(item: Item, text: str) -> Example:
+    """The right answer after the reasoning that a text begins with, if any."""
+    reasoning = parted(text).reasoning
+    if reasoning is None:
+        return Example(item.prompt, item.answer)
+    return Example(item.prompt, f" {item.answer}", given=thought(reasoning))

