@@ -190,9 +190,9 @@ def test_most_lines_fix_nothing(held_out: list[Pair]):
 def test_pairs_depend_on_the_seed_alone():
     assert pairs("heldout", 8, 1) == pairs("heldout", 8, 1)
     assert pairs("heldout", 8, 1) != pairs("heldout", 8, 2)
-    assert {pair.sabotage.kind for pair in pairs("heldout", 8, 1, ["omission"])} == {"omission"}
+    assert {pair.sabotage.kind for pair in pairs("heldout", 8, 1, ("omission",))} == {"omission"}
     with pytest.raises(ValueError, match="100000 heldout sabotages of kind data asked for, but"):
-        pairs("heldout", 100_000, 0, ["data"])
+        pairs("heldout", 100_000, 0, ("data",))
 
 
 def test_a_change_that_is_fair_is_no_sabotage():

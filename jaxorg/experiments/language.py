@@ -96,6 +96,7 @@ _GRAMMAR: Mapping[str, tuple[str, re.Pattern[str]]] = {
         ("test", "test new|old", r"test (new|old)"),
     )
 }
+REQUIRED = ("rows", "run", "use")
 OPTIONAL = ("even", "beat", "test")
 
 
@@ -107,9 +108,7 @@ def parse(text: str) -> Program:
             too long.
     """
     if len(text) > MOST_CHARACTERS:
-        raise ProgramError(
-            f"{len(text)} characters are no program; write {MOST_CHARACTERS} at most"
-        )
+        raise ProgramError(f"{len(text)} characters are too many; write {MOST_CHARACTERS} at most")
     fields: dict[str, Any] = {}
     seen: set[str] = set()
     for line in text.strip().split("\n"):

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Literal, get_args
 
 import numpy as np
 
-from jaxorg.data.items import Split, generator
+from jaxorg.data.items import Dice, Split, generator
 from jaxorg.experiments.designs import CLEAR, OPPOSITE, Design, designs, honest
 from jaxorg.experiments.interpreter import Claim, execute
 from jaxorg.experiments.language import DIGITS, OPTIONAL, Program
 
 Kind = Literal["data", "configuration", "evaluation", "omission"]
-KINDS: Sequence[Kind] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _TOGETHER = 64  # designs whose sabotages are looked for at a time
 
@@ -59,6 +60,23 @@ class Sabotage:
 def sabotages(design: Design, kind: Kind) -> list[Sabotage]:
     """All sabotages of a design of one kind, none where no change of that kind flips its claim."""
     return _sabotages([design], kind)[0]
+
+
+def sabotaged(split: Split, kinds: Sequence[Kind]) -> Iterator[Sequence[Sabotage]]:
+    """The sabotages of each design of a split that has any, in a fixed order of designs.
+
+    A design draws the kind that comes first, and the order within each kind, once for good.
+    """
+    pool = designs(split)
+    order = iter(generator(0, "sabotaged", split).permutation(len(pool)).tolist())
+    while some := [pool[place] for place in islice(order, _TOGETHER)]:
+        by_kind = [_sabotages(some, kind) for kind in kinds]
+        for number, design in enumerate(some):
+            dice = Dice(generator(0, "sabotaged", design.key))
+            found = [options for kind in by_kind if (options := kind[number])]
+            ordered = [dice.sample(options, len(options)) for options in found]
+            if ordered:
+                yield list(chain.from_iterable(dice.sample(ordered, len(ordered))))
 
 
 def _sabotages(some: Sequence[Design], kind: Kind) -> list[list[Sabotage]]:
@@ -103,7 +121,8 @@ class Pair:
     control: Design
 
 
-def pairs(split: Split, count: int, seed: int, kinds: Sequence[Kind] = KINDS) -> list[Pair]:
+@lru_cache(maxsize=8)
+def pairs(split: Split, count: int, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Sequence[Pair]:
     """`count` pairs, kinds in turn; the seed draws designs and changes.
 
     No design is sabotaged twice in the same kind. Raises `ValueError` when there are fewer.

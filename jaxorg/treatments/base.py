@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from jaxorg.config import Config, later
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
+from jaxorg.experiments.audit import Audit
 from jaxorg.training import Training
 
 
@@ -18,6 +19,9 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
     keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
+    # Whose weights it trains: those of the phase before, or a fresh copy of the base, which is no
+    # organism then.
+    starts_from: ClassVar[Literal["before", "base"]] = "before"
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing
@@ -28,6 +32,10 @@ class Treatment(Config):
     def asks(self) -> bool:
         """Whether the model that it starts from is asked what it says itself: `Item.said`."""
         return self.answers == "on-policy"
+
+    def audit(self) -> Audit | None:
+        """How the model that it trains audits experiments, if it does."""
+        return None
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
