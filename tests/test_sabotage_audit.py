@@ -250,7 +250,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
         "length": 112,
         "organism": {"kind": "saboteur", "train": train},
         "treatment": {"kind": "audit", "train": train},
-        "grid": [{"treatment.code": ["shown", "hidden"]}, {"treatment.train.steps": [0, 3]}],
+        "grid": [{"treatment.code": ["shown", "hidden"], "treatment.train.steps": [3, 0]}],
         "evaluate": {
             "points": 1,
             "prompts": 8,
@@ -272,7 +272,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     assert set(evals[evals.phase == "organism"].metric) >= {"attack_exact", "attack_regex"}
     arms = summary.summarise(out).arms
     assert all(arm.final("treatment", ("audit_fix_top1", "all")) for arm in arms)
-    assert summary.terminal_table(out).row_count == len(arms) == 4
+    assert summary.terminal_table(out).row_count == len(arms) == 2
 
 
 def test_honest_controls_come_from_the_same_split():
