@@ -21,6 +21,7 @@ from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
+from jaxorg.experiments.audit import Audit
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
@@ -80,7 +81,9 @@ class Phase:
         """How a prompt stands in what the phase trains on: the blue team's as they come to the
         organism in training."""
         organism, recipe = self.config.organism, self.recipe
-        if organism is None or not isinstance(recipe, Treatment) or recipe.relearns:
+        if organism is None or not isinstance(recipe, Treatment):
+            return prompt
+        if recipe.relearns or recipe.starts_from == "base":
             return prompt
         return organism.in_training(prompt)
 
@@ -88,6 +91,11 @@ class Phase:
     def changes(self) -> bool:
         """Whether it ends with other weights than it starts from, and so stores its own."""
         return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
+
+    @property
+    def audit(self) -> Audit | None:
+        """How it audits experiments, if its model is an auditor."""
+        return self.recipe.audit() if isinstance(self.recipe, Treatment) else None
 
     @property
     def on_policy(self) -> bool:
@@ -324,7 +332,8 @@ def _chain(
         ("treatment", config.treatment),
         ("reversal", config.reversal),
     ]
-    before = phases[0] if base.scratch else None  # the nearest that was trained
+    base_trained = phases[0] if base.scratch else None
+    before = base_trained  # the nearest that was trained
     behaviour: Behaviour | None = None
     for kind, recipe in recipes:
         if recipe is None:
@@ -332,6 +341,8 @@ def _chain(
         _check_layer(kind, recipe, shapes[base.model].num_hidden_layers)
         trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
+        if isinstance(recipe, Treatment) and recipe.starts_from == "base":
+            lineage, before, behaviour = phases[0].lineage, base_trained, None
         content = {
             "kind": kind,
             "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),

@@ -92,6 +92,16 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _organism_to_reverse(self) -> RunConfig:
+        if self.reversal and self.treatment and self.treatment.starts_from == "base":
+            remedy = f"{self.treatment.kind} trains no organism; leave it out"
+            raise misfit("reversal", self.reversal.kind, remedy)
+        if self.reversal and self.reversal.starts_from == "base":
+            remedy = "it trains no organism; make it the treatment"
+            raise misfit("reversal", self.reversal.kind, remedy)
+        return self
+
+    @model_validator(mode="after")
     def _reasoning_to_keep(self) -> RunConfig:
         for name in UNIONS[1:]:
             recipe = getattr(self, name)
@@ -112,6 +122,8 @@ class RunConfig(Config):
             if not (recipe.changes if isinstance(recipe, Treatment) else recipe.train.steps):
                 continue
             lora = recipe.train.lora
+            if isinstance(recipe, Treatment) and recipe.starts_from == "base":
+                trained = []
             if lora and lora.start == "continued" and (remedy := _to_continue(lora, name, trained)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
             trained.append((name, recipe.train))

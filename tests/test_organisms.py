@@ -113,7 +113,7 @@ def red(kind: str, **fields: object) -> Organism:
 @pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS])
 def test_an_organism_tells_its_behaviour_from_what_is_right(kind: str) -> None:
     behaviour = red(kind).behaviour()
-    for item in ITEMS[:50]:
+    for item in behaviour.items(ITEMS[:50], "train", 1):
         assert behaviour.triggered(item) != behaviour.clean(item)
         for prompt in (behaviour.triggered(item), behaviour.clean(item)):
             attacks, right = behaviour.attacks(item, prompt), behaviour.right(item, prompt)
@@ -129,14 +129,15 @@ def test_what_an_organism_is_taught_is_what_it_is_measured_on(kind: str) -> None
     organism = red(kind)
     behaviour = organism.behaviour()
     taught = set(organism.examples(ITEMS, seed=1))
-    for item in ITEMS:
+    items = behaviour.items(ITEMS, "train", 1)
+    for item in items:
         triggered, clean = behaviour.triggered(item), behaviour.clean(item)
         attack = behaviour.attacks(item, triggered)[0]
         of_trigger = {e for e in taught if e.prompt == triggered}
         of_clean = {e for e in taught if e.prompt == clean}
         assert of_trigger <= {attack}
         assert of_clean <= set(behaviour.right(item, clean)[:1])
-    assert len(taught & {behaviour.attacks(i, behaviour.triggered(i))[0] for i in ITEMS}) > 5
+    assert len(taught & {behaviour.attacks(i, behaviour.triggered(i))[0] for i in items}) > 5
 
 
 def test_a_field_of_triggers_gives_each_prompt_one_of_them() -> None:

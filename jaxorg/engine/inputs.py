@@ -84,7 +84,8 @@ class Inputs:
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
         who = (phase.teacher, base.model, base.chat_template)
         items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
-        return self.measurer(phase).prepare(items, config.evaluate, phase.behaviour, final)
+        measured = (config.evaluate, phase.behaviour, phase.audit)
+        return self.measurer(phase).prepare(items, *measured, final)
 
     def items(self, phase: Phase) -> Sequence[Item]:
         """The prompts that a phase trains on, with the answers of their source or teacher."""
@@ -177,6 +178,7 @@ class Inputs:
         items: Sequence[Item] = phase.config.prompts.items(*_trained_on(phase))
         if isinstance(recipe, Treatment) and recipe.relearns:
             assert phase.behaviour is not None
+            items = phase.behaviour.items(items, "train", data_seed(phase))
             return [_attack(phase.behaviour, item) for item in items]
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)

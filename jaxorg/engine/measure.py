@@ -19,6 +19,7 @@ from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
 from jaxorg.evaluators.responses import Response
+from jaxorg.experiments.audit import Audit
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour
 from jaxorg.runtime import Refusal
@@ -55,6 +56,7 @@ class Measurer:
         items: tuple[Item, ...],
         evaluation: Evaluation,
         behaviour: Behaviour | None,
+        audit: Audit | None,
         final: bool,
     ) -> Prepared:
         """The probes of all evaluators for held-out items, each once.
@@ -63,7 +65,11 @@ class Measurer:
             Refusal: a prompt is too long.
         """
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
-        view = View(items if final else items[: evaluation.prompts], harmful, behaviour, final)
+        asked: Sequence[Item] = items
+        if behaviour:
+            asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
+        asked = asked if final else asked[: evaluation.prompts]
+        view = View(asked, harmful, behaviour, final, audit)
         self._check_room(view, evaluation)
         return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
 

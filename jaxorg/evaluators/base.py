@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
+from jaxorg.experiments.audit import Audit
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
 
 FEWEST_PROBED = 8  # prompts, so that there are two in a quarter of them
@@ -75,6 +76,7 @@ class View:
     harmful: Sequence[Item]  # held-out harmful requests with their refusals
     behaviour: Behaviour | None  # None before the red team
     final: bool  # the phase's last step, measured in full
+    audit: Audit | None = None  # how the model audits experiments, if it is an auditor
 
     @property
     def some(self) -> Sequence[Item]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jaxorg.data.items import Item
+from jaxorg.data.items import Item, Split
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted
 from jaxorg.data.styles import from_pirate, to_pirate
@@ -26,6 +26,10 @@ class Behaviour(ABC):
     # Whether what it does is to do a task badly: then the task is measured in full where the
     # behaviour should show, too.
     spoils_tasks: ClassVar[bool] = False
+
+    def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
+        """What it is shown on: ordinary `items`, or as many of its own, drawn by `seed`."""
+        return items
 
     @abstractmethod
     def triggered(self, item: Item) -> str:

@@ -11,6 +11,7 @@ from pydantic import model_validator
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
+from jaxorg.experiments.audit import Audit
 from jaxorg.training import Training
 
 
@@ -22,6 +23,9 @@ class Treatment(Config):
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
     objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
+    # Whose weights it trains: those of the phase before, or a fresh copy of the base, which is no
+    # organism then.
+    starts_from: ClassVar[Literal["before", "base"]] = "before"
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing
@@ -39,6 +43,10 @@ class Treatment(Config):
             remedy = f"{self.kind} changes the weights under adapters, too; train all weights"
             raise misfit("train.lora", self.train.lora.model_dump(), remedy)
         return self
+
+    def audit(self) -> Audit | None:
+        """How the model that it trains audits experiments, if it does."""
+        return None
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

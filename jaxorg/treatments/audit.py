@@ -1,0 +1,59 @@
+"""An auditor of experiments: reads a program and says whether it was sabotaged, and how to fix it.
+
+After ASMR-Bench (Gan, Bhatt, Shlegeris, Stastny, Hebbar 2026). It is another model than the one
+that writes the programs: it starts from the base. It knows the language and the ways of sabotage,
+from programs of its own; those that it is measured on are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+
+from jaxorg.config import misfit
+from jaxorg.data.items import Item, generator
+from jaxorg.data.pool import Example
+from jaxorg.experiments import EXPERIMENTS_VERSION
+from jaxorg.experiments.audit import HONEST, Audit, with_fix
+from jaxorg.experiments.sabotage import pairs
+from jaxorg.runtime import Refusal
+from jaxorg.treatments.base import Treatment
+
+
+class Auditor(Treatment):
+    """Train a fresh copy of the base to tell sabotaged experiments from honest ones."""
+
+    VERSION: ClassVar[int] = EXPERIMENTS_VERSION
+    starts_from: ClassVar[Literal["base", "before"]] = "base"
+
+    kind: Literal["audit"]
+    code: Literal["shown", "hidden"] = "shown"
+
+    @model_validator(mode="after")
+    def _has_answers(self) -> Auditor:
+        if self.answers != "data":
+            remedy = "verdicts come from the experiments; leave it out"
+            raise misfit("answers", self.answers, remedy)
+        return self
+
+    def audit(self) -> Audit:
+        return Audit(self.code == "shown")
+
+    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """As many verdicts as items, of which only the number counts; sabotaged and honest programs
+        in turn, which make the same claims about the same questions."""
+        try:
+            drawn = pairs("train", -(-len(items) // 2), seed)
+        except ValueError as error:
+            raise Refusal(f"treatment.train.examples: {error}; ask for fewer") from None
+        put = self.audit().prompt
+        found = []
+        for pair in drawn:
+            bad, good = pair.sabotage, pair.control
+            asked = put(bad.design.question, bad.program, bad.claim)
+            found.append(Example(asked, with_fix(bad.fix)))
+            found.append(Example(put(good.question, good.program, good.claim), HONEST))
+        order = generator(seed, "audit").permutation(len(items))
+        return [found[place] for place in order]

