@@ -209,7 +209,14 @@ def test_a_changed_block_shows() -> None:
     ],
 )
 def test_what_a_hull_is_taken_over(path: str, expected: bool) -> None:
-    assert pooled(path) == expected
+    assert (path in pooled([{path: []}])) == expected
+
+
+def test_a_label_is_pooled_with_what_it_stands_for() -> None:
+    assert "treatment.label" in pooled([{"treatment.label": [], RATE: []}])
+    assert "treatment.label" not in pooled([{"treatment.label": [], RATE: [], KIND: []}])
+    assert "treatment.label" not in pooled([{"treatment.label": [], "treatment": []}])
+    assert "organism.label" not in pooled([{"organism.label": [], RATE: []}])
 
 
 @pytest.mark.parametrize(
