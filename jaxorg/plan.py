@@ -410,7 +410,7 @@ class _Names:
         return cls(short, labels)
 
 
-def short_names(paths: Sequence[str]) -> Mapping[str, str]:
+def short_names(paths: Sequence[str]) -> dict[str, str]:
     """The shortest ending that tells each dotted path apart; `.kind` goes without saying."""
     short = {path: path.removesuffix(".kind").rpartition(".")[2] for path in paths}
     counts = Counter(short.values())

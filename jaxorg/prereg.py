@@ -53,13 +53,23 @@ def figures() -> tuple[str, ...]:
     return (*results.FIGURES, *GROUP_FIGURES)
 
 
-def pooled(path: str) -> bool:
-    """Whether a grid path is pooled in a group's figures: how long and how hard the blue team
-    trains, but not which weights, and all about the reversal."""
+def pooled(grid: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Grid paths that are pooled in a group's figures: how long and how hard the blue team trains,
+    but not which weights, all about the reversal, and labels of nothing else."""
+    found: set[str] = set()
+    for axis in grid:
+        amounts = {path for path in axis if _of_amount(path)}
+        found |= amounts
+        if amounts and {*axis} - amounts == {"treatment.label"}:
+            found.add("treatment.label")
+    return found
+
+
+def _of_amount(path: str) -> bool:
     first, _, rest = path.partition(".")
     within, _, key = rest.partition(".")
-    amount = first == "treatment" and within == "train" and key.partition(".")[0] != "lora"
-    return amount or first == "reversal"
+    trains = first == "treatment" and within == "train" and key.partition(".")[0] != "lora"
+    return trains or first == "reversal"
 
 
 def check_claims(
@@ -74,6 +84,7 @@ def check_claims(
     """
     values = {path: list(found) for axis in grid for path, found in axis.items()}
     values[CONTROL] = ["", *controls]
+    over = pooled(grid)
     for number, claim in enumerate(claims):
         for side in ("more", "less", "where"):
             for path, value in getattr(claim, side).items():
@@ -82,7 +93,7 @@ def check_claims(
                     raise misfit(key, value, f"the grid does not sweep {path}; add it to the grid")
                 if value not in values[path]:
                     raise misfit(key, value, f"the grid has {short(values[path])}; take one")
-                if claim.figure in GROUP_FIGURES and pooled(path):
+                if claim.figure in GROUP_FIGURES and path in over:
                     raise misfit(key, value, f"{claim.figure} is taken over all of {path}")
 
 
@@ -90,7 +101,7 @@ def unmatched(claim: Claim, grid: Iterable[Mapping[str, Any]]) -> set[str]:
     """Grid paths whose values two runs of a pair need not share: those on which the sides differ,
     and those that advance with them. A control has no organism of its own to match."""
     beside = {path for axis in grid if claim.named & {*axis} for path in axis}
-    free = {path for axis in grid for path in axis if path.startswith("organism.")}
+    free = {path for axis in grid for path in axis if path.partition(".")[0] == "organism"}
     return beside | (free if CONTROL in claim.named else set())
 
 

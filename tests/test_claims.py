@@ -144,11 +144,13 @@ def test_lost_runs_are_said_and_missing_ones_stop_the_test() -> None:
     assert math.isnan(found.effect) and math.isnan(found.corrected)
 
 
-def test_t_without_spread_is_untested() -> None:
-    values = {("hhh", 100): [1.0] * 6, ("pirate", 100): [0.0] * 6}
+def test_t_may_be_asked_for() -> None:
+    values = {("hhh", 100): [1.0] * 3, ("pirate", 100): [0.0] * 3}
     (found,) = outcomes(declared({**CLAIM, "test": "t"}), table(values)).outcomes
-    assert found.found == "untested" and "t says nothing" in found.notes[0]
-    assert outcomes(declared({**CLAIM, "test": "t"}), table(UP)).outcomes[0].found == "seen"
+    assert found.found == "seen" and found.notes == ()
+    one = {key: seeds[:1] for key, seeds in values.items()}
+    (found,) = outcomes(declared({**CLAIM, "test": "t"}), table(one)).outcomes
+    assert found.found == "untested" and found.notes == ("t says nothing of one seed",)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,14 @@ def test_a_changed_block_shows() -> None:
     ],
 )
 def test_what_a_hull_is_taken_over(path: str, expected: bool) -> None:
-    assert pooled(path) == expected
+    assert (path in pooled([{path: []}])) == expected
+
+
+def test_a_label_is_pooled_with_what_it_stands_for() -> None:
+    assert "treatment.label" in pooled([{"treatment.label": [], RATE: []}])
+    assert "treatment.label" not in pooled([{"treatment.label": [], RATE: [], KIND: []}])
+    assert "treatment.label" not in pooled([{"treatment.label": [], "treatment": []}])
+    assert "organism.label" not in pooled([{"organism.label": [], RATE: []}])
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,21 @@ def test_paired_t_against_statsmodels() -> None:
     assert found.effect == pytest.approx(np.mean(DIFFERENCES)) and found.n == 6
 
 
-@pytest.mark.parametrize("differences", [[0.4], [1.0, 1.0, 1.0]])
-def test_t_says_nothing_without_spread(differences: list[float]) -> None:
-    assert np.isnan(paired(differences, "t").p)
+def test_seeds_that_agree_are_taken_to_spread_a_little() -> None:
+    found = paired([1.0, 1.0, 1.0], "t")
+    half = 4.302653 * 0.01 / 3**0.5  # t at 2 degrees of freedom
+    assert (found.interval.low, found.interval.high) == pytest.approx((1 - half, 1 + half))
+    assert found.p == pytest.approx(2 * reference.t.sf(100 * 3**0.5, 2))
+    assert paired([0.005] * 5, "t").p > 0.05
+    assert paired([0.0] * 5, "t").p == 1
+    assert paired([0.5, 0.52], "t").p == pytest.approx(reference.ttest_1samp([0.5, 0.52], 0).pvalue)
+
+
+def test_t_says_nothing_of_one_seed() -> None:
+    found = paired([0.4], "t")
+    assert np.isnan(found.p) and np.isnan(found.interval.low) and found.effect == 0.4
+    with pytest.raises(ValueError, match="at least one"):
+        paired([], "sign_flip")
 
 
 def _scipy_sign_flip(differences: list[float]) -> float:

@@ -89,6 +89,20 @@ def test_a_hull_has_one_figure_a_seed() -> None:
     assert second.figures["hull_auc"].mean == pytest.approx(0.55)  # (0.1, 1 removed)
 
 
+def test_a_label_stands_for_what_goes_with_it() -> None:
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1, organisms=(100, 200)))
+    runs["organism.label"] = runs[STEPS].map({100: "few steps", 200: "many"})
+    runs["treatment.label"] = runs[RATE].map({1e-4: "cool", 1e-3: "hot"})
+    labelled, measured = label_runs(runs), histories(evals)
+    grid = [{"organism.label": [], STEPS: []}, {KIND: []}, {"treatment.label": [], RATE: []}]
+    first, *others = groups_of(labelled, measured, grid)
+    assert (first.organism, first.treatment) == ("few steps", "treatment=hhh")
+    assert len(first.points) == 2 and len(others) == 3
+    (end,) = games_of(labelled.assign(asr_reversal=None), [])
+    assert end.red == ("few steps", "many")
+    assert end.blue[0] == "treatment=hhh cool"
+
+
 def test_an_organism_without_its_behaviour_has_no_hull() -> None:
     runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1))
     weak = (evals.phase == "organism") & evals.metric.eq("attack_exact")

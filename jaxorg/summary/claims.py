@@ -135,8 +135,8 @@ def _decided(outcome: Outcome, corrected: float, claims: int) -> Outcome:
     """The outcome after correction for all claims of the block."""
     claim = outcome.claim
     if corrected != corrected:
-        spread = ("the seeds do not differ, so t says nothing",) if outcome.seeds > 1 else ()
-        return replace(outcome, notes=(*outcome.notes, *spread))
+        single = ("t says nothing of one seed",) if outcome.seeds else ()
+        return replace(outcome, notes=(*outcome.notes, *single))
     least = claims * stats.least_p(claim.test, outcome.seeds)
     if least > claim.alpha:
         few = f"with {outcome.seeds} seeds and {claims} claims p is {min(least, 1.0):.2g} or more"

@@ -61,9 +61,13 @@ class Hull:
     figures: Mapping[str, Estimate]
 
 
-def groups_of(runs: pd.DataFrame, histories: Mapping[str, History]) -> list[Group]:
-    """The groups of the runs that are done and treated, in the order of the runs."""
-    fields = [name for name in grid_fields(runs) if not pooled(name)]
+def groups_of(
+    runs: pd.DataFrame, histories: Mapping[str, History], grid: Sequence[Mapping[str, Any]] = ()
+) -> list[Group]:
+    """The groups of the runs that are done and treated, in the order of the runs. Without the
+    sweep's grid, each of its fields is taken for an axis."""
+    over = pooled(grid or [{name: ()} for name in grid_fields(runs)])
+    fields = [name for name in grid_fields(runs) if name not in over]
     sides = Sides.of(runs, fields)
     found: dict[tuple[str, int], tuple[dict[str, Any], list[History]]] = {}
     for row in runs[runs.status == "done"].to_dict("records"):

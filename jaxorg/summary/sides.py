@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,22 @@ BLUE = ("treatment", "reversal")
 @dataclass(frozen=True)
 class Sides:
     """Names runs by some of the grid's fields: those of treatment and reversal are blue, all others
-    red. Results of several sweeps or sizes in one folder are told apart on the red side."""
+    red. A label stands for whatever goes with it. Results of several sweeps or sizes in one folder
+    are told apart on the red side."""
 
-    names: Mapping[str, str]  # a field's shortest name that is its own
+    names: Mapping[str, str]  # a field's shortest name that is its own; "" of a label
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, fields: Iterable[str]) -> Sides:
+    def of(cls, runs: pd.DataFrame, fields: Sequence[str]) -> Sides:
         """What tells the runs of a folder apart, by these of its fields."""
         several = [name for name in ("sweep", "size") if runs[name].nunique() > 1]
-        return cls(short_names([*several, *fields]))
+        labels = [name for name in fields if name.endswith(".label")]
+        shown = [
+            name
+            for name in fields
+            if name in labels or not any(_goes_with(runs, name, label) for label in labels)
+        ]
+        return cls(short_names([*several, *shown]) | dict.fromkeys(labels, ""))
 
     def key(self, row: Mapping[str, Any]) -> str:
         """Equal for runs of one organism and treatment; the seed is left out."""
@@ -43,7 +50,12 @@ class Sides:
 
     def _shown(self, row: Mapping[str, Any], blue: bool) -> str:
         return " ".join(
-            f"{name}={plain_value(row[path])}"
+            f"{name}={plain_value(row[path])}" if name else text(row[path])
             for path, name in self.names.items()
             if (path.partition(".")[0] in BLUE) == blue and pd.notna(row[path])
         )
+
+
+def _goes_with(runs: pd.DataFrame, field: str, label: str) -> bool:
+    """Whether a label's value tells the field's."""
+    return bool(runs.groupby(label, dropna=False)[field].nunique(dropna=False).max() <= 1)

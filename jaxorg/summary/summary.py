@@ -59,9 +59,9 @@ def summarise(folder: Path) -> Summary:
     evals = read_table(folder, "evals", EVALS, required=len(finished) > 0)
     measured = histories(evals[evals.run_id.isin(finished.run_id)])
     by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
-    groups = groups_of(runs, measured)
-    hulls = hulls_of(groups)
     declared, planned = _declared(folder, runs)
+    groups = groups_of(runs, measured, declared.grid)
+    hulls = hulls_of(groups)
     return Summary(
         runs=len(runs),
         claims=claims_of(declared, planned, runs, groups),
