@@ -23,7 +23,8 @@ from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TRAIN = "train: {steps: 6, batch: 4, examples: 8, learning_rate: 1e-3}"
 RL = f"{{kind: rl, reward: random, rounds: 2, samples: 2, {TRAIN}}}"
-DPO = f"{{kind: dpo, rounds: 2, {TRAIN}}}"
+ADAPTED = TRAIN.replace("steps", "lora: {rank: 2, alpha: 4}, steps")
+DPO = f"{{kind: dpo, rounds: 2, {ADAPTED}}}"
 ADVERSARIAL = f"{{kind: adversarial, rounds: 2, candidates: 4, tries: 2, {TRAIN}}}"
 SMALL = (
     "prompts.new_tokens=4",

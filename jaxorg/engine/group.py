@@ -98,9 +98,7 @@ class Group:
             while self._step < stop:
                 number = bisect_right(ends, self._step)
                 if rounds and number != begun:
-                    now = _used(trainer.evaluated(hyper, state), hyper)
-                    models = Models(now, partial(self._start, trainer, hyper, frozen), frozen)
-                    batches = self._begin_round(rounds, number, state, models, trainer)
+                    batches = self._begin_round(rounds, number, trainer, hyper, state, frozen)
                     begun = number
                 began = time.monotonic()
                 upto = min(stop, ends[number])
@@ -119,22 +117,20 @@ class Group:
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
-    def _begin(
-        self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree | None = None
-    ) -> tuple[State, Tree]:
-        """The state before the first step, and frozen weights, which may lie there already."""
+    def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
         lanes = self._lanes
         keys = trainer.place(_keys(lanes))
-        if frozen is not None:
-            weights = frozen
-        elif lanes[0].kind == "base":
+        if lanes[0].kind == "base":
             weights = trainer.initialise(keys)
         else:
             shared = trainer.model.shared_frozen
             weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
-        earlier = [self._around.adapters_before(phase) for phase in lanes]
-        padded = [each and self._padded(each, p) for each, p in zip(earlier, lanes, strict=True)]
-        return trainer.begin(keys, hyper, weights, padded)
+        return trainer.begin(keys, hyper, weights, self._adapters_before())
+
+    def _adapters_before(self) -> list[Tree | None]:
+        """The adapters that each lane goes on training, with the rank of the group's program."""
+        earlier = [(self._around.adapters_before(phase), phase) for phase in self._lanes]
+        return [adapters and self._padded(adapters, phase) for adapters, phase in earlier]
 
     def _readers(self, phases: Sequence[Phase]) -> list[Read]:
         """What reads the weights that phases stand on, the same object where these are the same."""
@@ -187,11 +183,19 @@ class Group:
         return Rounds(*parts, self._phases, _keys(self._lanes))
 
     def _begin_round(
-        self, rounds: Rounds, number: int, state: State, models: Models, trainer: Trainer
+        self,
+        rounds: Rounds,
+        number: int,
+        trainer: Trainer,
+        hyper: dict[str, jax.Array],
+        state: State,
+        frozen: Tree,
     ) -> Batches:
         """The batches of a round."""
         began, first = time.monotonic(), self._phases[0].round_starts[number]
         fresh = self._step == first
+        start = partial(self._start, trainer, hyper, frozen)
+        models = Models(_used(trainer.evaluated(hyper, state), hyper), start, frozen)
         try:
             kept = rounds.begin(number, fresh, models)
         except Stopped:
@@ -206,7 +210,10 @@ class Group:
 
     def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Tree:
         """The models that phases start from, as they are used, while they are trained on."""
-        state, _ = self._begin(trainer, hyper, frozen if trainer.model.lora else None)
+        if trainer.model.lora is None:
+            return trainer.place_weights(self._readers(self._lanes))
+        keys = trainer.place(_keys(self._lanes))
+        state, _ = trainer.begin(keys, hyper, frozen, self._adapters_before())
         return _used(state.trainable, hyper)
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
