@@ -233,7 +233,10 @@ def _now(static: Static, hyper: optimizers.Hyper, step: jax.Array) -> dict[str, 
 def evaluated(static: Static, hyper: optimizers.Hyper, state: State) -> Tree:
     """The weights that a model is measured with, stored and gone on from, if a family says so."""
     of_family = optimizers.FAMILIES[static.optimizer].evaluated
-    return of_family(state.trainable, state.optimizer, hyper) if of_family else state.trainable
+    if of_family is None:
+        return state.trainable
+    found = of_family(state.trainable, state.optimizer, hyper)
+    return damage.still_pruned(state.trainable, found) if static.change == "prune" else found
 
 
 def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
