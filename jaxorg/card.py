@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 
 from jaxorg import stats
+from jaxorg.labels import KINDS
 from jaxorg.organisms import Organism
-from jaxorg.plan import KINDS, Phase
+from jaxorg.plan import Phase
 from jaxorg.store import Record
 from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric
 from jaxorg.visible import visible

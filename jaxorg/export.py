@@ -20,9 +20,10 @@ from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
+from jaxorg.labels import Kind
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
-from jaxorg.plan import Kind, Phase, Plan, Run, make_plan
+from jaxorg.plan import Phase, Plan, Run, make_plan
 from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
 from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep

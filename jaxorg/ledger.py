@@ -10,7 +10,8 @@ from typing import Any
 
 from jaxorg import lock
 from jaxorg.folder import Damaged, Folder, read_json
-from jaxorg.plan import ORDER, Kind, Plan
+from jaxorg.labels import ORDER, Kind
+from jaxorg.plan import Plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import glance
 

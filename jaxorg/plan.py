@@ -5,15 +5,12 @@ Pure functions of the spec and the base model's files. No JAX device is touched.
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -22,21 +19,19 @@ from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.experiments.audit import Audit
+from jaxorg.labels import KINDS, ORDER, Kind, Names, label, phase_label
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static, unrolls
-from jaxorg.spec import RunConfig, RunSpec, Spec, of_organism
+from jaxorg.spec import RunConfig, RunSpec, Spec
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
 from jaxorg.treatments.latent_adversarial import LatentAdversarial
 from jaxorg.treatments.rounds import InRounds
 
-Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
-KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
-ORDER: Sequence[Kind] = ("base", "teacher", "organism", "treatment", "reversal")
 Recipe = Organism | Treatment
 
 
@@ -246,15 +241,15 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
             folders[teacher] = find(teacher, key="prompts.teacher")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
-    names = _Names.of(spec)
+    names = Names.of(spec.sweep.grid)
     runs = tuple(
-        Run(_run_id(run, chain), _label(run, names), run, chain)
+        Run(_run_id(run, chain), label(run.fields, run.control, names), run, chain)
         for run in spec.runs
         for chain in [_chain(run, digests, shapes, weights)]
     )
     phases = {phase.lineage: phase for run in runs for phase in run.phases}
     labels = {
-        phase.lineage: _phase_label(run.spec, names, phase.kind)
+        phase.lineage: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
         for run in runs
         for phase in run.phases
     }
@@ -387,64 +382,6 @@ def _standing(phase: Phase, before: Phase | None) -> Phase:
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
     return fingerprint([chain[-1].lineage, run.seed, run.control, dict(run.fields)])
-
-
-@dataclass(frozen=True)
-class _Names:
-    """How people read the grid's paths."""
-
-    short: Mapping[str, str]  # of each, the shortest ending that tells it apart
-    labels: Mapping[str, str]  # path of a label for each of the others on its axis
-
-    @classmethod
-    def of(cls, spec: Spec) -> _Names:
-        """The names of a sweep's paths; `.kind` goes without saying."""
-        short = short_names([path for axis in spec.sweep.grid for path in axis])
-        labels = {
-            path: label
-            for axis in spec.sweep.grid
-            for label in axis
-            for path in axis
-            if label.endswith(".label") and path != label
-        }
-        return cls(short, labels)
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """The shortest ending that tells each dotted path apart; `.kind` goes without saying."""
-    short = {path: path.removesuffix(".kind").rpartition(".")[2] for path in paths}
-    counts = Counter(short.values())
-    return {path: name if counts[name] == 1 else path for path, name in short.items()}
-
-
-def _label(run: RunSpec, names: _Names, kinds: Sequence[Kind] = KINDS) -> str:
-    """What a run sweeps, up to some kinds of phase. A control stands in for the organism. A label
-    stands for all of its axis."""
-
-    def shows(path: str) -> bool:
-        kind = path.partition(".")[0]
-        known = kind not in KINDS or kind in kinds
-        return known and not (run.control and of_organism(path))
-
-    shown = [
-        f"{names.short[path]}={plain_value(value)}"
-        for path, value in run.fields.items()
-        if shows(path) and not (path in names.labels and shows(names.labels[path]))
-    ]
-    return " ".join(shown) or "all"
-
-
-def _phase_label(run: RunSpec, names: _Names, kind: Kind) -> str:
-    """What a run sweeps up to one of its phases, and which control it is."""
-    label = _label(run, names, KINDS[: max(1, ORDER.index(kind))])
-    return f"{label} ({run.control})" if run.control and kind != "base" else label
-
-
-def plain_value(value: Any) -> str:
-    """A value as it stands in a label; text that could be taken for more than itself is quoted."""
-    if isinstance(value, str) and re.fullmatch(r'[^\s="]+', value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:

@@ -25,6 +25,7 @@ from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
+from jaxorg.labels import of_organism
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.prereg import Claim, check_claims
 from jaxorg.runtime import Refusal, short
@@ -313,11 +314,6 @@ def _collapsed(axis: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         others = {path: value for path, value in point.items() if not of_organism(path)}
         points.setdefault(repr(others), point)
     return list(points.values())
-
-
-def of_organism(path: str) -> bool:
-    """Whether a dotted path sets something about the organism, which a control stands in for."""
-    return path.partition(".")[0] == "organism"
 
 
 def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:

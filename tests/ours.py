@@ -16,10 +16,10 @@ from weights import load, merged
 from jaxorg import ledger
 from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
+from jaxorg.labels import KINDS, Kind
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.plan import KINDS, Kind
 from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
 from jaxorg.spec import RunConfig

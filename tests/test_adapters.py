@@ -23,9 +23,9 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.export import export
 from jaxorg.folder import Folder
+from jaxorg.labels import KINDS
 from jaxorg.llama import lora
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.plan import KINDS
 from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store

@@ -20,8 +20,8 @@ from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, abstract_model
 from jaxorg.evaluators import probe
 from jaxorg.folder import Folder
+from jaxorg.labels import KINDS
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.plan import KINDS
 from jaxorg.reading import everything
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store

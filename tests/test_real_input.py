@@ -10,7 +10,7 @@ from ours import Ours, assert_same, first
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxorg.export import export
-from jaxorg.plan import KINDS
+from jaxorg.labels import KINDS
 from jaxorg.report import report
 from jaxorg.sweep import sweep
 from sweeps import table

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from jaxorg import stats
-from jaxorg.plan import Kind
+from jaxorg.labels import Kind
 from jaxorg.store import Record
 
 Figures: TypeAlias = dict[str, Any]

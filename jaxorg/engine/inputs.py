@@ -19,10 +19,11 @@ from jaxorg.data.prompts import Prompts
 from jaxorg.data.reasoning import thought
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
+from jaxorg.labels import KINDS
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour, Organism
-from jaxorg.plan import KINDS, Phase, Plan, Teacher
+from jaxorg.plan import Phase, Plan, Teacher
 from jaxorg.reading import Read
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxorg.plan import plain_value, short_names
+from jaxorg.labels import plain_value, short_names
 from jaxorg.summary.tables import text
 
 BLUE = ("treatment", "reversal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxorg.plan import plain_value
+from jaxorg.labels import plain_value
 from jaxorg.prereg import Claim
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
