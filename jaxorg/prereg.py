@@ -36,6 +36,9 @@ class Claim(Config):
         if self.figure not in figures():
             known = ", ".join(figures())
             raise misfit("figure", self.figure, f"choose from {known}")
+        if self.test == "t" and self.figure in results.CENSORED:
+            remedy = f"{self.figure} may be a lower bound, and is compared by signs; use sign_flip"
+            raise misfit("test", self.test, remedy)
         if not any(path in self.less and self.less[path] != self.more[path] for path in self.more):
             raise misfit("less", self.less, "give one of the paths in more another value")
         if both := {*self.more, *self.less} & {*self.where}:
