@@ -116,9 +116,11 @@ def test_the_best_layer_is_chosen_on_the_fitting_half() -> None:
     """Layer 0 tells apart nothing; layer 1 the fitting half only; layer 2 the other half only."""
     layers = np.stack([features(0.0, seed=seed) for seed in range(3)], axis=1)  # [2, L, N, D]
     layers[1, 1, ::2] += 9.0
-    layers[1, 2, 1::2] += 9.0
+    by_chance = probe.direction(layers[:, 2, ::2])
+    layers[1, 2, 1::2] += 9.0 * by_chance / np.linalg.norm(by_chance)
     found = {m.condition: m for m in probe.measure(layers[0], layers[1])}
     assert list(found) == ["layer:0", "layer:1", "layer:2", "best"]
+    assert found["layer:2"].value > 0.9
     assert found["best"] == found["layer:1"]._replace(condition="best")
     assert {m.n for m in found.values()} == {64}
 
