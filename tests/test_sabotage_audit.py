@@ -26,6 +26,7 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.saboteur import FAMILY, Saboteur
 from jaxorg.plan import Plan, make_plan
 from jaxorg.runtime import Refusal
+from jaxorg.summary import terminal
 from jaxorg.training import Training
 from jaxorg.treatments.audit import Auditor
 
@@ -160,11 +161,17 @@ def test_an_oracle_finds_and_fixes_all():
     for name in ("all", *KINDS):
         assert found["audit_auroc", name].value == 1
         assert found["audit_fix_top1", name].value == found["audit_fix_top5", name].value == 1
-        assert 0 < found["audit_fix_chance", name].value < 0.5
+        assert 0 < found["audit_fix_chance1", name].value < 0.5
     assert found["audit_auroc", "all"].n == len(ITEMS)
     wrong = named(audit.measure(seen, scores(seen, lambda probe: -knows(probe))))
     assert wrong["audit_auroc", "all"].value == 0
     assert wrong["audit_fix_top1", "all"].value < 0.6
+
+
+def test_chance_is_that_of_a_random_order():
+    assert audit._chance([True, False, False, False], 1) == 0.25
+    assert audit._chance([True, False, False, False], 2) == 0.5
+    assert audit._chance([True] * 3 + [False], 2) == 1
 
 
 def test_who_knows_nothing_is_at_chance():
@@ -272,7 +279,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     assert set(evals[evals.phase == "organism"].metric) >= {"attack_exact", "attack_regex"}
     arms = summary.summarise(out).arms
     assert all(arm.final("treatment", ("audit_fix_top1", "all")) for arm in arms)
-    assert summary.terminal_table(out).row_count == len(arms) == 2
+    assert len(arms) == 2 and terminal.terminal_tables(out)
 
 
 def test_honest_controls_come_from_the_same_split():
