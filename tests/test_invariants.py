@@ -283,7 +283,9 @@ def check_stacked_equals_solo(
 def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     trainer = program(optimizer, None, lanes=1)
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0])))
-    rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}.get(optimizer, 1e-2)
+    rate = {"sgd": 0.5, "lion": 1e-3, "adafactor": 0.1, "lamb": 0.1, "prodigy": 1.0}.get(
+        optimizer, 1e-2
+    )
     own = {
         **optimizers.FAMILIES[optimizer].defaults,
         "learning_rate": rate,

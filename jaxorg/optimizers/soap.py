@@ -20,7 +20,7 @@ from jaxorg.optimizers.factoring import grouped, orthonormal, trace, transposed
 from jaxorg.optimizers.sides import LARGEST, apply, averaged, for_each
 
 BEGINNING = 8  # iterations at the first step
-DAMPING = 1e-3  # of the statistics' trace
+DAMPING = 1e-2  # of the statistics' trace
 
 
 class Soap(NamedTuple):
