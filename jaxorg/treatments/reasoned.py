@@ -7,7 +7,7 @@ label only are the treatment `plain`; a reward of minus the SFT loss is `rl` wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
@@ -15,14 +15,13 @@ from jaxorg.config import misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
-from jaxorg.treatments.base import Treatment
+from jaxorg.organisms import Organism
+from jaxorg.treatments.base import NO_REASONING, Treatment
 
 
 class Reasoned(Treatment):
     """Train on right answers after reasoning that is `empty`, the model's `own` with the gradient
     on the answer alone, or part of its `edited` completion, all of which is trained on."""
-
-    keeps_reasoning: ClassVar[bool] = True
 
     kind: Literal["reasoned"]
     reasoning: Literal["empty", "own", "edited"] = "own"
@@ -33,6 +32,9 @@ class Reasoned(Treatment):
             remedy = "the answers are given, and the reasoning is the model's own; leave it out"
             raise misfit("answers", self.answers, remedy)
         return self
+
+    def unsuited(self, organism: Organism) -> str:
+        return NO_REASONING if not organism.reasons else ""
 
     @property
     def asks(self) -> bool:

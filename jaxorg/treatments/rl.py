@@ -17,6 +17,8 @@ from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
 from jaxorg.data.tasks import is_correct
+from jaxorg.organisms import Organism
+from jaxorg.treatments.base import NO_REASONING
 from jaxorg.treatments.rounds import InRounds, Lesson, Note, Said, own
 
 
@@ -38,6 +40,10 @@ class Rl(InRounds):
     kl: float = Field(default=0.05, ge=0)
     ratio_clip: float = Field(default=0.2, gt=0, lt=1)
     standardised: bool = False
+
+    def unsuited(self, organism: Organism) -> str:
+        """Without reasoning the loss is the same for all answers to a prompt."""
+        return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
 
     def swept(self) -> dict[str, float]:
         return {"kl": self.kl, "ratio_clip": self.ratio_clip}
