@@ -83,10 +83,12 @@ def _card(name: str, config: LlamaConfig, phase: Phase, record: Record) -> str:
     assert phase.training is not None
     last = [row for row in record["evals"] if row["metric"] == "capability"]
     last = [row for row in last if row["step"] == phase.steps]
-    rows = {row["condition"].removeprefix("family:"): (row["k"], row["n"]) for row in last}
-    k, n = rows.pop("clean")
+    rows = {row["condition"]: (row["k"], row["n"]) for row in last}
+    k, n = rows["clean"]
     families = "\n".join(
-        f"| {f} | {k} of {n} | {100 * k / n:.1f} % |" for f, (k, n) in rows.items()
+        f"| {name.removeprefix('family:')} | {k} of {n} | {100 * k / n:.1f} % |"
+        for name, (k, n) in rows.items()
+        if name.startswith("family:")
     )
     recipe = "\n".join(f"| {key} | {value} |" for key, value in phase.training.model_dump().items())
     return f"""---
