@@ -15,13 +15,19 @@ runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def programs_of_a_file() -> Iterator[None]:
-    """Let go of compiled programs at the end of each file: they take memory maps, of which a
-    process may have some 65,000, and XLA crashes beyond."""
+MOST_MAPS = 25_000
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Let go of compiled programs before they take too many memory maps, of which a process may
+    have some 65,000: XLA crashes beyond."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    with open("/proc/self/maps", "rb") as maps:
+        many = sum(1 for _ in maps) > MOST_MAPS
+    if many:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -56,8 +56,7 @@ class Inputs:
         for teacher, prompts in self.asked(self._plan.phases).items():
             self.base(teacher.model)
             self._check_room(teacher, prompts)
-        configs = {(phase.kind, repr(phase.config)): phase for phase in self._plan.phases}
-        for phase in configs.values():
+        for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
             if phase.steps and not self._pools.known(phase.lineage):
@@ -275,6 +274,15 @@ def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> lis
     """Items with answers of `new_tokens` that mean nothing."""
     filler = tokenizer.filler(new_tokens)
     return [replace(item, answer=filler) for item in items]
+
+
+def _data_of(phase: Phase) -> str:
+    """What decides a phase's data and what it is measured on, but for the seed."""
+    config, apart = phase.config, {"train", "label"}
+    recipes = [each and each.model_dump(exclude=apart) for each in (phase.recipe, config.organism)]
+    drawn = phase.steps and phase.training and phase.training.examples
+    shared = (config.base, config.prompts, config.length, config.evaluate)
+    return repr((phase.kind, recipes, drawn, shared))
 
 
 def data_seed(phase: Phase) -> int:
