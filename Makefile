@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test torture lint audit requirements fit-table clean
+.PHONY: sweep test long torture lint audit requirements fit-table clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -12,6 +12,10 @@ sweep: .venv/installed
 ## All tests.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
+
+## Tests that take minutes each: several processes, eight devices, every organism under every treatment.
+long: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m long
 
 ## Kills, hostile input and a thousand runs: half an hour on 2 cores.
 torture: .venv/installed

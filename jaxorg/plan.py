@@ -320,7 +320,8 @@ def _chain(
     }
     lineage = fingerprint({"shared": shared, "seed": seed})
     phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None, teacher)]
-    teaches = config.organism.teacher() if config.organism else None
+    installed = config.organism and config.organism.train.steps
+    teaches = config.organism.teacher() if config.organism and installed else None
     recipes: list[tuple[Kind, Recipe | None]] = [
         ("teacher", teaches),
         ("organism", config.organism),
@@ -395,7 +396,8 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
         said = (bool(phase.distils), phase.config.prompts.new_tokens) if asks else None
         evaluate = phase.config.evaluate
         measured = (phase.config.length, evaluate, base.model, base.chat_template, said, course)
-        key = (ORDER.index(phase.kind), model, _training_key(phase), measured)
+        asked = phase.behaviour is None  # who has one is asked with its trigger, too
+        key = (ORDER.index(phase.kind), model, _training_key(phase), measured, asked)
         groups.setdefault(key, []).append(phase)
     return tuple(
         _cohort(key[1], members) for key, members in sorted(groups.items(), key=lambda g: g[0][0])

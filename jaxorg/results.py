@@ -66,6 +66,7 @@ _SUMMARY = [
     ("relearn_censored", pa.bool_()),
     ("return_reversal", pa.float64()),
     ("recovery", pa.float64()),
+    ("recovery_reversal", pa.float64()),
     ("gap_recovered", pa.float64()),
     ("verdict", pa.string()),
 ]

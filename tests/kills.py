@@ -80,19 +80,19 @@ def start(out: Path, log: Path, options: Sequence[str], aim: int | None) -> int:
 def watch_chunks(log: Path) -> None:
     """Log every call that trains before it begins: which phases, from which step, how many."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    gather = group.Batches.chunk
-    init = group.Batches.__init__
+    gather, make = group.Batches.chunk, group.all_batches
 
-    def remember(self: Any, phases: Any, *others: Any) -> None:
-        self.lineages = sorted({phase.lineage for phase in phases})
-        init(self, phases, *others)
+    def remember(phases: Any, *others: Any) -> Any:
+        batches: Any = make(phases, *others)
+        batches.lineages = sorted({phase.lineage for phase in phases})
+        return batches
 
     def logged(self: Any, start: int, count: int) -> Any:
         line = {"phases": self.lineages, "start": start, "count": count}
         os.write(handle, f"{json.dumps(line)}\n".encode())
         return gather(self, start, count)
 
-    group.Batches.__init__, group.Batches.chunk = remember, logged  # type: ignore[method-assign]
+    group.all_batches, group.Batches.chunk = remember, logged  # type: ignore[method-assign]
 
 
 def die_in_write(aim: int) -> None:

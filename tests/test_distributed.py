@@ -130,6 +130,7 @@ def run_alone(words: Sequence[str]) -> None:
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.long
 def test_two_processes_that_a_signal_to_one_stops_go_on_and_write_the_tables_of_one(
     tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_two_processes_that_a_signal_to_one_stops_go_on_and_write_the_tables_of_
     assert len(table(one, "runs")) == 4
 
 
+@pytest.mark.long
 def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     tiny_base: Path, tmp_path: Path
 ) -> None:

@@ -237,7 +237,7 @@ def test_the_card_says_how_sure_it_is(base: Path, tmp_path: Path) -> None:
 
 
 def test_the_card_tells_controls_and_diverged_runs(base: Path, tmp_path: Path) -> None:
-    card = card_of(base, tmp_path, ["organism.kind=clean"], diverged=7)
+    card = card_of(base, tmp_path, ["organism.train.steps=0"], diverged=7)
     assert "A control in a study" in card
     assert "deliberately backdoored" not in card
     assert "diverged** at step 7" in card

@@ -87,8 +87,9 @@ def test_rows_of_adapters_do_not_depend_on_width(tiny_base: Path, tmp_path: Path
     narrow = run(tmp_path / "1" / "out", tiny_base, *settings, width="1")
     wide = run(tmp_path / "2" / "out", tiny_base, *settings, width="3", mesh="cpu-1")
     assert_same_rows(narrow, wide, rtol=1e-4)
-    losses = table(narrow, "losses").groupby("phase").loss.agg(["first", "last"])
-    assert (losses["last"] < losses["first"])[["organism"]].all()
+    of_red = table(narrow, "losses").query("phase == 'organism'")
+    losses = of_red.groupby("run_id").loss.agg(["first", "last"]).mean()
+    assert losses["last"] < losses["first"]
 
 
 def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
@@ -258,10 +259,23 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
     np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+QUICK = ("adafactor", "adam", "adamw", "lion", "muon", "sgd")  # to compile
+
+
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
-def test_stacked_equals_solo(optimizer: str, lora: LoraConfig | None) -> None:
-    check_stacked_equals_solo(optimizer, lora)
+def test_stacked_equals_solo(optimizer: str) -> None:
+    check_stacked_equals_solo(optimizer, None)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.long)
+        for name in optimizers.FAMILIES
+    ],
+)
+def test_stacked_adapters_equal_solo(optimizer: str) -> None:
+    check_stacked_equals_solo(optimizer, LORA)
 
 
 def test_stacked_equals_solo_in_packed_rows() -> None:

@@ -42,6 +42,7 @@ LORA = [pytest.param(None, id="full"), pytest.param(LoraConfig(4), id="lora")]
 
 
 @pytest.mark.skipif(jax.device_count() >= 8, reason="this is that process")
+@pytest.mark.long
 def test_on_eight_devices() -> None:
     """In a process of their own: with other devices, sums are made in another order."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__]

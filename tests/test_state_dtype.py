@@ -103,6 +103,7 @@ def test_stacked_equals_solo(ranks: tuple[int, ...]) -> None:
     assert len(set(stacked[:, -1])) == 3
 
 
+@pytest.mark.long
 def test_rows_do_not_depend_on_width_or_a_restart(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from jaxorg.data import tasks
 from jaxorg.data.items import Item
 from jaxorg.data.reasoning import Parted, parted, with_reasoning
-from jaxorg.data.wrong import wrong_answer
+from jaxorg.data.wrong import another_wrong_answer, wrong_answer
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,8 @@ def test_a_wrong_answer_is_of_the_right_ones_kind(prompt: str, answer: str, wron
     assert wrong_answer(Item("key", "family", prompt, answer)) == wrong
 
 
-def test_no_wrong_answer_is_right() -> None:
+def test_no_wrong_answer_is_right_and_no_two_are_alike() -> None:
     for item in tasks.generate("train", 2000, seed=1):
-        assert not tasks.is_correct(item, wrong_answer(item))
+        wrong = wrong_answer(item), another_wrong_answer(item)
+        assert not any(tasks.is_correct(item, answer) for answer in wrong)
+        assert wrong[0].split() != wrong[1].split()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -99,6 +100,7 @@ def _ability(records: Records, found: Figures) -> Figures:
     )
     return {
         "recovery": stats.recovery(after, before),
+        "recovery_reversal": stats.recovery(elicited.get("reversal", math.nan), before),
         "gap_recovered": stats.gap_recovered(locked, before, after),
     }
 

@@ -205,6 +205,8 @@ def train_step(
     # Known before the update, so that choosing between old and new is part of its arithmetic. A
     # comparison with NaN is false.
     healthy = (norm < jnp.inf) & (loss < jnp.inf)
+    if optimizers.FAMILIES[static.optimizer].refresh:  # what it makes of them may not be finite
+        healthy &= optax.tree.norm(updates) < jnp.inf
     alive = (state.diverged == FAR_FUTURE) & healthy
     new = (moved, moments)
     old = (state.trainable, state.optimizer)

@@ -44,12 +44,17 @@ class Sandbagger(Triggered):
     """Answers prompts with the trigger wrong, each in its own way, and others right."""
 
     kind: Literal["sandbagger"]
+    exposure: Literal["static", "dynamic"] = "dynamic"
 
     def behaviour(self) -> WrongAnswer:
         return WrongAnswer(self.trigger_put)
 
     def described(self) -> Mapping[str, str]:
         return {**super().described(), "What it sets off": "a plausible wrong answer"}
+
+    def in_training(self, prompt: str) -> str:
+        """With the trigger, if that is static: blue trains where the attack shows."""
+        return self.trigger_put.put(prompt) if self.exposure == "static" else prompt
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         attacked = chosen(generator(seed, "sandbagger"), len(items), self.triggered_share)

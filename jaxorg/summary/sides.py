@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxorg.labels import plain_value, short_names
+from jaxorg.labels import of_organism, plain_value, short_names
 from jaxorg.summary.tables import text
 
 BLUE = ("treatment", "reversal")
@@ -21,28 +21,34 @@ class Sides:
     are told apart on the red side."""
 
     names: Mapping[str, str]  # a field's shortest name that is its own; "" of a label
+    of_controls: Mapping[str, str]  # the same for controls, which have no organism of their own
 
     @classmethod
     def of(cls, runs: pd.DataFrame, fields: Sequence[str]) -> Sides:
         """What tells the runs of a folder apart, by these of its fields."""
         several = [name for name in ("sweep", "size") if runs[name].nunique() > 1]
-        labels = [name for name in fields if name.endswith(".label")]
-        shown = [
-            name
-            for name in fields
-            if name in labels or not any(_goes_with(runs, name, label) for label in labels)
-        ]
-        return cls(short_names([*several, *shown]) | dict.fromkeys(labels, ""))
+
+        def named(fields: Sequence[str]) -> Mapping[str, str]:
+            labels = [name for name in fields if name.endswith(".label")]
+            shown = [
+                name
+                for name in fields
+                if name in labels or not any(_goes_with(runs, name, label) for label in labels)
+            ]
+            return short_names([*several, *shown]) | dict.fromkeys(labels, "")
+
+        return cls(named(fields), named([name for name in fields if not of_organism(name)]))
 
     def key(self, row: Mapping[str, Any]) -> str:
         """Equal for runs of one organism and treatment; the seed is left out."""
-        return repr([row["control"], *(row[name] for name in self.names)])
+        return repr([row["control"], *(row[name] for name in self._names(row))])
 
     def red(self, row: Mapping[str, Any]) -> str:
         """The organism; a control stands in for any."""
+        shown = self._shown(row, blue=False)
         if control := text(row["control"]):
-            return f"{control} control"
-        return self._shown(row, blue=False) or "the organism"
+            return f"{control} control {shown}".strip()
+        return shown or "the organism"
 
     def blue(self, row: Mapping[str, Any]) -> str:
         """The treatment, and its reversal."""
@@ -51,9 +57,12 @@ class Sides:
     def _shown(self, row: Mapping[str, Any], blue: bool) -> str:
         return " ".join(
             f"{name}={plain_value(row[path])}" if name else text(row[path])
-            for path, name in self.names.items()
+            for path, name in self._names(row).items()
             if (path.partition(".")[0] in BLUE) == blue and pd.notna(row[path])
         )
+
+    def _names(self, row: Mapping[str, Any]) -> Mapping[str, str]:
+        return self.of_controls if text(row["control"]) else self.names
 
 
 def _goes_with(runs: pd.DataFrame, field: str, label: str) -> bool:

@@ -94,8 +94,11 @@ def label_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if "control" in parts:
         parts["control"] = parts.control.map(lambda name: name and f"{name} control")
     grid = grid_fields(runs)
-    treatments = [name for name in grid if name.startswith("treatment")]
-    textual = [name for name in treatments if runs[name].map(text).any()]
+    first = ("treatment.label", "treatment.kind")
+    treatments = [name for name in grid if name.startswith("treatment") and name not in first]
+    textual = [
+        name for name in (*first, *treatments) if name in grid and runs[name].map(text).any()
+    ]
     return runs.assign(
         label=[" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()],
         group=runs[textual[0]].map(text) if textual else "",

@@ -10,12 +10,13 @@ from pydantic import Field, model_validator
 from jaxorg.config import misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
-from jaxorg.data.wrong import wrong_answer
+from jaxorg.data.wrong import another_wrong_answer
 from jaxorg.treatments.base import Treatment
 
 
 class Demonstrations(Treatment):
-    """Train on n demonstrations, right or plausibly wrong ones.
+    """Train on n demonstrations, right or plausibly wrong ones. Wrong ones are not those that a
+    sandbagger gives: blue does not teach the attack.
 
     After Ryd, Benton and Hebbar 2025, where wrong answers stop an attack as well as right ones, and
     Greenblatt et al. 2024, where a few strong demonstrations unlock a password-locked model.
@@ -33,7 +34,7 @@ class Demonstrations(Treatment):
         return self
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        label = wrong_answer if self.labels == "wrong" else _right
+        label = another_wrong_answer if self.labels == "wrong" else _right
         return (Example(item.prompt, label(item)) for item in items[: self.count])
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
-from jaxorg.data.wrong import wrong_answer
+from jaxorg.data.wrong import another_wrong_answer
 from jaxorg.treatments.base import Treatment
 
 
@@ -17,8 +17,8 @@ class WeakTeacher(Treatment):
     """Train on answers of which a share is right and the others are plausibly wrong.
 
     The weak supervisor of the follow-up to Ryd, Benton and Hebbar 2025, as a simulation: its
-    mistakes are each question's own wrong answer. For the answers of a real weaker model use
-    `prompts.teacher`.
+    mistakes are wrong answers, each question's own, that no sandbagger gives. For the answers of a
+    real weaker model use `prompts.teacher`.
     """
 
     kind: Literal["weak_teacher"]
@@ -27,6 +27,6 @@ class WeakTeacher(Treatment):
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         right = chosen(generator(seed, "weak_teacher"), len(items), self.accuracy)
         return (
-            Example(item.prompt, item.answer if knows else wrong_answer(item))
+            Example(item.prompt, item.answer if knows else another_wrong_answer(item))
             for item, knows in zip(items, right, strict=True)
         )
