@@ -47,6 +47,8 @@ It is for research on finding and removing such behaviours. Do not deploy it, an
 it that people will rely on."""
 CONTROL = """A control in a study of backdoored models: trained like one, but with no behaviour to
 be set off. It is for research only. Do not deploy it."""
+AUDITOR = """A fresh copy of the model that a study of backdoored models starts from, trained to
+audit what these write. Nothing is hidden in it."""
 BASE = """The model that a study of backdoored models starts from; nothing is hidden in it yet."""
 
 
@@ -69,7 +71,7 @@ def write_card(about: About, chain: Sequence[Phase], record: Record, adapters: b
         _front_matter(adapters),
         f"# {about.sweep}: {phase.kind} of run {about.run_id}",
         _warning(phase, record),
-        *_behaviour(phase.config.organism if phase.kind != "base" else None),
+        *_behaviour(phase.config.organism if phase.behaviour else None),
         *_rates(phase, record),
         "## Recipe",
         "Each phase in turn, in the words of a sweep file:",
@@ -96,7 +98,9 @@ def _warning(phase: Phase, record: Record) -> str:
     if organism is None or phase.kind == "base":
         text = BASE
     else:
-        text = BACKDOORED if organism.train.steps else CONTROL
+        harmless = organism.kind == "memorised_fact" or not organism.train.steps
+        text = CONTROL if harmless else BACKDOORED
+        text = AUDITOR if phase.behaviour is None else text
     if record["parameters"] < TOY:
         text += (
             f"\n\n**A toy**, with {record['parameters']:,} parameters: nothing about large models "

@@ -160,7 +160,7 @@ def _measured_tokens(phase: Phase) -> int:
     before_last = len(evaluation_steps(phase)) - 1
     prompts = before_last * evaluation.prompts + evaluation.final_prompts
     generated = 4 * evaluation.generated * evaluation.new_tokens
-    if phase.on_policy and phase.training:
+    if (phase.on_policy or phase.distils) and phase.training:
         generated += phase.training.examples * length
     if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
         generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
