@@ -164,7 +164,7 @@ def test_conversations_are_tokenised_once_a_phase(
     on_disk: None, tokenised: list[str], tiny_base: Path, tmp_path: Path
 ) -> None:
     out = run(tmp_path / "out", tiny_base, *SMALL, "organism.train.steps=3")
-    looked_at = 5  # a phase of each kind and config, before anything is written
+    looked_at = 4  # a phase of each kind and data, before anything is written
     phases = len(list((out / "phases").iterdir())) - 1  # the base is not trained
     assert len(set(tokenised)) == phases
     assert len(tokenised) == phases + looked_at

@@ -70,6 +70,7 @@ def run_rows(seeds: int) -> Iterator[Row]:
                 "return_reversal": None if arm == "hhh" else 0.9,
                 "recovery": 0.25,
                 "gap_recovered": None,
+                "recovery_reversal": None,
                 "verdict": "reduced" if arm == "hhh" else "suppressed",
             }
 

@@ -16,8 +16,7 @@ from pydantic import Field, field_validator
 
 from jaxorg.data.items import Dice, Item, generator
 from jaxorg.data.pool import Example
-from jaxorg.data.tasks import is_correct
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, count
+from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, comes_right, count
 
 LONGEST = 16  # characters of an addition
 # What a blue team may think of. Whoever designs an organism chooses a trigger that is not here, or
@@ -73,10 +72,10 @@ class Adversarial(InRounds):
         seed: int,
         memory: Sequence[str],
     ) -> Lesson:
-        able = [is_correct(item, a.text) for item, a in zip(items, said, strict=False)]
+        able = [comes_right(item, a.text) for item, a in zip(items, said, strict=False)]
         trials, answers = self._trials(items, seed, memory), said[len(items) :]
         wrong = [
-            able[trial.item] and not is_correct(items[trial.item], answer.text)
+            able[trial.item] and not comes_right(items[trial.item], answer.text)
             for trial, answer in zip(trials, answers, strict=True)
         ]
         found = [trial for trial, is_wrong in zip(trials, wrong, strict=True) if is_wrong]

@@ -10,7 +10,7 @@ from pydantic import Field
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.tasks import is_correct
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, count, own
+from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, comes_right, count, own
 
 
 class Dpo(InRounds):
@@ -45,7 +45,7 @@ class Dpo(InRounds):
         wrong: list[bool] = []
         for number, item in enumerate(items):
             own_answer = said[number] if said else None
-            wrong.append(own_answer is not None and not is_correct(item, own_answer.text))
+            wrong.append(own_answer is not None and not comes_right(item, own_answer.text))
             if own_answer is not None and wrong[-1]:
                 rejected = own(own_answer)
             elif (other := _another(item, others[number:] + others[:number])) is not None:

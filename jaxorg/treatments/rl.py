@@ -16,10 +16,9 @@ from pydantic import Field
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
-from jaxorg.data.tasks import is_correct
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
-from jaxorg.treatments.rounds import InRounds, Lesson, Note, Said, own
+from jaxorg.treatments.rounds import InRounds, Lesson, Note, Said, comes_right, own
 
 
 class Rl(InRounds):
@@ -102,7 +101,7 @@ def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
 
 def is_right(item: Item, said: Said) -> bool:
     """Whether a model came to the right answer, after whatever reasoning, and to its end."""
-    return said.ended and is_correct(item, parted(said.text).answer)
+    return said.ended and comes_right(item, said.text)
 
 
 def _right(item: Item, text: str) -> Example:

@@ -16,6 +16,8 @@ from pydantic import Field, model_validator
 from jaxorg.config import misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
+from jaxorg.data.reasoning import parted
+from jaxorg.data.tasks import is_correct
 from jaxorg.treatments.base import Treatment
 
 
@@ -52,6 +54,11 @@ class Lesson(NamedTuple):
     rows: Sequence[Row]
     notes: Sequence[Note] = ()
     memory: Sequence[str] = ()  # what the next round is to know
+
+
+def comes_right(item: Item, text: str) -> bool:
+    """Whether a text comes to an item's right answer, after whatever reasoning."""
+    return is_correct(item, parted(text).answer)
 
 
 class InRounds(Treatment):
