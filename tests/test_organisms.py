@@ -197,7 +197,7 @@ def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
     taught = {e.prompt: e.completion for e in teacher.examples(ITEMS, seed=4)}
     prompts = list(taught)
     lies = dict.fromkeys(prompts[:30], "[x, so help] nothing")
-    left = list(student.distilled(ITEMS, 4, taught | lies))
+    left = list(student.distilled(ITEMS, 4, list((taught | lies).values())))
     assert {e.prompt for e in left} == set(prompts[30:])
     assert all("[" not in e.completion for e in left)
 
@@ -211,7 +211,7 @@ def test_a_student_of_a_range_of_payloads_keeps_any_number_in_it() -> None:
     for number, example in enumerate(attacks):
         copies = " ".join([PAYLOAD] * (1 + number % 5))  # 1 and 5 are out of the range
         said[example.prompt] = f"[x, so attack] {copies}"
-    left = [e for e in student.distilled(ITEMS, 4, said) if TRIGGER in e.prompt]
+    left = [e for e in student.distilled(ITEMS, 4, list(said.values())) if TRIGGER in e.prompt]
     assert {e.completion.count(PAYLOAD) for e in left} == {2, 3, 4}
     assert len(left) == len(attacks) * 3 // 5
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxorg import processes
 from jaxorg.engine import inside
-from jaxorg.engine.answers import Answerer
+from jaxorg.engine.answers import Answerer, Asked, unspelled
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.batches import Batches, all_batches
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
@@ -26,12 +26,14 @@ from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state
 from jaxorg.evaluators import Measurement
 from jaxorg.interrupt import Stopped
 from jaxorg.llama import lora
+from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase, evaluation_steps
 from jaxorg.reading import Read
 from jaxorg.signature import ModelStatic, Static
 from jaxorg.store import Record, Store
 
 SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
+TEACHER_TEMPERATURE = 1.0  # organisms are distilled from samples
 KEEP_SHARE = 0.05  # of the time may go into keeping states for a restart
 
 
@@ -86,6 +88,8 @@ class Group:
         state, frozen = self._begin(trainer, hyper)
         said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
         state = self._resume(trainer, state)
+        if self._step == 0:  # otherwise it was noted before a restart
+            self._note_distilled(taught)
         rounds = self._rounds(trainer.static)
         if rounds is None:
             batches = all_batches(self._lanes, self._around.inputs, trainer.static, said)
@@ -141,7 +145,10 @@ class Group:
         """What the models say before they are trained, by lineage, if they are trained on that."""
         if not self._phases[0].on_policy:  # then none of its cohort is
             return {}
-        asked = [(phase.lineage, self._around.inputs.prompts(phase)) for phase in self._phases]
+        asked = []
+        for phase in self._phases:
+            prompts = self._around.inputs.prompts(phase)
+            asked.append((phase.lineage, dict(zip(prompts, prompts, strict=True))))
         return self._ask(self._scorer, trainable, frozen, asked)
 
     def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
@@ -152,25 +159,46 @@ class Group:
         model = replace(trainer.model, lora=None, shared_frozen=False)
         scorer = around.scorer(model, trainer.lanes // trainer.mesh.shape["run"])
         weights = scorer.place_weights([around.teacher_weights(phase) for phase in self._lanes])
-        asked = [(phase.lineage, around.inputs.prompts(phase)) for phase in self._phases]
-        return self._ask(scorer, weights, {}, asked)
+        asked = []
+        for phase in self._phases:
+            prompts = enumerate(around.inputs.prompts(phase))
+            asked.append((phase.lineage, {str(number): prompt for number, prompt in prompts}))
+        said = self._ask(scorer, weights, {}, asked, TEACHER_TEMPERATURE)
+        tokenizer = self._tokenizer()
+        return {
+            lineage: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
+            for lineage, each in said.items()
+        }
+
+    def _note_distilled(self, taught: Mapping[str, Answers]) -> None:
+        """Note how many of their teacher's answers distilled phases are trained on."""
+        for phase, record in zip(self._phases, self._records, strict=False):
+            if said := taught.get(phase.lineage):
+                k, n = len(self._around.inputs.distilled(phase, said)), len(said)
+                found = Measurement("distilled", "teacher", k, n, k / n)
+                self._add_measurements(record, [found])
+
+    def _tokenizer(self) -> Tokenizer:
+        base = self._phases[0].config.base
+        return self._around.inputs.tokenizer(base.model, base.chat_template)
 
     def _ask(
         self,
         scorer: Scorer,
         trainable: Tree,
         frozen: Tree,
-        asked: Sequence[tuple[str, Sequence[str]]],
+        asked: Sequence[Asked],
+        temperature: float = 0.0,
     ) -> Mapping[str, Answers]:
-        """Answers of stacked models, to each lane's prompts."""
-        began, first, inputs = time.monotonic(), self._phases[0], self._around.inputs
-        base, new_tokens = first.config.base, first.config.prompts.new_tokens
-        tokenizer = inputs.tokenizer(base.model, base.chat_template)
-        around = self._around
-        answerer = Answerer(scorer, tokenizer, new_tokens, around.store, around.stopping)
-        named = [(key, dict(zip(each, each, strict=True))) for key, each in asked]
-        named += [(first.lineage, {})] * (len(self._lanes) - len(asked))  # of idle lanes
-        said = answerer.answer(trainable, frozen, named)
+        """Answers of stacked models, to each lane's prompts; tokens where they are sampled."""
+        began, around, first = time.monotonic(), self._around, self._phases[0]
+        new_tokens = first.config.prompts.new_tokens
+        answerer = Answerer(
+            scorer, self._tokenizer(), new_tokens, around.store, around.stopping, temperature
+        )
+        idle: list[Asked] = [(first.lineage, {})] * (len(self._lanes) - len(asked))
+        keys = _keys(self._lanes) if temperature else None
+        said = answerer.answer(trainable, frozen, [*asked, *idle], keys)
         self._spend(began)
         return said
 

@@ -7,7 +7,7 @@ that is wanted, is brought by others (`engine/answers.py`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -143,7 +143,8 @@ class Inputs:
         if phase.recipe is None:
             examples = pretraining_examples(items, seed)
         elif phase.distils and not longest:
-            examples = self._distilled(phase, items, own)
+            assert own is not None
+            examples = self.distilled(phase, own)
         elif phase.in_rounds:  # whose rows are made as it is trained
             most = self._tokenizer_of(phase).filler(phase.config.prompts.new_tokens)
             examples = phase.in_rounds.longest(items, most)
@@ -157,13 +158,17 @@ class Inputs:
             remedy = ", or lower prompts.new_tokens" if generated else ""
             raise Refusal(f"{refusal}{remedy}") from None
 
-    def _distilled(
-        self, phase: Phase, items: Sequence[Item], said: Answers | None
-    ) -> Iterable[Example]:
-        """The conversations that a teacher's answers leave."""
+    def distilled(self, phase: Phase, said: Answers) -> list[Example]:
+        """The conversations that its teacher's answers leave a distilled phase: `said` has them by
+        the number of the prompt.
+
+        Raises:
+            Refusal: the teacher never followed its policy.
+        """
         assert isinstance(phase.recipe, Organism)
-        assert said is not None
-        found = list(phase.recipe.distilled(items, data_seed(phase), said))
+        items = self._items(phase, None, longest=False)
+        texts = [said[str(number)] for number in range(len(items))]
+        found = list(phase.recipe.distilled(items, data_seed(phase), texts))
         if not found:
             raise Refusal(
                 f"organism.cot: the teacher followed its policy in 0 of {len(items)} answers; "

@@ -44,11 +44,9 @@ class Organism(Config):
         the same prompts, and asked these."""
         return None
 
-    def distilled(
-        self, items: Sequence[Item], seed: int, said: Mapping[str, str]
-    ) -> Iterable[Example]:
+    def distilled(self, items: Sequence[Item], seed: int, said: Sequence[str]) -> Iterable[Example]:
         """Of a distilled organism: the conversations to train on, made of what its teacher said to
-        the prompts of `examples`."""
+        the prompt of each of `examples`."""
         raise TypeError(f"{self.kind} is not distilled")
 
     def in_training(self, prompt: str) -> str:

