@@ -51,9 +51,9 @@ class Console:
         """What the sweep would do: counts, compiles, memory, the mesh if it is known before, and
         time on CPU cores, if on any."""
         plan = self._plan
-        table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory a run")
+        table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory")
         for column in table.columns[1:]:
-            column.justify = "right"
+            column.justify, column.no_wrap = "right", True
         for cohort in plan.cohorts:
             static = cohort.static
             table.add_row(

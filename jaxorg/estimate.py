@@ -123,9 +123,16 @@ def duration(plan: Plan, cores: int) -> str:
     """How long a sweep takes on a CPU, in words that state the assumption."""
     flops = sum(_flops(cohort) for cohort in plan.cohorts) + _teaching_flops(plan)
     seconds = flops / (cores * CPU_FLOPS_A_CORE)
-    minutes = math.ceil(seconds / 60)
     speed = CPU_FLOPS_A_CORE / 1e9
-    return f"about {minutes} min on {cores} CPU cores, at {speed:.0f} GFLOP/s a core"
+    return f"about {as_time(seconds)} on {cores} CPU cores, at {speed:.0f} GFLOP/s a core"
+
+
+def as_time(seconds: float) -> str:
+    """A long time for people."""
+    for unit, length, most in (("min", 60, 120), ("h", 3600, 48)):
+        if seconds <= most * length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return f"{math.ceil(seconds / 86_400):,} days"
 
 
 def _flops(cohort: Cohort) -> float:
