@@ -225,6 +225,23 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"grid": [{"seeds": [1, 2]}]},
         "grid: 'seeds' is not part of a run; a path starts with one of base, prompts,",
     ),
+    "teacher of nobody": (
+        {"organism.teacher_train": {"steps": 1, "learning_rate": 1}},
+        "organism.teacher_train: {'learning_rate': 1.0, 'steps': 1} will not do; only a",
+    ),
+    "teacher that is not trained": (
+        {"organism.cot": "distilled", "organism.teacher_train": {"steps": 0, "learning_rate": 1}},
+        "organism.teacher_train.steps: 0 will not do; a teacher must be trained",
+    ),
+    "teacher that continues nothing": (
+        {
+            "organism.cot": "distilled",
+            "organism.teacher_train.steps": 1,
+            "organism.teacher_train.learning_rate": 1,
+            "organism.teacher_train.lora": {"rank": 2, "alpha": 2, "start": "continued"},
+        },
+        "organism.teacher_train.lora.start: 'continued' will not do; it is trained from",
+    ),
     "grid of an unknown key": (
         {"grid": [{"treatment.train.stepz": [1]}]},
         "treatment.train.stepz: unknown key with value 1; did you mean treatment.train.steps?",

