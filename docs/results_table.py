@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from jaxorg.labels import plain_value
+from jaxorg import ledger
 from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
@@ -87,20 +87,32 @@ def main(name: str, folder: Path) -> None:
 
 
 def _page(layout: Layout, folder: Path) -> Iterable[str]:
-    runs = label_runs(read_table(folder, "runs", RUNS))
+    runs = _in_order(label_runs(read_table(folder, "runs", RUNS)), folder)
     measured = histories(read_table(folder, "evals", EVALS))
     lost = (runs.status != "done").sum()
     yield f"{len(runs)} runs, of which {lost} diverged or failed. Rates in %, means over seeds with"
     yield "95 % intervals; n is seeds."
-    rows = [_row(layout.rows, run) for run in runs.to_dict("records")]
     for figure in layout.figures:
-        columns = () if figure == BEFORE else layout.columns
-        yield from _titled(figure, _pivot(layout, columns, figure, runs.assign(row=rows), measured))
+        yield from _titled(figure, _pivot(layout, figure, runs, measured))
     summary = summarise(folder)
     if summary.hulls:
         yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
     if summary.claims:
         yield from _titled("claims", _claims(summary.claims))
+
+
+def _in_order(runs: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """The runs in the order of the sweep file's grid, controls last."""
+    known = ledger.read(folder)
+    assert known is not None
+    axes = [(path, list(values)) for axis in known.source["grid"] for path, values in axis.items()]
+
+    def place(run: Mapping[str, object]) -> tuple[object, ...]:
+        own = (values.index(run[path]) if run[path] in values else -1 for path, values in axes)
+        return (text(run["control"]), *own, run["seed"])
+
+    places = [place(run) for run in runs.to_dict("records")]
+    return runs.assign(order=places).sort_values("order")
 
 
 def _titled(title: str, lines: Sequence[Sequence[str]]) -> Iterable[str]:
@@ -110,31 +122,30 @@ def _titled(title: str, lines: Sequence[Sequence[str]]) -> Iterable[str]:
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"
 
 
-def _row(path: str, run: Mapping[str, object]) -> str:
-    """What a run's row is called: its control, where that stands in for the organism."""
-    control, own = text(run["control"]), text(run[path])
-    of_red = path.startswith("organism")
-    if not control:
-        return own
-    return f"{control} (control)" if of_red else f"{own}, {control} control"
-
-
 def _pivot(
-    layout: Layout,
-    columns: Sequence[str],
-    figure: str,
-    runs: pd.DataFrame,
-    measured: Mapping[str, History],
+    layout: Layout, figure: str, runs: pd.DataFrame, measured: Mapping[str, History]
 ) -> list[list[str]]:
-    """One figure by row and column."""
-    keys = runs[list(columns)].map(plain_value).agg(" ".join, axis=1) if columns else None
-    named = runs.assign(column=keys if columns else "all")
-    heads = list(dict.fromkeys(named.column))
-    lines = [[layout.rows.removesuffix(".label"), *heads]]
-    for row in dict.fromkeys(named.row):
-        cells = [named[(named.row == row) & (named.column == head)] for head in heads]
-        lines.append([row, *(_cell(figure, found, measured) for found in cells)])
+    """One figure by row and column; what comes before treatment by organism alone."""
+    before = figure == BEFORE
+    row, columns = ("organism.label", []) if before else (layout.rows, [*layout.columns])
+    if row not in runs:  # there is one organism only
+        row = "control"
+    rows = [_named(run, [row]) for run in runs.to_dict("records")]
+    heads = [_named(run, columns) for run in runs.to_dict("records")]
+    lines = [[row.partition(".")[0], *(dict.fromkeys(heads) if columns else ["all"])]]
+    for name, found in runs.assign(row=rows, head=heads).groupby("row", sort=False):
+        cells = [found[found["head"] == head] for head in dict.fromkeys(heads)]
+        lines.append([str(name), *(_cell(figure, cell, measured) for cell in cells)])
     return lines
+
+
+def _named(run: Mapping[str, object], paths: Sequence[str]) -> str:
+    """What a run's row or column is called. A control stands in for the organism."""
+    control = text(run["control"])
+    of_red = [path for path in paths if path == "control" or path.startswith("organism")]
+    if control and of_red:
+        return f"{control} (control)"
+    return " ".join(str(run[path]) for path in paths if path != "control") or "organism"
 
 
 def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> str:
@@ -144,7 +155,7 @@ def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> s
         found = mean_of(done[COLUMNS[figure]], high=float("inf"))
     else:
         # One organism stands under several treatments, and counts once.
-        once = done.drop_duplicates(["row", "seed"]) if figure == BEFORE else done
+        once = done.drop_duplicates("seed") if figure == BEFORE else done
         found = arm_of("", once, measured).final(*RATES[figure])
     return f"{percent(found)} n {len(found.points)}" if found else "–"
 
