@@ -89,12 +89,13 @@ def main(name: str, folder: Path) -> None:
 def _page(layout: Layout, folder: Path) -> Iterable[str]:
     runs = _in_order(label_runs(read_table(folder, "runs", RUNS)), folder)
     measured = histories(read_table(folder, "evals", EVALS))
-    lost = (runs.status != "done").sum()
-    yield f"{len(runs)} runs, of which {lost} diverged or failed. Rates in %, means over seeds with"
-    yield "95 % intervals; n is seeds."
+    summary = summarise(folder)
+    about, lost = summary.provenance, (runs.status != "done").sum()
+    yield f"{len(runs)} runs, of which {lost} diverged or failed, on {about['Device']} at commit"
+    yield f"{about['Git commit']} ({about['Versions']}). Rates in %, means over"
+    yield "seeds with 95 % intervals; n is seeds."
     for figure in layout.figures:
         yield from _titled(figure, _pivot(layout, figure, runs, measured))
-    summary = summarise(folder)
     if summary.hulls:
         yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
     if summary.claims:
