@@ -7,11 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
 KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
 ORDER: Sequence[Kind] = ("base", "teacher", "organism", "treatment", "reversal")
+BARE = re.compile(r'[^\s="×·]+( [^\s="×·]+)*')
+"""A label that can be taken for nothing else where names of arms are put together."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,29 @@ def label(
         known = kind not in KINDS or kind in kinds
         return known and not (control and of_organism(path))
 
-    shown = [
-        f"{names.short[path]}={plain_value(value)}"
+    shown = {
+        path: value
         for path, value in fields.items()
         if shows(path) and not (path in names.labels and shows(names.labels[path]))
-    ]
-    return " ".join(shown) or "all"
+    }
+    return phrase(shown, names.short) or "all"
+
+
+def phrase(fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """`SOAP × HHH × steps=100 batch=8`: values by path, in their order. A label speaks for itself;
+    all else stands beside its name, by path in `names`."""
+
+    def bare(path: str) -> bool:
+        value = fields[path]
+        return path.endswith(".label") and isinstance(value, str) and bool(BARE.fullmatch(value))
+
+    parts = []
+    for speaks, paths in groupby(fields, bare):
+        if speaks:
+            parts += [fields[path] for path in paths]
+        else:
+            parts.append(" ".join(f"{names[p]}={plain_value(fields[p])}" for p in paths))
+    return " × ".join(parts)
 
 
 def phase_label(fields: Mapping[str, Any], control: str, names: Names, kind: Kind) -> str:
