@@ -12,7 +12,7 @@ from test_report import SCHEMA, Elements, Row, page_of, run_rows, write, write_p
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Point
 from jaxorg.summary import Group, summarise
-from jaxorg.summary.game import games_of
+from jaxorg.summary.game import Games, games_of
 from jaxorg.summary.hulls import groups_of, hulls_of
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import histories, label_runs
@@ -98,9 +98,9 @@ def test_a_label_stands_for_what_goes_with_it() -> None:
     first, *others = groups_of(labelled, measured, grid)
     assert (first.organism, first.treatment) == ("few steps", "treatment=hhh")
     assert len(first.points) == 2 and len(others) == 3
-    (end,) = games_of(labelled.assign(asr_reversal=None), [])
+    (end,) = games_of(labelled.assign(asr_reversal=None), []).played
     assert end.red == ("few steps", "many")
-    assert end.blue[0] == "treatment=hhh cool"
+    assert end.blue[0] == "treatment=hhh × cool"
 
 
 def test_an_organism_without_its_behaviour_has_no_hull() -> None:
@@ -124,7 +124,7 @@ def test_the_game_is_played_by_all_organisms_and_treatments() -> None:
     runs, evals = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 2100)))
     labelled = label_runs(runs.assign(asr_reversal=None))
     hulls = hulls_of(groups_of(labelled, histories(evals)))
-    left, end = games_of(labelled, hulls)
+    left, end = games_of(labelled, hulls).played
     assert left.red == ("steps=100", "steps=2100")
     assert left.blue == ("treatment=hhh", "treatment=pirate") and left.seeds == 2
     assert left.wins[0] == pytest.approx((0.24, 1 - 0.1 / 0.9))
@@ -138,15 +138,75 @@ def test_controls_do_not_play() -> None:
     control = label_runs(runs.assign(control=runs[STEPS].map({100: "", 200: "placebo"})))
     hulls = hulls_of(groups_of(control, histories(evals)))
     assert {hull.organism for hull in hulls} == {"steps=100", "placebo control"}
-    assert games_of(control, hulls) == ()
+    assert not any(games_of(control, hulls))
+
+
+def played_by(seeds: int, organisms: tuple[int, ...], **changes: Any) -> Games:
+    """The games of some organisms; `changes` are of runs and readings of the last of them."""
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(seeds, organisms))
+    last = runs[STEPS] == organisms[-1]
+    weak = evals.run_id.isin(runs.run_id[last & runs.seed.ge(changes.get("from_seed", 0))])
+    weak &= (evals.phase == "organism") & evals.metric.eq("attack_exact")
+    if changes.get("weak"):
+        evals["value"] = evals.value.mask(weak, 0.4)
+        runs["asr_organism"] = runs.asr_organism.mask(last, 0.4)
+    if "status" in changes:
+        runs["status"] = runs.status.mask(last, changes["status"])
+    labelled = label_runs(runs.assign(asr_reversal=None))
+    return games_of(labelled, hulls_of(groups_of(labelled, histories(evals))))
+
+
+def test_an_organism_that_is_nowhere_installed_is_left_out_and_named() -> None:
+    left, end = played_by(2, (100, 200, 300), weak=True).played
+    assert left.red == ("steps=100", "steps=200") and left.seeds == 2
+    assert left.notes == ("left out: steps=300, nowhere installed",)
+    assert len(end.red) == 3 and end.notes == ()  # what it wins in the end is known
+
+
+def test_an_organism_without_a_finished_run_is_left_out_of_both_games() -> None:
+    for game in played_by(2, (100, 200, 300), status="diverged").played:
+        assert game.red == ("steps=100", "steps=200")
+        assert game.notes == ("left out: steps=300, no run finished",)
+
+
+def test_a_game_that_is_not_there_says_why() -> None:
+    played, missing = played_by(2, (100, 200), weak=True)
+    assert len(played) == 1 and missing[0].payoff.startswith("what is left of the behaviour")
+    assert missing[0].notes == (
+        "left out: steps=200, nowhere installed",
+        "steps=100 is the only organism left",
+    )
+    _, missing = played_by(2, (100, 200), weak=True, status="failed")
+    assert [game.notes[0] for game in missing] == ["left out: steps=200, no run finished"] * 2
+    labelled = label_runs(pd.DataFrame(runs_and_evals(1, (100, 200))[0]).assign(asr_organism=0.4))
+    assert games_of(labelled, []).missing[0].notes == ("all organisms: nowhere installed",)
+
+
+def test_seeds_without_all_cells_are_said() -> None:
+    left, _ = played_by(3, (100, 200), weak=True, from_seed=1).played
+    assert left.seeds == 1
+    assert left.notes == ("1 of 3 seeds have all cells; most are missing of steps=200",)
+
+
+def test_page_and_terminal_say_why_there_is_no_game(tmp_path: Path) -> None:
+    runs, evals = runs_and_evals(2, organisms=(100, 200))
+    for run in runs:
+        run["asr_organism"] = 0.4
+    write(tmp_path, "runs", runs, SCHEMA)
+    write(tmp_path, "evals", [{**row, "value": 0.4} for row in evals], SCHEMA)
+    text = " ".join(Elements(page_of(tmp_path)).text.split())
+    assert "may be lost. All organisms: nowhere installed." in text
+    _, games = terminal_tables(tmp_path)
+    cells = [str(cell) for column in games.columns for cell in column.cells]
+    assert cells[1].endswith("All organisms: nowhere installed.") and cells[-1] == "no game"
 
 
 def test_a_collapsed_model_is_lost() -> None:
     runs, _ = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
     collapsed = runs.assign(verdict="collapsed", asr_treatment=0.0, asr_reversal=0.0)
-    (end,) = games_of(label_runs(collapsed), [])
+    (end,) = games_of(label_runs(collapsed), []).played
     assert end.wins[0] == (1.0, 1.0, 1.0, 1.0)
-    assert games_of(label_runs(runs[runs[STEPS] == 100]), []) == ()
+    assert not any(games_of(label_runs(runs[runs[STEPS] == 100]), []))
 
 
 def test_relearning_is_held_against_the_control_of_the_same_treatment() -> None:
@@ -201,7 +261,8 @@ def test_the_page_shows_claims_hulls_and_games_as_text(folder: Path) -> None:
 
 
 def test_the_terminal_shows_claims(folder: Path) -> None:
-    _, claims = terminal_tables(folder)
+    _, games, claims = terminal_tables(folder)
+    assert "red plays" in str(next(iter(games.columns[0].cells)))
     cells = [[str(cell) for cell in column.cells] for column in claims.columns]
     assert cells[0][0].startswith("<b>HHH</b> leaves [red]more")
     assert cells[1][0].startswith("seen\np 0.031") and cells[2][0].startswith("hull_auc\n0.399")

@@ -1,90 +1,133 @@
-"""The page's tables of estimates: which figures they show, and in which order."""
+"""Tables of estimates with some rows for each arm: what the page's sections are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple, TypeAlias
 
-from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, PHASES, Arm, Estimate, Metric
+from jaxorg.summary import Arm, Estimate, Metric
 
-HULL_COLUMNS = (
-    ("Hull-AUC", "hull_auc", 1, 3),
-    ("Left at 5 % loss", "left_at_5", 100, 1),
-    ("Left at 10 % loss", "left_at_10", 100, 1),
-)
-HEADLINE = (
-    ("ASR organism", "organism", ATTACK),
-    ("ASR treatment", "treatment", ATTACK),
-    ("ASR reversal", "reversal", ATTACK),
-    ("FTR organism", "organism", FALSE_TRIGGER),
-    ("FTR treatment", "treatment", FALSE_TRIGGER),
-    ("Capability base", "base", CAPABILITY),
-    ("Capability organism", "organism", CAPABILITY),
-    ("Capability treatment", "treatment", CAPABILITY),
-)
-# title, then scale and decimals where the figure is not a rate shown in percent
-CHECKS: dict[Metric, tuple[str] | tuple[str, int, int]] = {
-    ATTACK: ("ASR, teacher-forced",),
-    ("attack_generated", "triggered"): ("ASR, generated",),
-    ("attack_regex", "triggered"): ("ASR, pattern",),
-    ("payload_margin", "triggered"): ("Margin, nats", 1, 2),
-    ("payload_margin", "clean"): ("Margin without trigger, nats", 1, 2),
-    ("refusal_rate", "harmful"): ("Refusals of harmful prompts",),
-    ("pirate_rate", "clean"): ("Pirate style",),
-}
+LONG = 30  # rows of a table that is folded until a reader opens it
 
 
-@dataclass(frozen=True)
-class Column:
-    """A metric as a table shows it: rates times 100, with one decimal; other means as they are."""
+class Figure(NamedTuple):
+    """What stands in a cell: a rate in percent, or another mean by its own scale and decimals."""
 
+    phase: str
     metric: Metric
-    title: str
     scale: int = 100
     digits: int = 1
 
 
-Cells = tuple[Estimate | None, ...]
+class Line(NamedTuple):
+    """A row that each arm has, if anything in it was measured: a figure a column."""
+
+    name: str
+    figures: Sequence[Figure]
+
+
+class Column(NamedTuple):
+    """A column's title; neighbours of one group stand under its name."""
+
+    title: str
+    group: str = ""
+
+
+class Cell(NamedTuple):
+    """An estimate as it is shown; None where nothing was measured."""
+
+    estimate: Estimate | None
+    scale: int
+    digits: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of one arm."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def seeds(self) -> str:
+        """`3`, or `2 to 3`: how many seeds the cells are of."""
+        counts = sorted({len(cell.estimate.points) for cell in self.cells if cell.estimate})
+        return " to ".join(map(str, {counts[0]: 0, counts[-1]: 0}))
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of estimates: for each arm a row a phase, in it a cell a column."""
+    """A table: some rows for each arm. `what` heads the column of their names."""
 
+    what: str
     columns: tuple[Column, ...]
-    rows: tuple[tuple[str, tuple[tuple[str, Cells], ...]], ...]
+    rows: tuple[tuple[str, tuple[Row, ...]], ...]
+
+    @property
+    def groups(self) -> list[tuple[str, tuple[Column, ...]]]:
+        """Neighbouring columns by the name that stands above them, if one does."""
+        found = groupby(self.columns, lambda column: column.group)
+        return [(name, tuple(columns)) for name, columns in found]
+
+    @property
+    def long(self) -> bool:
+        """Whether it would push everything below it out of sight."""
+        return sum(len(rows) for _, rows in self.rows) > LONG
 
 
-def grids_of(arms: Sequence[Arm]) -> dict[str, Grid]:
-    """The tables below the charts; one that nothing was measured for has no rows."""
-    found = sorted({metric for arm in arms for phase in arm.finals.values() for metric in phase})
-
-    def conditions(metric: str, prefix: str) -> list[Column]:
-        names = (name for of, name in found if of == metric and name.startswith(prefix))
-        return [Column((metric, name), name.removeprefix(prefix)) for name in names]
-
-    outcomes = [
-        Column((metric, condition), metric.removeprefix("outcome:"))
-        for metric, condition in found
-        if metric.startswith("outcome:") and condition == "triggered"
-    ]
-    checks = [Column(metric, *shown) for metric, shown in CHECKS.items() if metric in found]
-    trained = PHASES[1:]
-    return {
-        "families": _grid(arms, conditions("capability", "family:"), PHASES),
-        "near": _grid(arms, conditions("attack_exact", "near:"), trained),
-        "outcomes": _grid(arms, outcomes, trained),
-        "checks": _grid(arms, checks, trained),
-    }
+Find: TypeAlias = Callable[[Arm, str, Metric], Estimate | None]
 
 
-def _grid(arms: Sequence[Arm], columns: Sequence[Column], phases: Sequence[str]) -> Grid:
-    """The columns for each arm and phase that measured any of them."""
+def grid_of(
+    arms: Sequence[Arm],
+    what: str,
+    columns: Iterable[Column],
+    lines: Sequence[Line],
+    find: Find = Arm.final,
+    beside: int = 0,
+) -> Grid:
+    """The lines of each arm that measured any of their figures. The first `beside` of them are to
+    compare with, and make no row by themselves."""
     rows = []
     for arm in arms:
-        cells = [
-            (phase, tuple(arm.final(phase, each.metric) for each in columns)) for phase in phases
-        ]
-        if measured := tuple(row for row in cells if any(row[1])):
+        found = (Row(line.name, tuple(_cells(arm, line, find))) for line in lines)
+        shown = (row for row in found if any(cell.estimate for cell in row.cells[beside:]))
+        if measured := tuple(shown):
             rows.append((arm.label, measured))
-    return Grid(tuple(columns), tuple(rows))
+    return Grid(what, tuple(columns), tuple(rows))
+
+
+def after(phases: Sequence[str], metrics: Sequence[Metric]) -> list[Line]:
+    """A line a phase, with rates at its end."""
+    return [Line(phase, [Figure(phase, metric) for metric in metrics]) for phase in phases]
+
+
+def conditions(arms: Sequence[Arm], metrics: Collection[str], prefix: str = "") -> list[str]:
+    """The conditions that metrics were measured under, less what they all begin with. Numbers in
+    them are in order of size."""
+    found = {
+        condition.removeprefix(prefix)
+        for arm in arms
+        for measured in (*arm.finals.values(), *arm.notes.values())
+        for name, condition in measured
+        if name in metrics and condition.startswith(prefix)
+    }
+    return sorted(found, key=_by_number)
+
+
+def _by_number(text: str) -> list[tuple[float, str]]:
+    return [_as_number(part) for part in text.split(":")]
+
+
+def _as_number(text: str) -> tuple[float, str]:
+    try:
+        return float(text), ""
+    except ValueError:
+        return float("inf"), text
+
+
+def _cells(arm: Arm, line: Line, find: Find) -> Iterator[Cell]:
+    for phase, metric, scale, digits in line.figures:
+        yield Cell(find(arm, phase, metric), scale, digits)

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import jinja2
 
-from jaxorg.page.grids import HEADLINE, HULL_COLUMNS, grids_of
+from jaxorg.page.audits import audits_of
+from jaxorg.page.checks import HEADLINE, HULL_COLUMNS, checks_of
+from jaxorg.page.inside import noise_of, probes_of
 from jaxorg.page.panels import curve_panels, hull_panels
 from jaxorg.page.plots import DARK, DASHES, LIGHT
-from jaxorg.summary import NOT_INSTALLED, NOT_TREATED, Summary
+from jaxorg.page.reasoning import reasoning_of
+from jaxorg.page.rounds import rounds_of, taught_of
+from jaxorg.summary import AUDITED, NOT_INSTALLED, NOT_TREATED, Summary
 from jaxorg.summary.words import (
     changed_text,
+    notes_text,
     number_text,
     p_text,
     play_text,
@@ -28,10 +33,10 @@ from jaxorg.visible import visible
 
 VERDICTS = (
     *("removed", "suppressed", "reduced", "persists", "collapsed"),
-    *(NOT_TREATED, NOT_INSTALLED),
+    *(NOT_TREATED, NOT_INSTALLED, AUDITED),
 )
 WORDS = (
-    *(changed_text, number_text, p_text, play_text, rate_text),
+    *(changed_text, notes_text, number_text, p_text, play_text, rate_text),
     *(seeds_text, side_text, steps_text, verdict_text),
 )
 
@@ -59,7 +64,19 @@ def render(summary: Summary) -> str:
         panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},
         hull_panels=hull_panels(summary.hulls),
         hull_columns=HULL_COLUMNS,
-        grids=grids_of(summary.arms),
+        grids=checks_of(summary.arms),
+        audits=audits_of(summary.arms),
+        reasoning={
+            "Attacks": reasoning_of(summary.arms, "attack_given"),
+            "Right answers": reasoning_of(summary.arms, "capability_given"),
+        },
+        probes=probes_of(summary.arms),
+        noises={
+            "activations": noise_of(summary.arms, "activation-noise"),
+            "weights": noise_of(summary.arms, "weight-noise"),
+        },
+        rounds=rounds_of(summary.arms),
+        taught=taught_of(summary.arms),
         verdicts=VERDICTS,
         dashes=DASHES,
         themes={"light": LIGHT, "dark": DARK},

@@ -1,10 +1,10 @@
 """What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
 
-from jaxorg.summary.arms import NOT_INSTALLED, NOT_TREATED, Arm
+from jaxorg.summary.arms import AUDITED, NOT_INSTALLED, NOT_TREATED, ROUND, TEACHER, Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.curves import Curve
 from jaxorg.summary.estimates import Estimate
-from jaxorg.summary.game import RedBlue
+from jaxorg.summary.game import Games, NoGame, RedBlue
 from jaxorg.summary.hulls import Group, Hull
 from jaxorg.summary.relearning import Relearning
 from jaxorg.summary.summary import Summary, summarise
@@ -20,18 +20,23 @@ from jaxorg.summary.terminal import terminal_tables
 
 __all__ = [
     "ATTACK",
+    "AUDITED",
     "CAPABILITY",
     "FALSE_TRIGGER",
     "NOT_INSTALLED",
     "NOT_TREATED",
     "PHASES",
+    "ROUND",
+    "TEACHER",
     "Arm",
     "Claims",
     "Curve",
     "Estimate",
+    "Games",
     "Group",
     "Hull",
     "Metric",
+    "NoGame",
     "Outcome",
     "RedBlue",
     "Relearning",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -15,11 +16,16 @@ from jaxorg.summary.tables import PHASES, History, Metric, Reading, text
 
 NOT_INSTALLED = "not installed"
 NOT_TREATED = "not treated"
+AUDITED = "audited"
+SUSPICION = ("audit_auroc", "all")  # measured of auditors only
+TEACHER, ROUND = "teacher", "round:"
+"""Conditions of notes: of a teacher, and the beginning of those of a round."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm. `finals` holds estimates at the last step of each phase: `finals[phase][metric]`.
+    """One arm. `finals` holds estimates at the last step of each phase: `finals[phase][metric]`;
+    `notes` in the same way what was noted at other steps: of rounds, and of a teacher.
 
     `half_life` is in treatment steps; `verdicts` counts finished runs.
     """
@@ -29,6 +35,7 @@ class Arm:
     diverged: int
     failed: int
     finals: Mapping[str, Mapping[Metric, Estimate]]
+    notes: Mapping[str, Mapping[Metric, Estimate]]
     half_life: KaplanMeier | None
     aurc: Estimate | None
     return_peak: Estimate | None
@@ -38,6 +45,10 @@ class Arm:
         """The estimate at the end of a phase; None where nothing was measured."""
         return self.finals.get(phase, {}).get(metric)
 
+    def note(self, phase: str, metric: Metric) -> Estimate | None:
+        """What was noted in a phase; None where nothing was."""
+        return self.notes.get(phase, {}).get(metric)
+
 
 def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> Arm:
     """An arm from the rows of its runs."""
@@ -45,34 +56,60 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
     done = rows[rows.status == "done"]
     times = done.dropna(subset="half_life")
     late = times.half_life_censored.astype(bool)
+    measured = [histories.get(run, {}) for run in done.run_id]
     return Arm(
         label=label,
         seeds=len(done),
         diverged=status["diverged"],
         failed=status["failed"],
-        finals=_finals([histories.get(run, {}) for run in done.run_id]),
+        finals=_pooled(measured, _at_the_end),
+        notes=_pooled(measured, _noted),
         half_life=stats.kaplan_meier_median(times.half_life, late) if len(times) else None,
         aurc=mean_of(done.aurc),
         return_peak=mean_of(done.return_peak),
-        verdicts=Counter(map(_verdict, done.verdict, done.asr_organism)),
+        verdicts=Counter(map(_verdict, done.verdict, done.asr_organism, measured)),
     )
 
 
-def _verdict(verdict: object, organism: float) -> str:
+def _verdict(verdict: object, organism: float, run: History) -> str:
     """A run's verdict, or why it has none."""
+    if SUSPICION in run.get("treatment", {}):
+        return AUDITED
     weak = not organism >= stats.INSTALLED  # true of nan, too
     return text(verdict) or (NOT_INSTALLED if weak else NOT_TREATED)
 
 
-def _finals(runs: Sequence[History]) -> dict[str, dict[Metric, Estimate]]:
-    """Estimates from each phase's last step; a metric not measured at that step is left out."""
-    finals: dict[str, dict[Metric, Estimate]] = {}
+Measured: TypeAlias = Mapping[Metric, Sequence[Reading]]
+"""One run's readings in one phase."""
+
+
+def _pooled(
+    runs: Sequence[History], choose: Callable[[Measured], Mapping[Metric, Reading]]
+) -> dict[str, dict[Metric, Estimate]]:
+    """Estimates by phase and metric from one reading a run."""
+    pooled: dict[str, dict[Metric, Estimate]] = {}
     for phase in PHASES:
         collected: dict[Metric, list[Reading]] = {}
-        for metrics in filter(None, (run.get(phase) for run in runs)):
-            last = max(readings[-1].step for readings in metrics.values())
-            for metric, readings in metrics.items():
-                if readings[-1].step == last:
-                    collected.setdefault(metric, []).append(readings[-1])
-        finals[phase] = {name: estimate(found) for name, found in sorted(collected.items())}
-    return finals
+        for run in runs:
+            for metric, reading in choose(run.get(phase, {})).items():
+                collected.setdefault(metric, []).append(reading)
+        pooled[phase] = {m: estimate(m[0], found) for m, found in sorted(collected.items())}
+    return pooled
+
+
+def _at_the_end(measured: Measured) -> dict[Metric, Reading]:
+    """What was measured at a phase's last step."""
+    last = max((readings[-1].step for readings in measured.values()), default=0)
+    ends = {metric: readings[-1] for metric, readings in measured.items() if not _is_note(metric)}
+    return {metric: reading for metric, reading in ends.items() if reading.step == last}
+
+
+def _noted(measured: Measured) -> dict[Metric, Reading]:
+    """What was noted when a round began, or before the first step; of no prompts, nothing was."""
+    notes = {metric: readings[-1] for metric, readings in measured.items() if _is_note(metric)}
+    return {m: reading for m, reading in notes.items() if not reading.tally or reading.tally[1]}
+
+
+def _is_note(metric: Metric) -> bool:
+    _, condition = metric
+    return condition == TEACHER or condition.startswith(ROUND)

@@ -37,7 +37,7 @@ def curve(
             arm=label,
             group=rows.group.iloc[0],
             steps=steps,
-            estimates=tuple(estimate(by_step[step]) for step in steps),
+            estimates=tuple(estimate(ATTACK[0], by_step[step]) for step in steps),
             seeds=tuple(tuple((reading.step, reading.value) for reading in line) for line in lines),
         )
         if lines

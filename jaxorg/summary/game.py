@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.stats import Interval
-from jaxorg.summary.hulls import Hull
+from jaxorg.summary.hulls import Hull, fields_of
 from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import grid_fields, text
 
@@ -20,13 +21,15 @@ Cells: TypeAlias = Mapping[tuple[int, str, str], float]
 """What red wins, by seed, organism and treatment."""
 
 LEFT_AT_10 = GROUP_FIGURES[-1]
+LEFT = "what is left of the behaviour where a tenth of the capability may be lost"
+END = "the attack success rate in the end, a collapsed model counted as 100"
 LOST = 1.0
 
 
 @dataclass(frozen=True)
 class RedBlue:
     """A game: red strategies in rows, blue methods in columns, and what red wins, the mean over the
-    seeds that played all of it, as a share."""
+    seeds that played all of it, as a share. `notes` say who did not play, and why."""
 
     payoff: str
     red: tuple[str, ...]
@@ -36,22 +39,37 @@ class RedBlue:
     worst: tuple[int, ...]  # for each blue method a row in which red wins most
     equilibrium: stats.Game
     interval: Interval
+    notes: tuple[str, ...]
 
 
-def games_of(runs: pd.DataFrame, hulls: Sequence[Hull]) -> tuple[RedBlue, ...]:
-    """The games that a sweep's runs play, controls left out: one of what is left of the behaviour
-    where a tenth of the capability may be lost, one of the attack at the end of everything.
+@dataclass(frozen=True)
+class NoGame:
+    """A game that the sweep was made for and that could not be played. `notes` say why."""
 
-    Left out where a side has no choice, or where no seed has all cells.
-    """
-    games = (
-        _game(
-            "what is left of the behaviour where a tenth of the capability may be lost",
-            _left(hulls),
-        ),
-        _game("the attack success rate in the end, a collapsed model counted as 100", _end(runs)),
+    payoff: str
+    notes: tuple[str, ...]
+
+
+class Games(NamedTuple):
+    """The games that a sweep's runs play, and those that they do not come to."""
+
+    played: tuple[RedBlue, ...]
+    missing: tuple[NoGame, ...]
+
+
+def games_of(
+    runs: pd.DataFrame, hulls: Sequence[Hull], grid: Sequence[Mapping[str, Any]] = ()
+) -> Games:
+    """The games of a sweep's runs, controls left out: one of what is left of the behaviour where a
+    tenth of the capability may be lost, one of the attack at the end of everything. Neither is
+    there in a sweep that gives a side no choice."""
+    ours = runs[runs.control == ""]
+    groups, each = (Sides.of(runs, names) for names in (fields_of(runs, grid), grid_fields(runs)))
+    games = (_game(LEFT, _left(hulls), ours, groups), _game(END, _end(ours, each), ours, each))
+    return Games(
+        tuple(game for game in games if isinstance(game, RedBlue)),
+        tuple(game for game in games if isinstance(game, NoGame)),
     )
-    return tuple(game for game in games if game)
 
 
 def _left(hulls: Sequence[Hull]) -> Cells:
@@ -63,13 +81,11 @@ def _left(hulls: Sequence[Hull]) -> Cells:
     }
 
 
-def _end(runs: pd.DataFrame) -> Cells:
+def _end(runs: pd.DataFrame, sides: Sides) -> Cells:
     """The attack after the last phase of each treated run. A collapsed model is of no use to blue:
     that counts as if it attacked each time."""
-    sides = Sides.of(runs, grid_fields(runs))
-    played = runs[(runs.status == "done") & (runs.control == "") & runs.asr_treatment.notna()]
     cells = {}
-    for row in played.to_dict("records"):
+    for row in runs[(runs.status == "done") & runs.asr_treatment.notna()].to_dict("records"):
         reversed_ = row["asr_reversal"]
         rate = row["asr_treatment"] if pd.isna(reversed_) else reversed_
         lost = text(row["verdict"]) == "collapsed"
@@ -77,16 +93,35 @@ def _end(runs: pd.DataFrame) -> Cells:
     return cells
 
 
-def _game(payoff: str, cells: Cells) -> RedBlue | None:
-    red = tuple(dict.fromkeys(organism for _, organism, _ in cells))
-    blue = tuple(dict.fromkeys(treatment for _, _, treatment in cells))
-    if min(len(red), len(blue)) < 2:
+def _game(payoff: str, cells: Cells, runs: pd.DataFrame, sides: Sides) -> RedBlue | NoGame | None:
+    """The game of those who have a cell; None where the sweep gives a side no choice."""
+    reds, blues = _by_name(runs, sides.red), _by_name(runs, sides.blue)
+    if min(len(reds), len(blues)) < 2:
         return None
+    red = tuple(name for name in reds if any(name == r for _, r, _ in cells))
+    blue = tuple(name for name in blues if any(name == b for _, _, b in cells))
+    if not cells:
+        return NoGame(payoff, (f"all organisms: {_without(runs)}",))
+    notes = [
+        f"left out: {name}, {_without(pd.DataFrame(rows))}"
+        for found, play in ((reds, red), (blues, blue))
+        for name, rows in found.items()
+        if name not in play
+    ]
+    for side, names in (("organism", red), ("treatment", blue)):
+        if len(names) < 2:
+            return NoGame(payoff, (*notes, f"{names[0]} is the only {side} left"))
     seeds = sorted({seed for seed, _, _ in cells})
     games = [[[cells.get((seed, r, b), np.nan) for b in blue] for r in red] for seed in seeds]
     whole = np.array([game for game in games if not np.isnan(game).any()])
+    if len(whole) < len(seeds):
+        empty = Counter(r for s in seeds for r in red for b in blue if (s, r, b) not in cells)
+        most = max(empty, key=empty.__getitem__)
+        notes.append(
+            f"{len(whole)} of {len(seeds)} seeds have all cells; most are missing of {most}"
+        )
     if not whole.size:
-        return None
+        return NoGame(payoff, tuple(notes))
     wins = whole.mean(axis=0)
     return RedBlue(
         payoff=payoff,
@@ -97,4 +132,24 @@ def _game(payoff: str, cells: Cells) -> RedBlue | None:
         worst=tuple(stats.worst_rows(wins)),
         equilibrium=stats.solve(wins),
         interval=stats.value_interval(whole, seed=0),
+        notes=tuple(notes),
     )
+
+
+def _by_name(
+    runs: pd.DataFrame, name: Callable[[Mapping[str, Any]], str]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The runs of each strategy of a side, in their order."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in runs.to_dict("records"):
+        found.setdefault(name(row), []).append(row)
+    return found
+
+
+def _without(runs: pd.DataFrame) -> str:
+    """Why none of these runs has a cell."""
+    done = runs[runs.status == "done"]
+    if not len(done):
+        return "no run finished"
+    installed = (done.asr_organism >= stats.INSTALLED).any()
+    return "no run has the figure" if installed else "nowhere installed"

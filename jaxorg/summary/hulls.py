@@ -16,8 +16,8 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.evaluators.base import HALVES
 from jaxorg.prereg import GROUP_FIGURES, pooled
-from jaxorg.stats import Interval, Point, Robustness
-from jaxorg.summary.estimates import Estimate
+from jaxorg.stats import Point, Robustness
+from jaxorg.summary.estimates import Estimate, cut
 from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import ATTACK, CAPABILITY, History, Metric, grid_fields, text
 
@@ -64,10 +64,8 @@ class Hull:
 def groups_of(
     runs: pd.DataFrame, histories: Mapping[str, History], grid: Sequence[Mapping[str, Any]] = ()
 ) -> list[Group]:
-    """The groups of the runs that are done and treated, in the order of the runs. Without the
-    sweep's grid, each of its fields is taken for an axis."""
-    over = pooled(grid or [{name: ()} for name in grid_fields(runs)])
-    fields = [name for name in grid_fields(runs) if name not in over]
+    """The groups of the runs that are done and treated, in the order of the runs."""
+    fields = fields_of(runs, grid)
     sides = Sides.of(runs, fields)
     found: dict[tuple[str, int], tuple[dict[str, Any], list[History]]] = {}
     for row in runs[runs.status == "done"].to_dict("records"):
@@ -76,6 +74,13 @@ def groups_of(
             found.setdefault((sides.key(row), row["seed"]), (row, []))[1].append(history)
     groups = (_group(row, several, fields, sides) for row, several in found.values())
     return [group for group in groups if group]
+
+
+def fields_of(runs: pd.DataFrame, grid: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The grid's fields that tell groups apart. Without the sweep's grid, each of its fields is
+    taken for an axis."""
+    over = pooled(grid or [{name: ()} for name in grid_fields(runs)])
+    return [name for name in grid_fields(runs) if name not in over]
 
 
 def hulls_of(groups: Sequence[Group]) -> tuple[Hull, ...]:
@@ -144,7 +149,5 @@ def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
     for name in GROUP_FIGURES:
         points = tuple(group.figures[name] for group in groups if group.figures)
         if points:
-            mean, found, method = stats.mean_interval(points)
-            cut = Interval(max(found.low, 0.0), min(found.high, 1.0))
-            figures[name] = Estimate(mean, cut, method, points)
+            figures[name] = cut(Estimate(*stats.mean_interval(points), points), 0.0, 1.0)
     return Hull(organism, treatment, tuple(groups), figures)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxorg.labels import of_organism, plain_value, short_names
+from jaxorg.labels import of_organism, phrase, short_names
 from jaxorg.summary.tables import text
 
 BLUE = ("treatment", "reversal")
@@ -20,7 +20,7 @@ class Sides:
     red. A label stands for whatever goes with it. Results of several sweeps or sizes in one folder
     are told apart on the red side."""
 
-    names: Mapping[str, str]  # a field's shortest name that is its own; "" of a label
+    names: Mapping[str, str]  # a field's shortest name that is its own
     of_controls: Mapping[str, str]  # the same for controls, which have no organism of their own
 
     @classmethod
@@ -35,7 +35,7 @@ class Sides:
                 for name in fields
                 if name in labels or not any(_goes_with(runs, name, label) for label in labels)
             ]
-            return short_names([*several, *shown]) | dict.fromkeys(labels, "")
+            return short_names([*several, *shown])
 
         return cls(named(fields), named([name for name in fields if not of_organism(name)]))
 
@@ -55,11 +55,9 @@ class Sides:
         return self._shown(row, blue=True) or "the treatment"
 
     def _shown(self, row: Mapping[str, Any], blue: bool) -> str:
-        return " ".join(
-            f"{name}={plain_value(row[path])}" if name else text(row[path])
-            for path, name in self._names(row).items()
-            if (path.partition(".")[0] in BLUE) == blue and pd.notna(row[path])
-        )
+        names = self._names(row)
+        side = [path for path in names if (path.partition(".")[0] in BLUE) == blue]
+        return phrase({path: row[path] for path in side if pd.notna(row[path])}, names)
 
     def _names(self, row: Mapping[str, Any]) -> Mapping[str, str]:
         return self.of_controls if text(row["control"]) else self.names

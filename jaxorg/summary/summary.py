@@ -19,7 +19,7 @@ from jaxorg.runtime import Refusal
 from jaxorg.summary.arms import Arm, arm_of
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.curves import Curve, curve
-from jaxorg.summary.game import RedBlue, games_of
+from jaxorg.summary.game import Games, games_of
 from jaxorg.summary.hulls import Hull, groups_of, hulls_of
 from jaxorg.summary.relearning import Relearning, relearning_of
 from jaxorg.summary.samples import (
@@ -41,7 +41,7 @@ class Summary:
     arms: tuple[Arm, ...]
     curves: Mapping[str, tuple[Curve, ...]]
     hulls: tuple[Hull, ...]
-    games: tuple[RedBlue, ...]
+    games: Games
     relearning: tuple[Relearning, ...]
     samples: Mapping[str, tuple[Sample, ...]]
     unfinished: tuple[Unfinished, ...]
@@ -71,7 +71,7 @@ def summarise(folder: Path) -> Summary:
             for phase in ("treatment", "reversal")
         },
         hulls=hulls,
-        games=games_of(runs, hulls),
+        games=games_of(runs, hulls, declared.grid),
         relearning=relearning_of(runs),
         samples=samples_of(read_table(folder, "samples", SAMPLES, required=False), finished),
         unfinished=unfinished_runs(runs),

