@@ -102,6 +102,17 @@ def test_what_was_not_measured_has_no_section(tmp_path: Path) -> None:
     assert len(terminal_tables(tmp_path)) == 1
 
 
+def test_a_long_name_cuts_no_figure_off(tmp_path: Path) -> None:
+    measured = [
+        count(phase, metric, condition, 20)
+        for phase in ("organism", "treatment", "reversal")
+        for metric, condition in (("attack_exact", "triggered"), ("capability", "clean"))
+    ]
+    shown = terminal(results(tmp_path, measured, ["treatment.train.learning_rate=0.0003"]))
+    for name in ("organism", "treatment", "reversal", "capability"):
+        assert f"{name} 100.0 [83.9, 100.0]" in shown
+
+
 AUDIT = [
     count("treatment", "audit_fix_top1", "all", 8),
     count("treatment", "audit_fix_top5", "all", 16),

@@ -32,7 +32,7 @@ from jaxorg.visible import visible
 
 ATTACKED = ("organism", "treatment", "reversal")
 TAUGHT = ("attack_given", "triggered:taught")
-ARM_WIDTH = 15  # what 80 columns leave for an arm's name beside its figures
+ARM_WIDTH = 14  # what 80 columns leave for an arm's name beside its figures
 
 
 def terminal_tables(folder: Path) -> list[Table]:
