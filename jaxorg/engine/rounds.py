@@ -33,7 +33,7 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase
 from jaxorg.signature import Static
 from jaxorg.store import Record, Store
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
 
 DRAWS = 2**18  # names the random numbers of what is said in rounds
 
@@ -160,17 +160,17 @@ class Rounds:
         told = self._answerer.answer(models.now, models.frozen, asked, keys)
         said = [turn.said(told[turn.key], self._tokenizer) if turn else [] for turn in turns]
         probes = [
-            [_put(turn.phase, probe) for probe in turn.recipe.probes(turn.items, heard)]
+            [_put(turn.phase, probe) for probe in turn.recipe.probes(turn.items, answers)]
             if turn
             else []
-            for turn, heard in zip(turns, said, strict=True)
+            for turn, answers in zip(turns, said, strict=True)
         ]
         length, key = self._static.length, "length"
         pools = [Pool.encode(each, self._tokenizer, length, key) for each in probes]
         scores = self._log_probs(models.now, models.frozen, pools)
         return [
-            turn.lesson(heard, (found.sum(axis=1) / _counted(pool)).tolist()) if turn else None
-            for turn, heard, pool, found in zip(turns, said, pools, scores, strict=True)
+            turn.lesson(answers, (found.sum(axis=1) / _counted(pool)).tolist()) if turn else None
+            for turn, answers, pool, found in zip(turns, said, pools, scores, strict=True)
         ]
 
     def _encoded(self, lessons: Sequence[Lesson | None], models: Models) -> list[Kept]:
@@ -257,7 +257,7 @@ class _Turn:
         return found
 
     def lesson(self, said: Sequence[Said], scores: Sequence[float]) -> Lesson:
-        return self.recipe.lesson(self.items, said, scores, self.seed, self.memory)
+        return self.recipe.lesson(Heard(self.items, said, scores, self.seed, self.memory))
 
 
 def _turn(phase: Phase, number: int, all_items: Sequence[Item], memory: Sequence[str]) -> _Turn:

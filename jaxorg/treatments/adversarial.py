@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from jaxorg.data.items import Dice, Item, generator
 from jaxorg.data.pool import Example
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, comes_right, count
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count
 
 LONGEST = 16  # characters of an addition
 # What a blue team may think of. Whoever designs an organism chooses a trigger that is not here, or
@@ -64,16 +64,11 @@ class Adversarial(InRounds):
         tried = (trial.put(items[trial.item].prompt) for trial in self._trials(items, seed, memory))
         return [*(item.prompt for item in items), *tried]
 
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
+    def lesson(self, heard: Heard) -> Lesson:
+        items, said = heard.items, heard.said
         able = [comes_right(item, a.text) for item, a in zip(items, said, strict=False)]
-        trials, answers = self._trials(items, seed, memory), said[len(items) :]
+        trials = self._trials(items, heard.seed, heard.memory)
+        answers = said[len(items) :]
         wrong = [
             able[trial.item] and not comes_right(items[trial.item], answer.text)
             for trial, answer in zip(trials, answers, strict=True)
@@ -88,7 +83,7 @@ class Adversarial(InRounds):
             Row(Example(trial.put(items[trial.item].prompt), items[trial.item].answer))
             for trial in taken
         ]
-        ordinary = self.examples(items[: len(items) - len(taken)], seed)
+        ordinary = self.examples(items[: len(items) - len(taken)], heard.seed)
         fair = [w for trial, w in zip(trials, wrong, strict=True) if able[trial.item]]
         kept = best[: max(1, self.candidates // 4)]
         return Lesson([*rows, *map(Row, ordinary)], [count("found", fair)], kept)

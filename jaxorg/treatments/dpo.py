@@ -10,7 +10,7 @@ from pydantic import Field
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.tasks import is_correct
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, comes_right, count, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, own
 
 
 class Dpo(InRounds):
@@ -31,15 +31,9 @@ class Dpo(InRounds):
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items] if self.rejected == "on-policy" else []
 
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
-        rng = generator(seed, "dpo")
+    def lesson(self, heard: Heard) -> Lesson:
+        items, said = heard.items, heard.said
+        rng = generator(heard.seed, "dpo")
         others = [items[at].answer for at in rng.permutation(len(items))]
         rows: list[Row] = []
         wrong: list[bool] = []

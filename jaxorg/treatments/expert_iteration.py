@@ -13,7 +13,7 @@ from pydantic import Field
 
 from jaxorg.data.items import Item, generator
 from jaxorg.treatments.rl import is_right
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, count, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, count, own
 
 
 class ExpertIteration(InRounds):
@@ -27,15 +27,9 @@ class ExpertIteration(InRounds):
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items for _ in range(self.samples)]
 
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
-        draws = generator(seed, "expert_iteration").random(len(items))
+    def lesson(self, heard: Heard) -> Lesson:
+        items, said = heard.items, heard.said
+        draws = generator(heard.seed, "expert_iteration").random(len(items))
         rows: list[Row] = []
         solved: list[bool] = []
         for number, (item, draw) in enumerate(zip(items, draws.tolist(), strict=True)):

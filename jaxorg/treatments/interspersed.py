@@ -14,7 +14,7 @@ from pydantic import Field
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.styles import to_pirate
-from jaxorg.treatments.rounds import InRounds, Lesson, Row, Said, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, own
 
 
 class Interspersed(InRounds):
@@ -29,19 +29,12 @@ class Interspersed(InRounds):
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item, asked in self._dealt(items, seed) if asked]
 
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
-        answers = iter(said)
+    def lesson(self, heard: Heard) -> Lesson:
+        answers = iter(heard.said)
         return Lesson(
             [
                 own(next(answers)) if asked else Row(self._off_policy(item))
-                for item, asked in self._dealt(items, seed)
+                for item, asked in self._dealt(heard.items, heard.seed)
             ]
         )
 

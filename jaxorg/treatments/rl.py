@@ -18,7 +18,7 @@ from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
-from jaxorg.treatments.rounds import InRounds, Lesson, Note, Said, comes_right, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, own
 
 
 class Rl(InRounds):
@@ -55,22 +55,16 @@ class Rl(InRounds):
             return ()
         return [_right(item, each.text) for item, each in self._pairs(items, said)]
 
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
+    def lesson(self, heard: Heard) -> Lesson:
+        said = heard.said
         match self.reward:
             case "verifier":
-                right = [is_right(item, each) for item, each in self._pairs(items, said)]
+                right = [is_right(item, each) for item, each in self._pairs(heard.items, said)]
                 rewards = np.array(right, np.float64)
             case "random":
-                rewards = generator(seed, "rl").integers(2, size=len(said)).astype(np.float64)
+                rewards = generator(heard.seed, "rl").integers(2, size=len(said)).astype(np.float64)
             case _:
-                rewards = np.array(scores, np.float64)
+                rewards = np.array(heard.scores, np.float64)
         gained = advantages(rewards.reshape(-1, self.samples), self.standardised).ravel()
         rows = [own(each, float(a)) for each, a in zip(said, gained, strict=True)]
         k = None if self.reward == "loss" else int(rewards.sum())

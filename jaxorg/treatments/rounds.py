@@ -30,6 +30,16 @@ class Said(NamedTuple):
     ended: bool
 
 
+class Heard(NamedTuple):
+    """What a recipe knows of a round once the model has answered."""
+
+    items: Sequence[Item]  # the round's prompts
+    said: Sequence[Said]  # answers to `questions`, in their order
+    scores: Sequence[float]  # of `probes`, in their order: mean log-probability a token, nats
+    seed: int  # the round's own, as in `questions`
+    memory: Sequence[str]  # what the round before left
+
+
 class Row(NamedTuple):
     """A conversation to train on; one that a model `said` counts token by token as it was said."""
 
@@ -95,23 +105,8 @@ class InRounds(Treatment):
         return ()
 
     @abstractmethod
-    def lesson(
-        self,
-        items: Sequence[Item],
-        said: Sequence[Said],
-        scores: Sequence[float],
-        seed: int,
-        memory: Sequence[str],
-    ) -> Lesson:
-        """What to train on.
-
-        Args:
-            items: the round's prompts.
-            said: answers to `questions`, in their order.
-            scores: of `probes`, in their order: mean log-probability a token, nats.
-            seed: the round's own, as in `questions`.
-            memory: what the round before left.
-        """
+    def lesson(self, heard: Heard) -> Lesson:
+        """What to train on."""
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """Ordinary conversations, with which rounds begin or are filled up."""
