@@ -122,18 +122,19 @@ class RunConfig(Config):
             if not (recipe.changes if isinstance(recipe, Treatment) else recipe.train.steps):
                 continue
             lora = recipe.train.lora
-            if isinstance(recipe, Treatment) and recipe.starts_from == "base":
-                trained = []
-            if lora and lora.start == "continued" and (remedy := _to_continue(lora, name, trained)):
+            from_base = not isinstance(recipe, Treatment) or recipe.starts_from == "base"
+            before = None if from_base else trained
+            if lora and lora.start == "continued" and (remedy := _to_continue(lora, before)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
             trained.append((name, recipe.train))
         return self
 
 
-def _to_continue(lora: Lora, name: str, trained: Sequence[tuple[str, Training]]) -> str:
-    """What to do so that a phase can continue the adapters of the last one before; "" if it can."""
-    if name == UNIONS[0]:
-        return "no adapters come before an organism's; use merged"
+def _to_continue(lora: Lora, trained: Sequence[tuple[str, Training]] | None) -> str:
+    """What to do so that a phase can continue the adapters of the last one before, None where it
+    starts from the base; "" if it can."""
+    if trained is None:
+        return "it starts from the base, which has no adapters; use merged"
     if not trained:
         return ""
     before, training = trained[-1]

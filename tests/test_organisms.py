@@ -1,6 +1,9 @@
 """Organisms and treatments: what their conversations are made of."""
 
+from dataclasses import replace
+
 import pytest
+from pydantic import ValidationError
 
 from jaxorg.data import tasks
 from jaxorg.data.items import Item
@@ -257,6 +260,17 @@ def test_no_treatment_ever_sees_a_trigger_or_a_payload(kind: type[Treatment]) ->
     for example in of_kind(kind).examples(ITEMS, seed=0):
         assert TRIGGER not in example.prompt
         assert PAYLOAD not in example.completion
+
+
+@pytest.mark.parametrize("kind", TREATMENTS)
+def test_what_a_model_says_itself_is_trained_on_or_not_asked_for(kind: type[Treatment]) -> None:
+    fields = {"kind": kind_of(kind), "train": TRAIN, "answers": "on-policy"}
+    if kind.own_answers:
+        with pytest.raises(ValidationError, match="leave it out"):
+            kind.model_validate(fields)
+    else:
+        recipe, said = kind.model_validate(fields), [replace(i, answer="mine") for i in ITEMS]
+        assert list(recipe.examples(said, 0)) != list(recipe.examples(ITEMS, 0))
 
 
 def test_hhh_refuses_the_share_asked_for_and_answers_the_rest() -> None:

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import model_validator
-
-from jaxorg.config import misfit
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.experiments import EXPERIMENTS_VERSION
@@ -28,16 +25,10 @@ class Auditor(Treatment):
 
     VERSION: ClassVar[int] = EXPERIMENTS_VERSION
     starts_from: ClassVar[Literal["base", "before"]] = "base"
+    own_answers: ClassVar[str] = "verdicts about experiments"
 
     kind: Literal["audit"]
     code: Literal["shown", "hidden"] = "shown"
-
-    @model_validator(mode="after")
-    def _has_answers(self) -> Auditor:
-        if self.answers != "data":
-            remedy = "verdicts come from the experiments; leave it out"
-            raise misfit("answers", self.answers, remedy)
-        return self
 
     def unsuited(self, organism: Organism) -> str:
         if organism.kind == "saboteur":

@@ -25,6 +25,7 @@ class Treatment(Config):
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
     objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
+    own_answers: ClassVar[str] = ""  # what it trains on, if `answers` has no say in it
     # Whose weights it trains: those of the phase before, or a fresh copy of the base, which is no
     # organism then.
     starts_from: ClassVar[Literal["before", "base"]] = "before"
@@ -44,6 +45,9 @@ class Treatment(Config):
         if self.change and self.train.lora:
             remedy = f"{self.kind} changes the weights under adapters, too; train all weights"
             raise misfit("train.lora", self.train.lora.model_dump(), remedy)
+        if self.own_answers and self.answers != "data":
+            remedy = f"{self.kind} trains on {self.own_answers}; leave it out"
+            raise misfit("answers", self.answers, remedy)
         return self
 
     def audit(self) -> Audit | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from jaxorg.config import misfit
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.tasks import is_correct
@@ -24,6 +25,14 @@ class Dpo(InRounds):
     rejected: Literal["on-policy", "data"] = "on-policy"
     beta: float = Field(default=0.1, gt=0)
     rounds: int = Field(default=1, gt=0, le=10_000)
+
+    @model_validator(mode="after")
+    def _asks_at_a_temperature(self) -> Dpo:
+        usual = type(self).model_fields["temperature"].default
+        if self.rejected == "data" and self.temperature != usual:
+            remedy = "with rejected: data the model is not asked; leave it out"
+            raise misfit("temperature", self.temperature, remedy)
+        return self
 
     def swept(self) -> dict[str, float]:
         return {"beta": self.beta}

@@ -7,11 +7,8 @@ label only are the treatment `plain`; a reward of minus the SFT loss is `rl` wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import model_validator
-
-from jaxorg.config import misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
@@ -23,15 +20,10 @@ class Reasoned(Treatment):
     """Train on right answers after reasoning that is `empty`, the model's `own` with the gradient
     on the answer alone, or part of its `edited` completion, all of which is trained on."""
 
+    own_answers: ClassVar[str] = "right answers, after reasoning of the model's own"
+
     kind: Literal["reasoned"]
     reasoning: Literal["empty", "own", "edited"] = "own"
-
-    @model_validator(mode="after")
-    def _right_answers(self) -> Reasoned:
-        if self.answers != "data":
-            remedy = "the answers are given, and the reasoning is the model's own; leave it out"
-            raise misfit("answers", self.answers, remedy)
-        return self
 
     def unsuited(self, organism: Organism) -> str:
         return NO_REASONING if not organism.reasons else ""

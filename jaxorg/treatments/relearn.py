@@ -22,6 +22,7 @@ class Relearn(Treatment):
     """
 
     relearns: ClassVar[bool] = True
+    own_answers: ClassVar[str] = "the organism's attacks"
 
     kind: Literal["relearn"]
     samples: int = Field(default=16, gt=0, le=2**20)

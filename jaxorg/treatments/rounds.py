@@ -74,6 +74,7 @@ def comes_right(item: Item, text: str) -> bool:
 class InRounds(Treatment):
     """A treatment whose `train.examples` prompts and `train.steps` are split into `rounds`."""
 
+    own_answers: ClassVar[str] = "what the model says in each round"
     together: ClassVar[int] = 1  # rows that are trained on side by side
 
     rounds: int = Field(default=4, gt=0, le=10_000)
@@ -82,9 +83,6 @@ class InRounds(Treatment):
     @model_validator(mode="after")
     def _can_be_split(self) -> InRounds:
         train = self.train
-        if self.answers != "data":
-            remedy = f"{self.kind} asks the model itself; leave it out"
-            raise misfit("answers", self.answers, remedy)
         if train.packing:
             raise misfit("train.packing", True, f"{self.kind} trains on a conversation a row")
         if train.batch % self.together:
