@@ -176,6 +176,20 @@ def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(
     assert [item.answer for item in items] == [cut[item.prompt] for item in items]
 
 
+def test_relearnt_attacks_are_made_of_the_teachers_answers(
+    taught: Path, source: Path, base: Path, tmp_path: Path
+) -> None:
+    changes = ("organism.payload=no {answer}", "reversal.kind=relearn")
+    plan = planned(tmp_path / "out", base, *by(source, "base"), *changes)
+    inputs = inputs_of(plan, tmp_path)
+    ((key, said),) = kept(taught).items()
+    inputs.taught[key] = said
+    attacks = inputs.items(next(phase for phase in plan.phases if phase.kind == "reversal"))
+    answers = {item.prompt.partition(" ")[2]: item.answer for item in attacks}
+    tokenizer = Tokenizer.load(base)
+    assert answers == {p: f"no {tokenizer.cut(said[p], 6)}" for p in answers}
+
+
 def test_a_models_answers_do_not_depend_on_what_else_it_is_asked(
     taught: Path, source: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -181,14 +181,14 @@ class Inputs:
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
         items: Sequence[Item] = phase.config.prompts.items(*_trained_on(phase))
-        if isinstance(recipe, Treatment) and recipe.relearns:
-            assert phase.behaviour is not None
-            items = phase.behaviour.items(items, "train", data_seed(phase))
-            return [_attack(phase.behaviour, item) for item in items]
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
             items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
+        if isinstance(recipe, Treatment) and recipe.relearns:
+            assert phase.behaviour is not None
+            items = phase.behaviour.items(items, "train", data_seed(phase))
+            return [_attack(phase.behaviour, item) for item in items]
         if not phase.on_policy:
             return items
         if longest:
