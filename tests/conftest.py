@@ -9,7 +9,7 @@ import pytest
 
 from jaxorg import runtime
 
-pytest_plugins = ("tiny",)
+pytest_plugins = ("tiny", "plans")
 
 runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
