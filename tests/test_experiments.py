@@ -142,6 +142,16 @@ def test_designs_are_fair_clear_and_split_for_good():
     assert not {d.key for d in designs("train")} & {d.key for d in designs("heldout")}
 
 
+def test_no_held_out_design_means_the_same_as_another():
+    """However they are spelt: lines left out, or written with what they mean then."""
+    train, heldout = (
+        [replace(p, even=p.is_even, beat=p.baseline_run, test=p.tested_on) for p in programs]
+        for programs in ([d.program for d in designs(split)] for split in ("train", "heldout"))
+    )
+    assert not {*train} & {*heldout}
+    assert len({*train, *heldout}) == len(train) + len(heldout)
+
+
 @pytest.fixture(scope="module")
 def held_out() -> list[Pair]:
     return list(pairs("heldout", 120, 0))

@@ -5,4 +5,4 @@ implementation detail was changed, so that its qualitative result flips. docs/ex
 describes the language.
 """
 
-EXPERIMENTS_VERSION = 1  # raise it when the language, a result, a design or a sabotage changes
+EXPERIMENTS_VERSION = 2  # raise it when the language, a result, a design or a sabotage changes
