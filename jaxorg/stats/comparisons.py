@@ -28,8 +28,10 @@ class Comparison(NamedTuple):
 def mcnemar(gained: int, lost: int) -> float:
     """The exact two-sided p of McNemar's test (1947), from the prompts whose answer changed.
 
-    `gained` are those that show the behaviour after and not before, `lost` the others. 1 where
-    none changed. Raises ValueError for negative counts.
+    It needs the same prompts on both sides, with one outcome each: `gained` are those that show the
+    behaviour after and not before, `lost` the others. 1 where none changed. The p speaks of the two
+    models that answered, one run before and after; prompts of several seeds are no more replicates,
+    so do not add them up (`paired` compares seeds). Raises ValueError for negative counts.
     """
     if min(gained, lost) < 0:
         raise ValueError(f"({gained}, {lost}) are no counts")
