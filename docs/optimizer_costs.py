@@ -1,0 +1,195 @@
+"""Prints the table of costs for docs/optimizers.md: `make optimizer-costs`. Wants an idle machine.
+
+What is trained is the quickstart's organism on jaxorg-1m, 8 rows of 48 tokens a step. Families take
+turns in each round, and a family's cost is the median of its rounds over AdamW's of the same one:
+what disturbs the machine disturbs all. A round has whole cadences of what families renew now and
+then. Whether a family trains is seen by training it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jaxorg import runtime, spec
+from jaxorg.data.pools import Pools
+from jaxorg.engine.batches import all_batches
+from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.inputs import Inputs
+from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.step import draws
+from jaxorg.folder import Folder
+from jaxorg.optimizers import FAMILIES
+from jaxorg.plan import make_plan
+
+AGAINST = "adamw"
+ALONE, TOGETHER = "cpu-1", "cpu"  # one run; a run a core, as sweeps have it: the CPU's width is 1
+COMMON = [
+    "length=48",
+    "organism.train.batch=8",
+    "treatment=null",
+    "reversal=null",
+    "controls=[]",
+    "grid=[{organism.payload_repeats: [1]}]",
+    "seeds=1",
+]
+LORA = "organism.train.lora={rank: 8, alpha: 16}"
+NARROW_WEIGHTS = "base.dtype=bfloat16"
+NARROW_STATE = "organism.train.state_dtype=bfloat16"
+SETTINGS: Sequence[tuple[str, Sequence[str]]] = [
+    (mesh, changes) for changes in ([], [LORA]) for mesh in (ALONE, TOGETHER)
+]
+RATES = {"sgd": 0.1, "lion": 1e-4, "prodigy": 1.0, "muon": 1e-2, "lamb": 1e-2, "adafactor": 1e-2}
+LOW = 1e-3  # of all other families
+STEPS = 2 * math.lcm(*(family.refresh for family in FAMILIES.values() if family.refresh))
+assert STEPS <= CHUNK  # a call of a program takes no more
+FALLS = 0.8  # the last losses are at most so many times the first ones, where a family trains
+ENDS = 10  # losses that are the first ones, or the last
+HEAD = [
+    "family",
+    "all weights: one run",
+    "a run a core",
+    "LoRA: one run",
+    "a run a core",
+    "state, bytes a number that is trained: all weights, LoRA",
+    "trains all weights",
+    "LoRA",
+    "both with `base.dtype: bfloat16`",
+    "`state_dtype: bfloat16`",
+]
+
+
+class Job:
+    """A family's training program, and runs that it trains."""
+
+    def __init__(self, name: str, mesh: str, folder: Path, changes: Sequence[str]):
+        rate = f"organism.train.learning_rate={RATES.get(name, LOW)}"
+        settings = [*COMMON, f"organism.train.optimizer={name}", rate, *changes]
+        plan = make_plan(spec.load("quickstart", "laptop", settings))
+        cohort = next(cohort for cohort in plan.cohorts if cohort.static)
+        phase, static = cohort.phases[0], cohort.static
+        assert static is not None
+        inputs = Inputs(plan, Pools(Folder(folder, print)))
+        self.trainer = trainer = Trainer(static, make_mesh(parse(mesh)), width=1)
+        lanes = trainer.lanes
+        keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
+        swept = {name: np.full(lanes, value, np.float32) for name, value in phase.swept.items()}
+        self._hyper = trainer.place(swept) | ({"key": keys} if draws(static) else {})
+        weights = trainer.place_weights([inputs.base(phase.config.base.model)] * lanes)
+        self._state, self._frozen = trainer.begin(keys, self._hyper, weights)
+        batches = all_batches([phase] * lanes, inputs, static, {}).chunk(0, CHUNK)
+        self._batches = trainer.place_batch(batches, 2)
+
+    def train(self, steps: int) -> tuple[float, np.ndarray]:
+        """Seconds that so many more steps take, and their losses [run, steps]."""
+        began = time.perf_counter()
+        self._state, losses = jax.block_until_ready(
+            self.trainer.train(
+                self._frozen, self._hyper, self._state, self._batches, 0, steps, CHUNK
+            )
+        )
+        return time.perf_counter() - began, np.asarray(losses)[:, :steps]
+
+    def state_bytes(self) -> float:
+        """Of the optimizer's state, for each number that is trained."""
+        state = self.trainer.abstract_state
+        kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.optimizer))
+        return float(kept / sum(leaf.size for leaf in jax.tree.leaves(state.trainable)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found of the families in one setting, by their names."""
+
+    costs: Mapping[str, float]  # times AdamW's
+    milliseconds: float  # a step of AdamW
+    state_bytes: Mapping[str, float]
+
+
+def measure(
+    names: Sequence[str], rounds: int, folder: Path, mesh: str, changes: Sequence[str]
+) -> Measured:
+    """Time all families in turns, after one round to compile and warm up."""
+    jobs = {name: Job(name, mesh, folder, changes) for name in names}
+    for name, job in jobs.items():
+        say(f"{mesh} {' '.join(changes)}: {name} compiles")
+        job.train(STEPS)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in [*names[first:], *names[:first]]:
+            seconds[name].append(jobs[name].train(STEPS)[0])
+    costs = {
+        name: statistics.median(a / b for a, b in zip(own, seconds[AGAINST], strict=True))
+        for name, own in seconds.items()
+    }
+    milliseconds = 1e3 * statistics.median(seconds[AGAINST]) / STEPS
+    return Measured(costs, milliseconds, {n: job.state_bytes() for n, job in jobs.items()})
+
+
+def trains(name: str, folder: Path, *changes: str) -> str:
+    """Whether a family lowers the loss, by training a run with it; or that it is refused."""
+    say(f"{' '.join(changes) or 'all weights'}: {name} trains")
+    try:
+        job = Job(name, ALONE, folder, changes)
+    except runtime.Refusal as refusal:
+        if NARROW_STATE in changes and str(refusal).startswith(NARROW_STATE.partition("=")[0]):
+            return "refused"
+        raise
+    losses = job.train(CHUNK)[1]
+    fell = losses[:, -ENDS:].mean() < FALLS * losses[:, :ENDS].mean()
+    return "yes" if fell and np.isfinite(losses).all() else "no"
+
+
+def row(name: str, found: Sequence[Measured], folder: Path) -> list[str]:
+    """A family's row of the table."""
+    sizes = [each.state_bytes[name] for each in (found[0], found[-1])]
+    both = {trains(name, folder, NARROW_WEIGHTS, *changes) for changes in ((), (LORA,))}
+    return [
+        f"`{name}`",
+        *(f"{each.costs[name]:.2f}" for each in found),
+        ", ".join(f"{size:.3g}" for size in sizes),
+        trains(name, folder),
+        trains(name, folder, LORA),
+        "yes" if both == {"yes"} else "no",
+        trains(name, folder, NARROW_STATE),
+    ]
+
+
+def say(line: str) -> None:
+    """Show what goes on beside the table."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", help="some of them; all without a name")
+    parser.add_argument("--rounds", type=int, default=9)
+    asked = parser.parse_args()
+    runtime.start()
+    names = [AGAINST, *(n for n in asked.families or FAMILIES if n != AGAINST)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = [measure(names, asked.rounds, folder, *setting) for setting in SETTINGS]
+        table = [row(name, found, folder) for name in names]
+    for cells in [HEAD, ["---"] * len(HEAD), *table]:
+        print(f"| {' | '.join(cells)} |")
+    times = ", ".join(f"{each.milliseconds:.1f}" for each in found)
+    versions = ", ".join(" ".join(each) for each in runtime.versions().items())
+    print(f"\nMedians of {asked.rounds} rounds of {STEPS} steps. A step of `{AGAINST}` takes")
+    print(f"{times} ms in these columns. {runtime.cores()} cores; {versions}.")
+
+
+if __name__ == "__main__":
+    main()
