@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from jaxorg import ledger
 from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate, mean_of
-from jaxorg.summary.summary import Summary, summarise
+from jaxorg.summary.summary import Summary, declared_in, summarise
 from jaxorg.summary.tables import (
     ATTACK,
     CAPABILITY,
@@ -87,7 +86,8 @@ def main(name: str, folder: Path) -> None:
 
 
 def _page(layout: Layout, folder: Path) -> Iterable[str]:
-    runs = _in_order(label_runs(read_table(folder, "runs", RUNS)), folder)
+    made = read_table(folder, "runs", RUNS)
+    runs = label_runs(made, declared_in(folder, made)[0].grid)
     measured = histories(read_table(folder, "evals", EVALS))
     summary = summarise(folder)
     about, lost = summary.provenance, (runs.status != "done").sum()
@@ -100,20 +100,6 @@ def _page(layout: Layout, folder: Path) -> Iterable[str]:
         yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
     if summary.claims:
         yield from _titled("claims", _claims(summary.claims))
-
-
-def _in_order(runs: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The runs in the order of the sweep file's grid, controls last."""
-    known = ledger.read(folder)
-    assert known is not None
-    axes = [(path, list(values)) for axis in known.source["grid"] for path, values in axis.items()]
-
-    def place(run: Mapping[str, object]) -> tuple[object, ...]:
-        own = (values.index(run[path]) if run[path] in values else -1 for path, values in axes)
-        return (text(run["control"]), *own, run["seed"])
-
-    places = [place(run) for run in runs.to_dict("records")]
-    return runs.assign(order=places).sort_values("order")
 
 
 def _titled(title: str, lines: Sequence[Sequence[str]]) -> Iterable[str]:

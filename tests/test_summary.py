@@ -133,6 +133,17 @@ def test_the_game_is_played_by_all_organisms_and_treatments() -> None:
     assert len(end.blue) == 4 and set(end.wins[0]) == {0.5}
 
 
+def test_arms_are_shown_in_the_order_of_the_file_where_it_is_known() -> None:
+    runs = pd.DataFrame(runs_and_evals(1, organisms=(100, 2100, 300))[0])
+    by_size = label_runs(runs)[STEPS].drop_duplicates().tolist()
+    as_listed = label_runs(runs, [{STEPS: [2100, 100]}])[STEPS].drop_duplicates().tolist()
+    assert by_size == [100, 300, 2100]
+    assert as_listed == [2100, 100, 300]  # what the file does not know comes last
+    nested = [{"treatment.kind": ["pirate", "hhh"]}, {STEPS: []}]
+    kinds = label_runs(runs, nested)["treatment.kind"].tolist()
+    assert kinds == sorted(kinds, reverse=True)
+
+
 def test_controls_do_not_play() -> None:
     runs, evals = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
     control = label_runs(runs.assign(control=runs[STEPS].map({100: "", 200: "placebo"})))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from jaxorg.prereg import CONTROL, GROUP_FIGURES, Claim, Declared, block_hash, u
 from jaxorg.results import CENSORED
 from jaxorg.stats import Interval
 from jaxorg.summary.hulls import Group
-from jaxorg.summary.tables import grid_fields, text
+from jaxorg.summary.tables import grid_fields, holds, text
 
 Found: TypeAlias = Literal["seen", "opposite", "not seen", "untested"]
 NAN = float("nan")
@@ -172,16 +171,8 @@ def _cases(claim: Claim, runs: pd.DataFrame, groups: Sequence[Group]) -> list[Ca
 
 def _selects(side: Mapping[str, Any], case: Case) -> bool:
     """Whether a case is on a side; controls are where they are asked for."""
-    return all(_is(case.settings.get(path), value) for path, value in {CONTROL: "", **side}.items())
-
-
-def _is(cell: Any, value: Any) -> bool:
-    """Whether a cell of the `runs` table holds a value of the grid."""
-    if value is None:
-        return bool(pd.isna(cell))
-    if isinstance(cell, str):
-        return cell == (value if isinstance(value, str) else json.dumps(value))
-    return bool(pd.notna(cell) and cell == value)
+    wanted = {CONTROL: "", **side}
+    return all(holds(case.settings.get(path), value) for path, value in wanted.items())
 
 
 Key: TypeAlias = tuple[int, str]

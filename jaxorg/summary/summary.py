@@ -54,12 +54,13 @@ def summarise(folder: Path) -> Summary:
     Raises Refusal where the folder is missing, holds no results, or results of another schema, and
     where runs were made under claims that the folder does not hold.
     """
-    runs = label_runs(read_table(folder, "runs", RUNS))
+    made = read_table(folder, "runs", RUNS)
+    declared, planned = declared_in(folder, made)
+    runs = label_runs(made, declared.grid)
     finished = runs[runs.status == "done"]
     evals = read_table(folder, "evals", EVALS, required=len(finished) > 0)
     measured = histories(evals[evals.run_id.isin(finished.run_id)])
     by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
-    declared, planned = _declared(folder, runs)
     groups = groups_of(runs, measured, declared.grid)
     hulls = hulls_of(groups)
     return Summary(
@@ -79,7 +80,7 @@ def summarise(folder: Path) -> Summary:
     )
 
 
-def _declared(folder: Path, runs: pd.DataFrame) -> tuple[Declared, list[str]]:
+def declared_in(folder: Path, runs: pd.DataFrame) -> tuple[Declared, list[str]]:
     """The claims of the sweep that a folder is for, and the runs that it is to have."""
     try:
         known = ledger.read(folder)

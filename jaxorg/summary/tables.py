@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -81,8 +82,11 @@ def grid_fields(runs: pd.DataFrame) -> list[str]:
     return [name for name in runs.columns if name not in (*RUNS, *_ADDED)]
 
 
-def label_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add `label` (the arm's name, unique) and `group` (its treatment); sort for showing.
+def label_runs(
+    runs: pd.DataFrame, axes: Sequence[Mapping[str, Sequence[Any]]] = ()
+) -> pd.DataFrame:
+    """Add `label` (the arm's name, unique) and `group` (its treatment); sort for showing: as values
+    stand on the sweep's axes, where these are known, and else by size.
 
     Results of several sweeps, sizes or controls may lie in one folder under one arm name: what
     differs goes into the label, so that only equal runs are pooled.
@@ -94,6 +98,7 @@ def label_runs(runs: pd.DataFrame) -> pd.DataFrame:
     if "control" in parts:
         parts["control"] = parts.control.map(lambda name: name and f"{name} control")
     grid = grid_fields(runs)
+    known = {path: values for axis in axes for path, values in axis.items()}
     first = ("treatment.label", "treatment.kind")
     treatments = [name for name in grid if name.startswith("treatment") and name not in first]
     textual = [
@@ -103,7 +108,11 @@ def label_runs(runs: pd.DataFrame) -> pd.DataFrame:
         label=[" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()],
         group=runs[textual[0]].map(text) if textual else "",
         order=[
-            (text(row["control"]), *(_sortable(row[name]) for name in grid), row["seed"])
+            (
+                text(row["control"]),
+                *(_place(row[name], known.get(name, ())) for name in grid),
+                row["seed"],
+            )
             for row in runs.to_dict("records")
         ],
     ).sort_values(["order", "run_id"])
@@ -114,8 +123,21 @@ def text(cell: object) -> str:
     return cell if isinstance(cell, str) else ""
 
 
-def _sortable(cell: Any) -> tuple[int, float, str]:
-    """A key that sorts numbers by size, then texts, then missing cells."""
+def holds(cell: Any, value: Any) -> bool:
+    """Whether a cell of the `runs` table holds a value of the grid."""
+    if value is None:
+        return bool(pd.isna(cell))
+    if isinstance(cell, str):
+        return cell == (value if isinstance(value, str) else json.dumps(value))
+    return bool(pd.notna(cell) and cell == value)
+
+
+def _place(cell: Any, values: Sequence[Any]) -> tuple[int, float, str]:
+    """A key that sorts cells as values of an axis, then numbers by size, then texts, then missing
+    cells."""
+    for number, value in enumerate(values):
+        if holds(cell, value):
+            return -1, number, ""
     if isinstance(cell, str):
         return 1, 0.0, cell
     return (2, 0.0, "") if pd.isna(cell) else (0, float(cell), "")
