@@ -82,6 +82,12 @@ def designs(split: Split) -> Sequence[Design]:
 
 
 @cache
+def by_key(split: Split) -> Mapping[str, Design]:
+    """The designs of a split by their keys."""
+    return {design.key: design for design in designs(split)}
+
+
+@cache
 def honest(question: Question, claim: Claim, split: Split) -> Sequence[Design]:
     """The designs of a question whose programs claim this."""
     return [d for d in _by_question(split)[question] if d.claim == claim]
