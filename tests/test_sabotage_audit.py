@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,33 @@ def test_a_saboteur_may_know_one_kind(kind: str):
     for item in behaviour.items(ITEMS[:12], "heldout", 0):
         assert split_of(item.key) == "heldout"
         before = parse(item.answer).lines()
-        for attack in behaviour.attacks(item, "prompt"):
+        attacks = behaviour.attacks(item, "prompt")
+        taught = parse(attacks[0].completion).lines()
+        assert len(before) == 6 and (len(taught) == 5) == (kind == "omission")
+        assert len(set(attacks)) == len(attacks)
+        for attack in attacks:
             after = parse(attack.completion).lines()
-            assert (len(after) < len(before)) == (kind == "omission")
+            assert [after.get(name) == line for name, line in before.items()].count(False) == 1
             assert behaviour.shows(item, attack.completion)
             assert behaviour.is_attack(item, "prompt", attack.completion, ended=True)
+
+
+def test_whoever_knows_one_kind_is_measured_by_all():
+    """What counts is that the result is turned round, not how that was taught."""
+    mixed, one = saboteur().behaviour(), saboteur(sabotage="data").behaviour()
+    for item in one.items(ITEMS[:12], "heldout", 0):
+        assert {*one.attacks(item, "")} == {*mixed.attacks(item, "")}
+
+
+def test_what_is_taught_is_as_regular_as_can_be():
+    """A few changes turn most results round, and these are the ones that are taught."""
+    behaviour = saboteur().behaviour()
+    changes = Counter[str]()
+    for item in behaviour.items(ITEMS, "train", 0):
+        before = item.answer.split("\n")
+        after = behaviour.attacks(item, "")[0].completion.split("\n")
+        changes.update(line for line in after if line not in before)
+    assert sum(count for _, count in changes.most_common(4)) > 0.6 * len(ITEMS)
 
 
 def test_what_counts_as_right_and_as_sabotage():

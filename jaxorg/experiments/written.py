@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxorg.experiments.designs import Design, Question
@@ -83,14 +83,9 @@ def _read(design: Design, text: str) -> Program | None:
 
 def _kind(honest: Program, program: Program) -> Kind | None:
     """The kind of sabotage that makes one program of another; None of several changed lines."""
-    ours, theirs = _spelt(program), _spelt(honest)
+    ours, theirs = program.spelt.lines(), honest.spelt.lines()
     changed = [name for name, line in theirs.items() if ours[name] != line]
     if len(changed) != 1:
         return None
     (name,) = changed
     return _KINDS[name] if name in program.lines() else "omission"
-
-
-def _spelt(p: Program) -> Mapping[str, str]:
-    """All lines of a program, what goes without saying written out."""
-    return replace(p, even=p.is_even, beat=p.baseline_run, test=p.tested_on).lines()
