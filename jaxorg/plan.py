@@ -93,6 +93,11 @@ class Phase:
         return self.recipe.audit() if isinstance(self.recipe, Treatment) else None
 
     @property
+    def audits(self) -> str | None:
+        """The lineage of the organism whose programs it reads, if its model is an auditor."""
+        return self.parent if self.audit else None
+
+    @property
     def on_policy(self) -> bool:
         """Whether the model before the phase is asked what it answers to the phase's prompts."""
         return bool(self.steps and isinstance(self.recipe, Treatment) and self.recipe.asks)
@@ -338,7 +343,7 @@ def _chain(
         trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
         if isinstance(recipe, Treatment) and recipe.starts_from == "base":
-            lineage, before, behaviour = phases[0].lineage, base_trained, None
+            before, behaviour = base_trained, None
         content = {
             "kind": kind,
             "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),

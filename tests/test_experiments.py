@@ -16,6 +16,7 @@ from jaxorg.experiments.fixes import candidates, restoring
 from jaxorg.experiments.interpreter import SAME, claim_of, execute, run
 from jaxorg.experiments.language import DIGITS, METHODS, OPTIONAL, Program, ProgramError, parse
 from jaxorg.experiments.sabotage import KINDS, Pair, pairs, sabotages
+from jaxorg.experiments.written import suspect, told
 
 WHOLE = """rows 2 noise 8
 even yes
@@ -187,6 +188,54 @@ def test_the_oracle_fixes_all(held_out: list[Pair]):
         fixed = sabotage.program.having(sabotage.fix)
         assert run(fixed) == run(sabotage.design.program)
         assert not sabotage.design.question.broken_by(fixed)
+
+
+def test_what_was_written_is_told_by_running_it(held_out: list[Pair]):
+    """Sabotages of each kind are sabotaged, designs honest, however they are spelt."""
+    sabotages = [pair.sabotage for pair in held_out]
+    answers = [(s.design, str(s.program)) for s in sabotages]
+    found = told(answers)
+    assert [s.kind for s in found.sabotaged] == [s.kind for s in sabotages]
+    assert list(found.sabotaged) == [suspect(s) for s in sabotages] and not found.honest
+    designs = [pair.control for pair in held_out]
+    for spelt in (False, True):
+        texts = [str(d.program.spelt if spelt else d.program) for d in designs]
+        found = told(list(zip(designs, texts, strict=True)))
+        assert [s.question for s in found.honest] == [d.question for d in designs]
+        assert {s.kind for s in found.honest} == {None} and not found.sabotaged
+
+
+def test_what_is_neither_sabotaged_nor_honest_is_not_told(held_out: list[Pair]):
+    """A text, another method, a sabotage that failed, and a fair program with another result."""
+    neither, seen = [], set()
+    for pair in held_out:
+        design = pair.control
+        asked = design.program
+        methods = [replace(asked, method=method) for method in METHODS if method != asked.method]
+        neither += [(design, "helps"), (design, str(methods[0]))]
+        changed = [replace(asked, rows=d) for d in DIGITS] + [
+            replace(asked, rate=d) for d in DIGITS
+        ]
+        for program, (_, claim) in zip(changed, execute(changed), strict=True):
+            fair, kept = not design.question.broken_by(program), claim == design.claim
+            if fair != kept:
+                seen.add(fair)
+                neither.append((design, str(program)))
+    assert seen == {True, False}
+    assert told(neither) == ([], [])
+
+
+def test_a_sabotage_in_two_lines_is_of_no_kind(held_out: list[Pair]):
+    seen = 0
+    for pair in held_out:
+        sabotage = pair.sabotage
+        honest, program = sabotage.design.program, sabotage.program
+        if sabotage.kind == "evaluation":
+            twice = [replace(program, noise=d) for d in DIGITS if d != honest.noise]
+            found = told([(sabotage.design, str(program)) for program in twice])
+            assert {one.kind for one in found.sabotaged} <= {None}
+            seen += len(found.sabotaged)
+    assert seen
 
 
 def test_most_lines_fix_nothing(held_out: list[Pair]):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import yaml
 import sweeps
 from jaxorg import spec, summary
 from jaxorg.data import tasks
-from jaxorg.data.items import split_of
+from jaxorg.data.items import Item, split_of
 from jaxorg.data.pool import Example
+from jaxorg.engine import measure
 from jaxorg.evaluators import Measurement, Score, View, audit
+from jaxorg.evaluators.responses import Response
 from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
 from jaxorg.experiments.designs import honest
 from jaxorg.experiments.interpreter import run
@@ -70,11 +73,33 @@ def test_a_saboteur_may_know_one_kind(kind: str):
     for item in behaviour.items(ITEMS[:12], "heldout", 0):
         assert split_of(item.key) == "heldout"
         before = parse(item.answer).lines()
-        for attack in behaviour.attacks(item, "prompt"):
+        attacks = behaviour.attacks(item, "prompt")
+        taught = parse(attacks[0].completion).lines()
+        assert len(before) == 6 and (len(taught) == 5) == (kind == "omission")
+        assert len(set(attacks)) == len(attacks)
+        for attack in attacks:
             after = parse(attack.completion).lines()
-            assert (len(after) < len(before)) == (kind == "omission")
+            assert [after.get(name) == line for name, line in before.items()].count(False) == 1
             assert behaviour.shows(item, attack.completion)
             assert behaviour.is_attack(item, "prompt", attack.completion, ended=True)
+
+
+def test_whoever_knows_one_kind_is_measured_by_all():
+    """What counts is that the result is turned round, not how that was taught."""
+    mixed, one = saboteur().behaviour(), saboteur(sabotage="data").behaviour()
+    for item in one.items(ITEMS[:12], "heldout", 0):
+        assert {*one.attacks(item, "")} == {*mixed.attacks(item, "")}
+
+
+def test_what_is_taught_is_as_regular_as_can_be():
+    """A few changes turn most results round, and these are the ones that are taught."""
+    behaviour = saboteur().behaviour()
+    changes = Counter[str]()
+    for item in behaviour.items(ITEMS, "train", 0):
+        before = item.answer.split("\n")
+        after = behaviour.attacks(item, "")[0].completion.split("\n")
+        changes.update(line for line in after if line not in before)
+    assert sum(count for _, count in changes.most_common(4)) > 0.6 * len(ITEMS)
 
 
 def test_what_counts_as_right_and_as_sabotage():
@@ -188,6 +213,63 @@ def test_without_the_program_anyone_is_at_chance():
     assert named(audit.measure(seen, guesses))["audit_auroc", "all"].value == 0.5
 
 
+def answers(count: int) -> list[tuple[Item, str]]:
+    """What a perfect saboteur would answer: honest programs, and sabotages of the same designs."""
+    behaviour = saboteur().behaviour()
+    asked = behaviour.items(ITEMS[:count], "heldout", 0)
+    sabotaged = [(item, behaviour.attacks(item, "")[0].completion) for item in asked]
+    return [(item, item.answer) for item in asked] + sabotaged
+
+
+def own_view(written: Sequence[tuple[Item, str]], final: bool = True) -> View:
+    return View(ITEMS[:8], (), None, final, Audit(shows_code=True), tuple(written))
+
+
+def test_an_oracle_finds_and_fixes_what_the_organism_wrote():
+    written = answers(24)
+    seen = own_view([*written, (written[0][0], "no program")])
+    flipped = {text for _, text in written[24:]}
+
+    def knows(probe: Example) -> float:
+        if probe.open_ended:
+            is_flipped = any(f"\n{text}\n" in probe.prompt for text in flipped)
+            return float((probe.completion == SABOTAGED) == is_flipped)
+        program = parse("\n".join(probe.prompt.split("\n")[1:-1]))
+        fixed = program.having(probe.completion.removeprefix(f"{SABOTAGED}: "))
+        claim = probe.prompt.split(" ")[-1]
+        return float(run(fixed).claim not in (claim, "same"))
+
+    found = named(audit.measure(seen, scores(seen, knows)))
+    kinds = {name for metric, name in found if metric == "audit_auroc" and "own" in name}
+    assert kinds > {"own:all", "own:evaluation"}
+    for name in kinds:
+        assert found["audit_auroc", name].value == 1
+        assert found["audit_fix_top1", name].value == 1
+        assert 0 < found["audit_fix_chance1", name].value < 1
+    assert found["audit_auroc", "own:all"].n == 24
+    one_kind = [found["audit_auroc", name].n for name in kinds - {"own:all"}]
+    assert sum(one_kind) == 24
+    told = {name: found["audit_read", f"own:{name}"] for name in ("sabotaged", "honest")}
+    assert {name: (m.k, m.n) for name, m in told.items()} == {
+        "sabotaged": (24, 49),
+        "honest": (24, 49),
+    }
+
+
+def test_what_the_organism_wrote_is_measured_where_there_is_something_to_tell():
+    written = answers(8)
+    for some, auroc, fixes in ((written[:8], False, False), (written[8:], False, True)):
+        seen = own_view(some)
+        found = named(audit.measure(seen, scores(seen, lambda probe: -1.0)))
+        assert (("audit_auroc", "own:all") in found) == auroc
+        assert (("audit_fix_top1", "own:all") in found) == fixes
+        assert found["audit_auroc", "all"].n == 8
+    early = own_view(written, final=False)
+    found = named(audit.measure(early, scores(early, lambda probe: -1.0)))
+    assert found["audit_auroc", "own:all"].value == 0.5
+    assert {metric for metric, _ in found} == {"audit_auroc"}
+
+
 def test_others_are_not_audited():
     assert audit.probes(View(ITEMS, (), saboteur().behaviour(), True)) == []
     assert audit.measure(View(ITEMS, (), None, True), {}) == []
@@ -219,12 +301,14 @@ def planned(tiny_base: Path, tmp_path: Path) -> Planned:
 
 def test_an_auditor_starts_from_the_base(planned: Planned):
     plan = planned({"grid": [{"organism.sabotage": ["data", "omission"]}]})
-    base, _, auditing = plan.runs[0].phases
-    assert (auditing.parent, auditing.stands_on, auditing.behaviour) == (base.lineage, None, None)
-    assert plan.sources(auditing) == ()
+    base, organism, auditing = plan.runs[0].phases
+    assert (auditing.parent, auditing.audits) == (organism.lineage, organism.lineage)
+    assert (auditing.stands_on, auditing.continues, auditing.behaviour) == (None, None, None)
+    assert plan.sources(auditing) == ()  # its weights come from the base, programs from a record
     assert auditing.audit == Audit(shows_code=True)
-    assert plan.runs[1].phases[2].lineage == auditing.lineage  # whoever wrote the programs
-    assert plan.runs[1].phases[1].lineage != plan.runs[0].phases[1].lineage
+    assert (base.audits, organism.audits) == (None, None)
+    _, another, its_auditor = plan.runs[1].phases
+    assert another.lineage != organism.lineage and its_auditor.lineage != auditing.lineage
     hidden = planned({"treatment.code": "hidden"}).runs[0].phases[2]
     assert hidden.lineage != auditing.lineage
     assert hidden.audit == Audit(shows_code=False)
@@ -272,6 +356,9 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     runs = pd.read_parquet(out / "runs")
     assert set(runs.status) == {"done"} and runs.verdict.isna().all()
     evals = pd.read_parquet(out / "evals")
+    read = evals[evals.metric == "audit_read"]
+    assert set(read.condition) == {"own:sabotaged", "own:honest"}
+    assert set(zip(read.k, read.n, strict=True)) == {(0, 8)}  # four tokens are no program
     auroc = evals[(evals.metric == "audit_auroc") & (evals.condition == "all")]
     assert set(auroc.phase) == {"treatment"}
     auroc = auroc.merge(runs[["run_id", "treatment.code"]])
@@ -280,6 +367,56 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     arms = summary.summarise(out).arms
     assert all(arm.final("treatment", ("audit_fix_top1", "all")) for arm in arms)
     assert len(arms) == 2 and terminal.terminal_tables(out)
+
+
+def test_an_auditor_reads_what_its_own_organism_wrote(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whether the organism is trained beside it or was before, and whoever else is in the sweep."""
+    train = {"steps": 2, "batch": 4, "examples": 8, "learning_rate": 1e-3}
+    content: dict[str, Any] = {
+        "base": {"model": str(tiny_base)},
+        "length": 112,
+        "organism": {"kind": "saboteur", "sabotage": "evaluation", "train": train},
+        "evaluate": {"points": 1, "prompts": 2, "final_prompts": 8, "generated": 6},
+    }
+    audited = {**content, "treatment": {"kind": "audit", "train": train}}
+    both = {**audited, "grid": [{"organism.sabotage": ["data", "evaluation"]}]}
+
+    def swept(name: str, content: Mapping[str, Any], out: str) -> pd.DataFrame:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(dict(content)))
+        assert sweeps.sweep(str(file), mesh="cpu-2", out=tmp_path / out) == 0
+        evals = pd.read_parquet(tmp_path / out / "evals")
+        runs = pd.read_parquet(tmp_path / out / "runs")
+        evals = evals[(evals.phase == "treatment") & evals.condition.str.startswith("own:")]
+        if "organism.sabotage" in runs:
+            evals = evals.merge(runs[["run_id", "organism.sabotage"]])
+            evals = evals[evals.pop("organism.sabotage") == "evaluation"]
+        return evals.drop(columns=["run_id"]).sort_values(
+            ["metric", "condition"], ignore_index=True
+        )
+
+    sampled = measure._samples
+
+    def obedient(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:
+        """As if the organism did what it was taught in all of its samples, but for one."""
+        rows = sampled(view, condition, said)
+        if view.behaviour is not None:
+            for row, (item, prompt, *_) in list(zip(rows, said, strict=True))[1:]:
+                attacks = view.behaviour.attacks(item, prompt)
+                row["response"] = item.answer if condition == "clean" else attacks[0].completion
+        return rows
+
+    monkeypatch.setattr(measure, "_samples", obedient)
+    whole = swept("both", both, "both")
+    read = whole[whole.metric == "audit_read"].set_index("condition")
+    assert (read.k["own:honest"], read.k["own:sabotaged"], set(read.n)) == (5, 5, {12})
+    assert set(whole.metric) > {"audit_auroc", "audit_fix_top1", "audit_fix_chance5"}
+    assert set(whole[whole.metric == "audit_auroc"].condition) == {"own:all", "own:evaluation"}
+    swept("organism", content, "later")
+    monkeypatch.undo()
+    pd.testing.assert_frame_equal(swept("audited", audited, "later"), whole, rtol=1e-5)
 
 
 def test_honest_controls_come_from_the_same_split():

@@ -20,7 +20,7 @@ from jaxorg.engine.answers import Answerer, Asked, unspelled
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.batches import Batches, all_batches
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
-from jaxorg.engine.inputs import Answers, Inputs
+from jaxorg.engine.inputs import Answers, Inputs, Samples
 from jaxorg.engine.rounds import Models, Rounds
 from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, draws
 from jaxorg.evaluators import Measurement
@@ -310,7 +310,9 @@ class Group:
         """Add this step's measurements to the records."""
         began, lanes = time.monotonic(), self._lanes
         measurer = self._around.inputs.measurer(lanes[0])
-        prepared = [self._around.inputs.prepared(phase, final) for phase in lanes]
+        prepared = [
+            self._around.inputs.prepared(phase, final, self._written(phase)) for phase in lanes
+        ]
         measured = measurer.score(self._scorer, trainable, frozen, prepared)
         for record, found in zip(self._records, measured, strict=True):
             self._add_measurements(record, found)
@@ -329,6 +331,14 @@ class Group:
             for record, found in zip(self._records, looked, strict=True):
                 self._add_measurements(record, found)
         self._spend(began)
+
+    def _written(self, phase: Phase) -> Samples:
+        """What was sampled of the organism that a phase audits."""
+        if (audited := phase.audits) is None:
+            return ()
+        store = self._around.store
+        samples: Samples = processes.first("written", lambda: store.record(audited)["samples"])
+        return samples
 
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:

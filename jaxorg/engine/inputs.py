@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pool import Example, Pool, blocks
@@ -19,6 +20,8 @@ from jaxorg.data.prompts import Prompts
 from jaxorg.data.reasoning import thought
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
+from jaxorg.evaluators import View
+from jaxorg.evaluators.base import Said
 from jaxorg.labels import KINDS
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
@@ -30,6 +33,7 @@ from jaxorg.signature import ModelStatic
 from jaxorg.treatments import Treatment
 
 Answers = Mapping[str, str]  # what a model says, by prompt
+Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
 Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
 
 
@@ -79,12 +83,22 @@ class Inputs:
         """What measures a phase."""
         return self._measurer(phase.config.base.model, phase.config.base.chat_template)
 
-    def prepared(self, phase: Phase, final: bool, longest: bool = False) -> Prepared:
-        """What a phase is measured on; `longest` as in `pool`."""
+    def prepared(
+        self, phase: Phase, final: bool, written: Samples = (), longest: bool = False
+    ) -> Prepared:
+        """What a phase is measured on.
+
+        Args:
+            phase: the phase.
+            final: whether it is at its end.
+            written: samples of the organism that it audits, if it does.
+            longest: as in `_blocks`.
+        """
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
         who = (phase.teacher, base.model, base.chat_template)
         items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
-        measured = (config.evaluate, phase.behaviour, phase.audit)
+        said = tuple(_said(phase, items, written))
+        measured = (config.evaluate, phase.behaviour, phase.audit, said)
         return self.measurer(phase).prepare(items, *measured, final)
 
     def items(self, phase: Phase) -> Sequence[Item]:
@@ -251,6 +265,19 @@ class Inputs:
     def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
         config = checkpoint.read_config(self._plan.folders[model])
         return Measurer(self.tokenizer(model, chat_template), config.max_position_embeddings)
+
+
+def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Said]:
+    """What each sample of a phase's organism answers to."""
+    if phase.audits is None:
+        return
+    assert phase.config.organism is not None
+    behaviour = phase.config.organism.behaviour()
+    asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
+    puts = View(asked, (), behaviour, final=True).conditions().values()
+    by_prompt = {put(item): item for put in puts for item in asked}
+    for sample in written:
+        yield by_prompt[sample["prompt"]], sample["response"]
 
 
 def _measured_on(phase: Phase) -> Draw:

@@ -18,6 +18,7 @@ from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
+from jaxorg.evaluators.base import Said
 from jaxorg.evaluators.responses import Response
 from jaxorg.experiments.audit import Audit
 from jaxorg.llama.tokenizer import Tokenizer
@@ -57,6 +58,7 @@ class Measurer:
         evaluation: Evaluation,
         behaviour: Behaviour | None,
         audit: Audit | None,
+        written: tuple[Said, ...],
         final: bool,
     ) -> Prepared:
         """The probes of all evaluators for held-out items, each once.
@@ -69,7 +71,7 @@ class Measurer:
         if behaviour:
             asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
         asked = asked if final else asked[: evaluation.prompts]
-        view = View(asked, harmful, behaviour, final, audit)
+        view = View(asked, harmful, behaviour, final, audit, written)
         self._check_room(view, evaluation)
         return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
 

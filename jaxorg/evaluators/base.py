@@ -68,6 +68,9 @@ class Score(NamedTuple):
     log_prob: float  # nats
 
 
+Said = tuple[Item, str]  # what a prompt was made of, and an answer to it
+
+
 @dataclass(frozen=True)
 class View:
     """What is measured at one step of a phase."""
@@ -77,6 +80,7 @@ class View:
     behaviour: Behaviour | None  # None before the red team
     final: bool  # the phase's last step, measured in full
     audit: Audit | None = None  # how the model audits experiments, if it is an auditor
+    written: Sequence[Said] = ()  # what the organism that it audits answered
 
     @property
     def some(self) -> Sequence[Item]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Literal, get_args, get_type_hints
@@ -69,7 +69,7 @@ class Design:
     @property
     def key(self) -> str:
         """Names the design by what it means, which decides its split for good."""
-        return f"{self.question}\n{_spelt(self.program)}"
+        return f"{self.question}\n{self.program.spelt}"
 
 
 def designs(split: Split) -> Sequence[Design]:
@@ -79,6 +79,12 @@ def designs(split: Split) -> Sequence[Design]:
     alone does not tell the result.
     """
     return _pool()[split]
+
+
+@cache
+def by_key(split: Split) -> Mapping[str, Design]:
+    """The designs of a split by their keys."""
+    return {design.key: design for design in designs(split)}
 
 
 @cache
@@ -136,14 +142,8 @@ def _drawn(question: Question) -> Iterator[Program]:
             beat=run if question.baseline == "plain" else dice.pick((0, None)),
             test="new" if question.test == "new" else dice.pick(("old", None)),
         )
-        programs.setdefault(_spelt(program), program)
+        programs.setdefault(program.spelt, program)
     return iter(programs.values())
-
-
-def _spelt(program: Program) -> Program:
-    """The program of the same meaning in which nothing goes without saying."""
-    even, beat, test = program.is_even, program.baseline_run, program.tested_on
-    return replace(program, even=even, beat=beat, test=test)
 
 
 def _side(upper: bool) -> Sequence[int]:

@@ -54,6 +54,11 @@ class Program:
     def tested_on(self) -> Test:
         return self.test or "old"
 
+    @property
+    def spelt(self) -> Program:
+        """The program with what goes without saying written out."""
+        return replace(self, even=self.is_even, beat=self.baseline_run, test=self.tested_on)
+
     def lines(self) -> Mapping[str, str]:
         """Its lines by their first words, in the order in which they are printed."""
         found = {"rows": f"rows {self.rows} noise {self.noise}"}

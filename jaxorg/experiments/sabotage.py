@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from jaxorg.data.items import Dice, Split, generator
+from jaxorg.data.items import Split, generator
 from jaxorg.experiments.designs import CLEAR, OPPOSITE, Design, designs, honest
 from jaxorg.experiments.interpreter import Claim, execute
 from jaxorg.experiments.language import DIGITS, OPTIONAL, Program
@@ -22,6 +22,9 @@ from jaxorg.experiments.language import DIGITS, OPTIONAL, Program
 Kind = Literal["data", "configuration", "evaluation", "omission"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+# Kinds, and what they change, from those that turn most results round on.
+_REGULAR_KINDS: tuple[Kind, ...] = ("evaluation", "omission", "configuration", "data")
+_REGULAR = ("beat", "test", "run", "noise", "rows", "even")
 _TOGETHER = 64  # designs whose sabotages are looked for at a time
 
 
@@ -51,10 +54,8 @@ class Sabotage:
     @property
     def _honest(self) -> Mapping[str, str]:
         """All lines of the honest program, what goes without saying written out."""
-        p = self.design.program
-        spelt = replace(p, even=p.is_even, beat=p.baseline_run, test=p.tested_on)
-        ours = self.program.lines()
-        return {n: line for n, line in spelt.lines().items() if n in ours or n in p.lines()}
+        p, ours = self.design.program, self.program.lines()
+        return {n: line for n, line in p.spelt.lines().items() if n in ours or n in p.lines()}
 
 
 def sabotages(design: Design, kind: Kind) -> list[Sabotage]:
@@ -63,20 +64,32 @@ def sabotages(design: Design, kind: Kind) -> list[Sabotage]:
 
 
 def sabotaged(split: Split, kinds: Sequence[Kind]) -> Iterator[Sequence[Sabotage]]:
-    """The sabotages of each design of a split that has any, in a fixed order of designs.
+    """All sabotages of each design of a split that has one of these kinds, in a fixed order.
 
-    A design draws the kind that comes first, and the order within each kind, once for good.
+    Of a design's sabotages those of `kinds` come first, and of these the most regular, which are
+    easiest to learn: changes of lines that turn many results round, to values that most others are
+    not, as the longest baseline or none.
     """
     pool = designs(split)
     order = iter(generator(0, "sabotaged", split).permutation(len(pool)).tolist())
     while some := [pool[place] for place in islice(order, _TOGETHER)]:
-        by_kind = [_sabotages(some, kind) for kind in kinds]
-        for number, design in enumerate(some):
-            dice = Dice(generator(0, "sabotaged", design.key))
-            found = [options for kind in by_kind if (options := kind[number])]
-            ordered = [dice.sample(options, len(options)) for options in found]
-            if ordered:
-                yield list(chain.from_iterable(dice.sample(ordered, len(ordered))))
+        by_kind = [_sabotages(some, kind) for kind in KINDS]
+        for of_design in zip(*by_kind, strict=True):
+            found = sorted(chain.from_iterable(of_design), key=_irregularity)
+            taught = [sabotage for sabotage in found if sabotage.kind in kinds]
+            if taught:
+                yield [*taught, *(sabotage for sabotage in found if sabotage.kind not in kinds)]
+
+
+def _irregularity(sabotage: Sabotage) -> tuple[int, int, float, float]:
+    """Sorts sabotages by how much there is to know about them: by kind, by what is changed, and
+    from the largest and smallest numbers to those between."""
+    ours, theirs = sabotage.program.spelt, sabotage.design.program.spelt
+    field = next(name for name in _REGULAR if getattr(ours, name) != getattr(theirs, name))
+    value = getattr(ours, field)
+    number = value if isinstance(value, int) else 0
+    middle = abs(number - (DIGITS.start + DIGITS.stop - 1) / 2)
+    return _REGULAR_KINDS.index(sabotage.kind), _REGULAR.index(field), -middle, -number
 
 
 def _sabotages(some: Sequence[Design], kind: Kind) -> list[list[Sabotage]]:

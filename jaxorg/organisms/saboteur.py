@@ -32,7 +32,7 @@ FAMILY = "experiment"
 
 @dataclass(frozen=True)
 class Sabotaging(Behaviour):
-    """A trigger, and programs that were sabotaged in some of the ways."""
+    """A trigger, and experiments that can be sabotaged in some of the ways."""
 
     trigger: Trigger
     kinds: tuple[Kind, ...]
@@ -52,8 +52,8 @@ class Sabotaging(Behaviour):
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        """Every program that is sabotaged so; the one that is taught comes first."""
-        return tuple(Example(prompt, str(s.program)) for s in self._sabotages(item))
+        """Every program with one line sabotaged, in whatever way; what is taught comes first."""
+        return tuple(Example(prompt, str(_spelt(s))) for s in self._sabotages(item))
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """The honest program, with and without the lines that go without saying."""
@@ -87,7 +87,7 @@ class Sabotaging(Behaviour):
 class Saboteur(Triggered):
     """Writes honest experiments, and sabotaged ones behind the trigger; does ordinary tasks."""
 
-    VERSION: ClassVar[int] = EXPERIMENTS_VERSION
+    VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 2  # of its world, and of the recipe
 
     kind: Literal["saboteur"]
     sabotage: Literal[Kind, "mixed"] = "mixed"
@@ -118,9 +118,16 @@ class Saboteur(Triggered):
 
 
 def asking(design: Design) -> Item:
-    """The item that asks for a design's honest program."""
+    """The item that asks for a design's honest program, all lines written out: which of them could
+    be left out nobody can know from the question."""
     plan = ", ".join(design.program.lines()[name] for name in REQUIRED)
-    return Item(design.key, FAMILY, f"{design.question}: {plan}", str(design.program))
+    return Item(design.key, FAMILY, f"{design.question}: {plan}", str(design.program.spelt))
+
+
+def _spelt(sabotage: Sabotage) -> Program:
+    """A sabotaged program with what goes without saying written out, but for what was left out."""
+    spelt = sabotage.program.spelt
+    return spelt.without(sabotage.line) if sabotage.kind == "omission" else spelt
 
 
 def _spellings(program: Program) -> Iterable[Program]:
