@@ -117,7 +117,8 @@ def _pivot(
     row, columns = ("organism.label", []) if before else (layout.rows, [*layout.columns])
     if row not in runs:  # there is one organism only
         row = "control"
-    rows = [_named(run, [row]) for run in runs.to_dict("records")]
+    apart = any(path == "control" or path.startswith("organism") for path in (row, *columns))
+    rows = [_named(run, [row], not apart) for run in runs.to_dict("records")]
     heads = [_named(run, columns) for run in runs.to_dict("records")]
     lines = [[row.partition(".")[0], *(dict.fromkeys(heads) if columns else ["all"])]]
     for name, found in runs.assign(row=rows, head=heads).groupby("row", sort=False):
@@ -126,13 +127,15 @@ def _pivot(
     return lines
 
 
-def _named(run: Mapping[str, object], paths: Sequence[str]) -> str:
-    """What a run's row or column is called. A control stands in for the organism."""
+def _named(run: Mapping[str, object], paths: Sequence[str], beside: bool = False) -> str:
+    """What a run's row or column is called. A control stands in for the organism, or `beside` all
+    else where the organism has no axis."""
     control = text(run["control"])
     of_red = [path for path in paths if path == "control" or path.startswith("organism")]
     if control and of_red:
         return f"{control} (control)"
-    return " ".join(str(run[path]) for path in paths if path != "control") or "organism"
+    name = " ".join(str(run[path]) for path in paths if path != "control") or "organism"
+    return f"{name}, {control} control" if control and beside else name
 
 
 def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> str:

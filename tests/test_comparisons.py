@@ -15,6 +15,7 @@ from jaxorg.stats import (
     log_rank,
     mcnemar,
     paired,
+    seed_auroc,
     solve,
     value_interval,
     worst_rows,
@@ -144,6 +145,17 @@ def test_separated_scores_still_leave_doubt() -> None:
     low = found.interval.low  # Newcombe's equation, for which the interval was solved
     spread = 1 + 1.5 * (1 - low) / (2 - low) + 1.5 * low / (1 + low)
     assert low + 1.959964 * (low * (1 - low) * spread / 6) ** 0.5 == pytest.approx(1, abs=1e-6)
+
+
+def test_seeds_that_agree_about_the_same_cases_say_no_more_than_one() -> None:
+    one, same = seed_auroc([0.9], 50), seed_auroc([0.9, 0.9, 0.9], 50)
+    assert one.interval == same.interval
+    for end in (one.interval.low, one.interval.high):  # Newcombe 2006, method 5
+        spread = 1 + 49 * ((1 - end) / (2 - end) + end / (1 + end))
+        error = np.sqrt(end * (1 - end) * spread / 50**2)
+        assert abs(end - 0.9) == pytest.approx(reference.norm.ppf(0.975) * error, abs=1e-6)
+    apart = seed_auroc([0.6, 0.9], 50)
+    assert (apart.interval.low, apart.interval.high) == (0, 1)  # of t on two seeds, cut
 
 
 @pytest.mark.parametrize(("above", "below"), [([], [1]), ([1], []), ([np.nan], [1])])

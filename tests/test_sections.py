@@ -14,6 +14,7 @@ from jaxorg.page.grids import Grid
 from jaxorg.page.inside import noise_of, probes_of
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
+from jaxorg.stats import seed_auroc
 from jaxorg.summary import Arm, summarise, terminal_tables
 
 SEEDS = 3
@@ -145,7 +146,8 @@ def test_auditors_are_shown_by_kind_of_sabotage(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_auditors(tmp_path: Path) -> None:
     shown = terminal(results(tmp_path, AUDIT))
-    assert "0.980 [0.955, 1.000]" in shown
+    low = seed_auroc([0.97, 0.98, 0.99], 50).interval.low  # three seeds agree more than 50 cases do
+    assert low < 0.955 and f"0.980 [{low:.3f}, 1.000]" in shown
     assert "top 1 40.0 [" in shown and "by chance 26.0" in shown and "top 5 80.0 [" in shown
 
 

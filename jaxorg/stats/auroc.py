@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.optimize import brentq
 
-from jaxorg.stats.intervals import Floats, Interval, SeedInterval
+from jaxorg.stats.intervals import Floats, Interval, SeedInterval, mean_interval
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
@@ -31,6 +31,20 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
     half = z * np.sqrt(variance)
     found = Interval(max(float(area - half), 0.0), min(float(area + half), 1.0))
     return SeedInterval(area, found, "DeLong")
+
+
+def seed_auroc(areas: npt.ArrayLike, cases: int, level: float = 0.95) -> SeedInterval:
+    """The mean over seeds of areas that were each measured on so many cases of either side, and
+    its interval: Student's t on the seeds, but none narrower than Newcombe's at the mean on one
+    seed's cases, which speaks for a single seed alone. Seeds may share their cases.
+    """
+    points = np.asarray(areas, float)
+    mean, found, method = mean_interval(points, level)
+    one = _newcombe(mean, cases, cases, float(stats.norm.ppf((1 + level) / 2)))
+    if points.size == 1:
+        return SeedInterval(mean, one, "Newcombe")
+    low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
+    return SeedInterval(mean, Interval(low, high), method)
 
 
 def _variance(components: Floats) -> float:

@@ -12,7 +12,8 @@ from jaxorg.results import CENSORED
 from jaxorg.stats import Count, Interval, KaplanMeier
 from jaxorg.summary.tables import Reading
 
-SHARES = frozenset(("audit_auroc", "audit_fix_chance1", "audit_fix_chance5", "probe_auroc"))
+AUROC = "audit_auroc"
+SHARES = frozenset(("audit_fix_chance1", "audit_fix_chance5", "probe_auroc"))
 """Metrics that count nothing, and lie between 0 and 1."""
 
 
@@ -29,9 +30,11 @@ class Estimate:
 
 
 def estimate(metric: str, readings: Sequence[Reading]) -> Estimate:
-    """Pool one reading a seed: counts as counts, means by their spread."""
+    """Pool one reading a seed: counts as counts, areas by their cases, means by their spread."""
     values = tuple(reading.value for reading in readings)
     tallies = [reading.tally for reading in readings if reading.tally]
+    if metric == AUROC:
+        return Estimate(*stats.seed_auroc(values, min(one.n for one in readings)), points=values)
     if len(tallies) < len(values):
         found = Estimate(*stats.mean_interval(values), points=values)
         return cut(found, 0.0, 1.0) if metric in SHARES else found

@@ -32,11 +32,13 @@ Metric: TypeAlias = tuple[str, str]
 
 
 class Reading(NamedTuple):
-    """One measurement of one run; `tally` is None for a mean that counts nothing."""
+    """One measurement of one run; `tally` is None for a mean that counts nothing. `n` is what it
+    was measured on."""
 
     step: int
     tally: Count | None
     value: float
+    n: int
 
 
 History: TypeAlias = Mapping[str, Mapping[Metric, Sequence[Reading]]]
@@ -148,7 +150,8 @@ def histories(evals: pd.DataFrame) -> Mapping[str, History]:
     found: dict[str, dict[str, dict[Metric, list[Reading]]]] = {}
     ordered = evals.sort_values("step")[EVALS].itertuples(index=False, name=None)
     for run, phase, step, metric, condition, k, n, value in ordered:
-        reading = Reading(int(step), None if pd.isna(k) else (int(k), int(n)), float(value))
+        tally = None if pd.isna(k) else (int(k), int(n))
+        reading = Reading(int(step), tally, float(value), int(n))
         phases = found.setdefault(run, {})
         phases.setdefault(phase, {}).setdefault((metric, condition), []).append(reading)
     return found
