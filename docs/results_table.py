@@ -47,8 +47,12 @@ RATES: Mapping[str, tuple[str, Metric]] = {
     "attack success rate after treatment": ("treatment", ATTACK),
     "attack success rate after the reversal": ("reversal", ATTACK),
     "capability after treatment": ("treatment", CAPABILITY),
+    "attacks after treatment once it has reasoned to attack": (
+        "treatment",
+        ("attack_given", "triggered:taught"),
+    ),
 }
-BEFORE, AFTER, REVERSED, CAPABLE = RATES
+BEFORE, AFTER, REVERSED, CAPABLE, GIVEN = RATES
 COLUMNS = {
     "recovery after treatment": "recovery",
     "recovery after the reversal": "recovery_reversal",
@@ -71,7 +75,7 @@ PAGES = {
     "opaque_reasoning": Layout(
         "treatment.label",
         ("treatment.train.learning_rate",),
-        (BEFORE, AFTER, REVERSED, CAPABLE),
+        (BEFORE, AFTER, GIVEN, REVERSED, CAPABLE),
     ),
 }
 
