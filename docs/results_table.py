@@ -53,6 +53,7 @@ RATES: Mapping[str, tuple[str, Metric]] = {
     ),
 }
 BEFORE, AFTER, REVERSED, CAPABLE, GIVEN = RATES
+AUROC: Metric = ("audit_auroc", "all")
 COLUMNS = {
     "recovery after treatment": "recovery",
     "recovery after the reversal": "recovery_reversal",
@@ -69,6 +70,7 @@ PAGES = {
         (BEFORE, AFTER, CAPABLE),
     ),
     "sft_control": Layout("treatment.label", ("organism.label",), (BEFORE, AFTER, *COLUMNS)),
+    "sabotage_audit": Layout("treatment.code", ("treatment.train.steps",), (BEFORE,)),
     "control_game": Layout(
         "treatment.label", ("organism.label",), (BEFORE, AFTER, REVERSED, CAPABLE)
     ),
@@ -100,6 +102,8 @@ def _page(layout: Layout, folder: Path) -> Iterable[str]:
     yield "seeds with 95 % intervals; n is seeds."
     for figure in layout.figures:
         yield from _titled(figure, _pivot(layout, figure, runs, measured))
+    if any(AUROC in arm.finals["treatment"] for arm in summary.arms):
+        yield from _titled("audits", _audits(summary))
     if summary.hulls:
         yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
     if summary.claims:
@@ -160,6 +164,21 @@ def _claims(claims: Claims) -> list[list[str]]:
         said = "; ".join((found.claim.claim, *found.notes))
         numbers = (found.claim.figure, effect_text(found), p_text(found.corrected))
         lines.append([said, found.claim.source, *numbers, f"**{found.found}**"])
+    return lines
+
+
+def _audits(summary: Summary) -> list[list[str]]:
+    head = ["auditor", "programs", "AUROC", "top 1, %", "by chance", "top 5, %", "by chance"]
+    lines = [head]
+    for arm in summary.arms:
+        found = arm.finals["treatment"]
+        for kind in (condition for metric, condition in found if metric == AUROC[0]):
+            cells = [_share(found[AUROC[0], kind])]
+            for top in (1, 5):
+                chance = found.get((f"audit_fix_chance{top}", kind))
+                cells.append(percent(found.get((f"audit_fix_top{top}", kind))))
+                cells.append(f"{100 * chance.mean:.1f}" if chance else "–")
+            lines.append([arm.label, kind, *cells])
     return lines
 
 
