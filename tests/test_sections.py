@@ -259,6 +259,13 @@ def test_what_is_kept_of_a_teacher_is_shown(tmp_path: Path) -> None:
     assert "1,500 of 2,000, 1,500 of 2,000, 1,500 of 2,000" in text_of(tmp_path)
 
 
+@pytest.mark.parametrize(("arms", "folded"), [(12, False), (13, True)])
+def test_verdicts_of_many_arms_are_folded(tmp_path: Path, arms: int, folded: bool) -> None:
+    measured = [mean("treatment", "attack_exact", "triggered", 0.5)]
+    results(tmp_path, measured, [f"arm{number}" for number in range(arms)])
+    assert (f"Verdicts of the {arms} arms" in text_of(tmp_path)) == folded
+
+
 @pytest.mark.parametrize(("arms", "folded"), [(15, False), (16, True)])
 def test_long_tables_are_folded(tmp_path: Path, arms: int, folded: bool) -> None:
     results(tmp_path, PLAIN, [f"arm {number}" for number in range(arms)])

@@ -62,15 +62,15 @@ def samples_of(samples: pd.DataFrame, finished: pd.DataFrame) -> dict[str, tuple
 def provenance_of(runs: pd.DataFrame) -> dict[str, str]:
     """Where the numbers come from; several values of one thing are all listed."""
 
-    def each(cells: Iterable[object]) -> str:
-        return ", ".join(sorted({text(cell) for cell in cells} - {""})) or "not recorded"
+    def each(cells: Iterable[object], between: str = ", ") -> str:
+        return between.join(sorted({text(cell) for cell in cells} - {""})) or "not recorded"
 
     versions = [json.loads(cell) for cell in {text(cell) for cell in runs.versions} - {""}]
     packages = sorted({f"{name} {version}" for row in versions for name, version in row.items()})
     return {
         "Sweep": each(runs.sweep),
         "Size": each(runs["size"]),
-        "Parameters": each(f"{int(count):,}" for count in runs.parameters.dropna()),
+        "Parameters": each((f"{int(count):,}" for count in runs.parameters.dropna()), " and "),
         "Tokens in a run's phases, median": f"{int(runs.tokens.median()):,}",
         "Device seconds of a run's phases, median": f"{runs.chip_seconds.median():,.1f}",
         "Device": each(runs.device),
