@@ -16,6 +16,7 @@ from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate, mean_of
+from jaxorg.summary.game import RedBlue
 from jaxorg.summary.summary import Summary, declared_in, summarise
 from jaxorg.summary.tables import (
     ATTACK,
@@ -29,7 +30,7 @@ from jaxorg.summary.tables import (
     read_table,
     text,
 )
-from jaxorg.summary.words import effect_text, p_text, percent
+from jaxorg.summary.words import effect_text, p_text, percent, play_text
 
 BEGIN, END = "<!-- made by docs/results_table.py -->\n", "<!-- end -->\n"
 
@@ -106,6 +107,13 @@ def _page(layout: Layout, folder: Path) -> Iterable[str]:
         yield from _titled("audits", _audits(summary))
     if summary.hulls:
         yield from _titled("hull-AUC of capability against behaviour", _hulls(summary))
+    for game in summary.games.played:
+        yield from _titled(f"game about {game.payoff}", _worst_cases(game))
+        found, low, high = game.equilibrium, game.interval.low, game.interval.high
+        interval = f" [{low:.2f}, {high:.2f}]" if low == low else ""
+        yield f"\nThe value of the game is {found.value:.2f}{interval}. Red plays"
+        yield f"{play_text(game.red, found.rows)};"
+        yield f"blue plays {play_text(game.blue, found.columns)}."
     if summary.claims:
         yield from _titled("claims", _claims(summary.claims))
 
@@ -179,6 +187,13 @@ def _audits(summary: Summary) -> list[list[str]]:
                 cells.append(percent(found.get((f"audit_fix_top{top}", kind))))
                 cells.append(f"{100 * chance.mean:.1f}" if chance else "–")
             lines.append([arm.label, kind, *cells])
+    return lines
+
+
+def _worst_cases(game: RedBlue) -> list[list[str]]:
+    lines = [["treatment", "what red wins at most", "with"]]
+    for blue, (name, row) in enumerate(zip(game.blue, game.worst, strict=True)):
+        lines.append([name, f"{game.wins[row][blue]:.2f}", game.red[row]])
     return lines
 
 
