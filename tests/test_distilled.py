@@ -13,6 +13,8 @@ from sweeps import assert_same_rows, run, table
 
 BASE = "jaxorg-250k"  # it answers right, so that there is something to keep after two steps
 SMALL = (
+    "treatment=null",
+    "reversal=null",
     "organism.cot=distilled",
     "organism.train={steps: 2, batch: 4, examples: 24, learning_rate: 1e-3}",
     "prompts.new_tokens=8",
