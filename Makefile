@@ -13,7 +13,8 @@ sweep: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
 
-## Tests that take minutes each: several processes, eight devices, every organism under every treatment.
+## Tests that take minutes: several processes, eight devices, every organism under every treatment,
+## plans of all sizes llama.
 long: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m long
 
