@@ -9,12 +9,12 @@ sweep: .venv/installed
 	$(BIN)/python -m jaxorg.sweep quickstart
 	$(BIN)/python -m jaxorg.report results/quickstart-laptop
 
-## All tests.
+## All tests but the long ones.
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2
 
 ## Tests that take minutes: several processes, eight devices, every organism under every treatment,
-## plans of all sizes llama.
+## shipped sweeps of size smoke, plans of all sizes llama.
 long: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m long
 

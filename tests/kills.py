@@ -35,9 +35,10 @@ from sweeps import same_tables
 
 LORA = "lora={rank: 4, alpha: 8}"
 PHASES = ("organism", "treatment", "reversal")
+SHORT = "organism.train.steps=20"  # how well it is learnt does not matter here
 SWEEPS: dict[str, Sequence[str]] = {
-    "full weights": (),
-    "LoRA": tuple(f"{phase}.train.{LORA}" for phase in PHASES),
+    "full weights": (SHORT,),
+    "LoRA": (SHORT, *(f"{phase}.train.{LORA}" for phase in PHASES)),
     "long phases": tuple(f"{phase}.train.steps=150" for phase in PHASES),
 }
 WRITES = 0.05  # seconds within which a kill from inside a write comes

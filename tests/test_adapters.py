@@ -18,7 +18,7 @@ from stacked import trained
 from tiny import TINY
 
 from jaxorg import ledger, optimizers
-from jaxorg.engine import group
+from jaxorg.engine import execute, group
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.export import export
@@ -31,7 +31,12 @@ from jaxorg.signature import ModelStatic
 from jaxorg.store import Store
 from sweeps import assert_same_rows, run, table
 
-ELEMENTWISE = [name for name, family in optimizers.FAMILIES.items() if family.elementwise]
+# One stands for all in `make test`.
+ELEMENTWISE = [
+    pytest.param(name, marks=() if name == "adamw" else pytest.mark.long)
+    for name, family in optimizers.FAMILIES.items()
+    if family.elementwise
+]
 TRAIN = "steps: 5, batch: 4, examples: 64, learning_rate: 1e-2"
 RANKS = "{organism.train.lora: [{rank: 2, alpha: 4}, {rank: 4, alpha: 4}, {rank: 8, alpha: 2}]}"
 ORGANISMS = ("treatment=null", "reversal=null", "seeds=1", f"organism.train={{{TRAIN}}}")
@@ -92,6 +97,7 @@ def stored(out: Path, kind: str) -> list[Any]:
 def test_ranks_are_trained_by_one_program_and_stored_unpadded(
     tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    execute.trainer_of.cache_clear()  # what other tests have compiled
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         out = run(tmp_path / "out", tiny_base, *ORGANISMS, f"grid=[{RANKS}]")
     compiled = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from jaxorg import optimizers
-from jaxorg.engine import group
+from jaxorg.engine import execute, group
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
@@ -83,7 +83,7 @@ def test_rows_of_adapters_do_not_depend_on_width(tiny_base: Path, tmp_path: Path
     lora = (
         "train={steps: 5, batch: 4, examples: 64, learning_rate: 1e-2, lora: {rank: 2, alpha: 4}}"
     )
-    settings = (f"organism.{lora}", f"treatment.{lora}")
+    settings = (f"organism.{lora}", f"treatment.{lora}", "reversal=null")
     narrow = run(tmp_path / "1" / "out", tiny_base, *settings, width="1")
     wide = run(tmp_path / "2" / "out", tiny_base, *settings, width="3", mesh="cpu-1")
     assert_same_rows(narrow, wide, rtol=1e-4)
@@ -183,6 +183,7 @@ def test_one_compile_a_signature(
 ) -> None:
     """Three learning rates, three phases of different lengths, odd groups: one program."""
     rates = "grid=[{organism.train.learning_rate: [1e-3, 2e-3, 5e-3]}]"
+    execute.trainer_of.cache_clear()  # what other tests have compiled
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         run(tmp_path / "out", tiny_base, rates, "treatment.train.hyper={b1: 0.8}")
     compiled = [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -330,8 +331,7 @@ def test_programs_of_many_signatures_do_not_all_stay_in_memory(
             gc.collect()
             alive.append(len(made))
 
-    monkeypatch.setattr(execute, "Trainer", Noted)
-    monkeypatch.setattr(execute, "PROGRAMS", 1)
+    monkeypatch.setattr(execute, "trainer_of", lru_cache(1)(Noted))
     batches = "grid=[{organism.train.batch: [1, 2, 3, 4]}]"
     run(tmp_path / "out", tiny_base, batches, "treatment=null", "reversal=null", "seeds=1")
     assert len(alive) == 4

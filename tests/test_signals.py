@@ -77,6 +77,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_ends_with_the_same_tables(
     assert same_tables(out, reference) == ""
 
 
+@pytest.mark.long
 def test_killed_anywhere_and_started_again_the_tables_are_the_same(
     tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

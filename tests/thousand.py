@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="thousand") as work:
         out = Path(work) / "out"
         sets = ["--set", f"seeds={-(-arguments.runs // ARMS)}", "--keep", arguments.keep]
+        sets += ["--set", "organism.train.steps=20"]  # how well it is learnt does not matter here
         command = [sys.executable, "-m", "jaxorg.sweep", "quickstart", "--size", "smoke"]
         process = subprocess.Popen(
             [*command, "--out", str(out), *sets], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

@@ -25,9 +25,12 @@ from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 
 LONGEST_ERROR = 300  # characters
-# Signatures whose compiled programs stay in memory; others come from the cache on disk. On a CPU
-# each takes about a thousand memory maps, and XLA crashes when a process has none of 65,530 left.
+# Signatures whose compiled programs stay in memory, from one sweep of a process to the next; others
+# come from the cache on disk. On a CPU each takes about a thousand memory maps, and XLA crashes when
+# a process has none of 65,530 left.
 PROGRAMS = 16
+trainer_of = lru_cache(PROGRAMS)(Trainer)
+scorer_of = lru_cache(PROGRAMS)(Scorer)
 
 
 class Watcher(Protocol):
@@ -67,13 +70,10 @@ class Engine:
         """`width` None chooses one for each program; `stopping` is asked at every seam, and gives
         an exit code to stop with."""
         self._plan, self._inputs, self._store, self._watcher = plan, inputs, store, watcher
-        self._keep, self._stopping = keep, stopping
+        self._mesh, self._keep, self._stopping = mesh, keep, stopping
         self._phases = {phase.lineage: phase for phase in plan.phases}
         self._narrowed: dict[Static, int] = {}
         self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
-        kept = lru_cache(PROGRAMS)
-        self._trainer = kept(lambda static, width: Trainer(static, mesh, width))
-        self._scorer = kept(lambda model, width: Scorer(model, mesh, width))
         self._around = Surroundings(
             inputs=inputs,
             store=store,
@@ -81,7 +81,7 @@ class Engine:
             teacher_weights=lambda phase: weights_after(
                 self._phases[phase.distils or ""], plan, inputs, store
             ),
-            scorer=lambda model, width: self._scorer(model, width),
+            scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",
@@ -110,7 +110,7 @@ class Engine:
         alone: set[str] = set()  # of groups that failed: one by one shows which of them it was
         while processes.first("due", lambda: bool(self._due_of(cohort.phases))):
             width = self._width_of(cohort)
-            scorer = self._scorer(cohort.model, width)
+            scorer = scorer_of(cohort.model, self._mesh, width)
             group = self._next_group(cohort, scorer.lanes, alone)
             try:
                 self._bring(cohort, scorer, group, width)
@@ -182,9 +182,9 @@ class Engine:
         if cohort.static is None:
             group.measure_only()
         elif cohort.steps:
-            group.train(self._trainer(cohort.static, width))
+            group.train(trainer_of(cohort.static, self._mesh, width))
         else:
-            group.change_only(self._trainer(cohort.static, width))
+            group.change_only(trainer_of(cohort.static, self._mesh, width))
 
     def _finished(self, phase: Phase, record: Record) -> None:
         self._pending.discard(phase.lineage)
