@@ -18,7 +18,7 @@ test: .venv/installed
 long: .venv/installed
 	$(BIN)/python -m pytest -n 2 -m long
 
-## Kills, hostile input and a thousand runs: half an hour on 2 cores.
+## Kills, hostile input and a thousand runs: an hour on 2 cores.
 torture: .venv/installed
 	$(BIN)/python tests/kills.py --kills 60
 	$(BIN)/python tests/fuzz.py --cases 5000

@@ -13,14 +13,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxorg.prereg import GROUP_FIGURES
+from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate, mean_of
 from jaxorg.summary.game import RedBlue
 from jaxorg.summary.summary import Summary, declared_in, summarise
 from jaxorg.summary.tables import (
-    ATTACK,
-    CAPABILITY,
     EVALS,
     RUNS,
     History,

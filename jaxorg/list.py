@@ -61,9 +61,11 @@ def _meshes() -> Lines:
     machines = {
         "cpu, cpu-N": "CPU cores of this machine, one XLA device each; all, or N",
         "gpu, gpu-N": "GPUs of this machine; all, or N",
+        "tpu, tpu-N": "TPU devices that this machine sees; all, or N",
+        "run=R,fsdp=F,tensor=T": "how many devices along each axis, by itself or after a name",
     }
     slices = {
-        name: f"{one.devices} TPU devices of {one.memory / 2**30:.1f} GiB"
+        name: f"{one.devices} TPU device{'s' * (one.devices > 1)} of {one.memory / 2**30:.1f} GiB"
         for name, one in SLICES.items()
     }
     return machines | slices

@@ -29,7 +29,6 @@ from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import Treatment
-from jaxorg.treatments.latent_adversarial import LatentAdversarial
 from jaxorg.treatments.rounds import InRounds
 
 Recipe = Organism | Treatment
@@ -66,6 +65,14 @@ class Phase:
     @property
     def steps(self) -> int:
         return self.training.steps if self.training else 0
+
+    @property
+    def trained_by(self) -> str:
+        """The key of the sweep file that says how it trains."""
+        if self.kind == "base":
+            return "base.scratch"
+        own = self.kind == "teacher" and getattr(self.config.organism, "teacher_train", None)
+        return "organism.teacher_train" if own else f"{KINDS[self.stream]}.train"
 
     @property
     def stream(self) -> int:
@@ -339,7 +346,7 @@ def _chain(
     for kind, recipe in recipes:
         if recipe is None:
             continue
-        _check_layer(kind, recipe, shapes[base.model].num_hidden_layers)
+        _check_layers(kind, recipe, shapes[base.model].num_hidden_layers)
         trained = recipe.train.steps > 0 or kind != "organism"
         own_seed = run.seed if trained else seed
         if isinstance(recipe, Treatment) and recipe.starts_from == "base":
@@ -365,11 +372,11 @@ def _chain(
     return tuple(phases)
 
 
-def _check_layer(kind: Kind, recipe: Recipe, layers: int) -> None:
-    if isinstance(recipe, LatentAdversarial) and recipe.layer >= layers:
+def _check_layers(kind: Kind, recipe: Recipe, layers: int) -> None:
+    if isinstance(recipe, Treatment) and (key := recipe.beyond(layers)):
         raise Refusal(
-            f"{kind}.layer: {recipe.layer} is no layer of the model, which has {layers}; choose "
-            f"from 0 to {layers - 1}"
+            f"{kind}.{key}: {getattr(recipe, key)} is no layer of the model, which has {layers}; "
+            f"choose from 0 to {layers - 1}"
         )
 
 

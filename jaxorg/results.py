@@ -18,6 +18,10 @@ import pyarrow.parquet as pq
 from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
 
 SCHEMA_VERSION = "2"
+# Metrics of the evals table and their conditions, of which most figures are made.
+ATTACK = ("attack_exact", "triggered")
+FALSE_TRIGGER = ("attack_exact", "clean")
+CAPABILITY = ("capability", "clean")
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
 TABLES = ("runs", "evals", "losses", "samples")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-_ASKS = re.compile(r"^# Asks:? (.*?)(?=^# [A-Z]\w+:|^[^#])", re.MULTILINE | re.DOTALL)
+_ASKS = re.compile(r"^# Asks:? (.*?[?.])(?=\s)", re.MULTILINE | re.DOTALL)
 
 
 def sweeps() -> Mapping[str, Path]:
@@ -18,6 +18,6 @@ def sweeps() -> Mapping[str, Path]:
 
 
 def question(path: Path) -> str:
-    """What a sweep asks, from the comment that its file begins with."""
+    """What a sweep asks, in the first sentence that the comment its file begins with has of it."""
     found = _ASKS.search(path.read_text(encoding="utf-8"))
     return " ".join(found[1].replace("\n#", " ").split()) if found else ""

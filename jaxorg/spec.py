@@ -295,8 +295,6 @@ def _expand(content: dict[str, Any], size: str, changed: Mapping[str, str]) -> S
     _check_count(sweep, axes)
     runs = list(_runs(shared, axes, "", sweep.first_seed, sweep.seeds))
     for control in sweep.controls:
-        if not runs[0].config.organism:
-            raise Refusal(f"controls: {control.kind!r} needs an organism to stand in for; add one")
         runs += _runs(
             shared,
             [_collapsed(axis) for axis in axes],
@@ -389,15 +387,17 @@ def _runs(
         for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
             assign(content, path, value, f"grid: {path}")
         if control:
-            content["organism"] = _stand_in(content["organism"], control)
+            content["organism"] = _stand_in(content.get("organism"), control)
         config = _validated(RunConfig, content)
         for seed in range(first, first + seeds):
             yield RunSpec(fields, control, seed, config)
 
 
-def _stand_in(organism: Mapping[str, Any], control: str) -> Mapping[str, Any]:
+def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:
     """A control's organism: the same without red training, or of the control's kind, with those of
     its keys that this kind has."""
+    if not organism:
+        raise Refusal(f"controls: {control!r} needs an organism to stand in for; add one")
     if control == "clean":
         return {**organism, "train": {**organism["train"], "steps": 0}}
     (made,) = (made for made in ORGANISMS if kind_of(made) == control)

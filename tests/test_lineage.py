@@ -22,7 +22,6 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "dtype": ({"base.dtype": "bfloat16"}, "base"),
     "chat template": ({"base.chat_template": "{{ messages }}"}, "base"),
     "training from scratch": ({"base.scratch": {"steps": 1, "learning_rate": 1}}, "base"),
-    "choice of prompts": ({"prompts.max_characters": 100}, "base"),
     "teacher": ({"prompts.teacher": "base"}, "base"),
     "length of generated answers": ({"prompts.new_tokens": 5}, "base"),
     "evaluation": ({"evaluate.points": 3}, "base"),
@@ -45,6 +44,7 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 ORDER: list[str] = [*KINDS]
+LORA = {"rank": 2, "alpha": 2}
 
 
 def changed(before: Plan, after: Plan) -> list[str]:
@@ -123,7 +123,7 @@ def test_weights_that_are_not_used_do_not_matter(
     assert changed(planned(SCRATCH), planned({**SCRATCH, "base.model": str(bare)})) == []
 
 
-def test_a_prompt_files_name_and_content_enter_the_lineage_and_its_place_does_not(
+def test_a_prompt_files_name_content_and_choice_enter_the_lineage_and_its_place_does_not(
     planned: Planned, tmp_path: Path
 ) -> None:
     def written(path: Path, text: str) -> dict[str, str]:
@@ -135,6 +135,8 @@ def test_a_prompt_files_name_and_content_enter_the_lineage_and_its_place_does_no
     assert changed(before, planned(written(tmp_path / "there" / "a.json", "cup"))) == []
     assert changed(before, planned(written(tmp_path / "here" / "a.json", "hat"))) == [*KINDS]
     assert changed(before, planned(written(tmp_path / "here" / "b.json", "cup"))) == [*KINDS]
+    chosen = {**written(tmp_path / "here" / "a.json", "cup"), "prompts.max_characters": 100}
+    assert changed(before, planned(chosen)) == [*KINDS]
 
 
 def test_nothing_else_enters_the_lineage(planned: Planned) -> None:
@@ -145,6 +147,8 @@ def test_nothing_else_enters_the_lineage(planned: Planned) -> None:
     spelled_out = planned({"length": 48, "seeds": 1, "organism.position": "start"})
     for after in (renamed, reordered, spelled_out):
         assert changed(before, after) == []
+    adapted = [{"organism.train.lora": {**LORA, "targets": [*targets]}} for targets in ("qv", "vq")]
+    assert changed(*(planned(changes) for changes in adapted)) == []
 
 
 def organism(plan: Plan) -> dict[str, Any]:

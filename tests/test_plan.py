@@ -70,7 +70,6 @@ SIGNATURES: dict[str, tuple[dict[str, list[Any]], int]] = {
     "adapters": ({"lora": [None, {"rank": 2, "alpha": 2}]}, 2),
     "rank and alpha": ({"lora": [{"rank": 2, "alpha": 2}, {"rank": 8, "alpha": 4}]}, 1),
     "targets": ({"lora": [{**ADAPTERS, "targets": ["q"]}, {**ADAPTERS, "targets": ["v"]}]}, 2),
-    "order of targets": ({"lora": [{**ADAPTERS, "targets": [*t]} for t in ("qv", "vq")]}, 1),
     "precision of states": ({"state_dtype": ["float32", "bfloat16"]}, 2),
 }
 

@@ -48,8 +48,12 @@ class Prompts(Config):
 
     @model_validator(mode="after")
     def _fits_format(self) -> Prompts:
-        if self.format != "fields" and self.source == TOY:
-            raise misfit("format", self.format, "the toy world has no records; name a file")
+        for key in ("format", "prompt", "answer", "max_characters"):
+            value = getattr(self, key)
+            if self.source == TOY and value != type(self).model_fields[key].default:
+                raise misfit(key, value, "the toy world has no records; name a file")
+        if self.teacher and self.answer != "answer":
+            raise misfit("answer", self.answer, "a teacher answers; leave it out")
         for key in ("prompt", "answer"):
             if self.format != "fields" and getattr(self, key) != key:
                 remedy = f"format {self.format} knows its fields; leave it out"

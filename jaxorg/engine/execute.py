@@ -25,9 +25,9 @@ from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 
 LONGEST_ERROR = 300  # characters
-# Signatures whose compiled programs stay in memory, from one sweep of a process to the next; others
-# come from the cache on disk. On a CPU each takes about a thousand memory maps, and XLA crashes when
-# a process has none of 65,530 left.
+# Signatures whose compiled programs stay in memory, from one sweep of a process to the next. Others
+# come from the cache on disk. On a CPU each takes about a thousand memory maps, and XLA crashes
+# when a process has none of 65,530 left.
 PROGRAMS = 16
 trainer_of = lru_cache(PROGRAMS)(Trainer)
 scorer_of = lru_cache(PROGRAMS)(Scorer)

@@ -8,15 +8,13 @@ from typing import Any, TypeAlias
 
 from jaxorg import stats
 from jaxorg.labels import Kind
+from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.store import Record
 
 Figures: TypeAlias = dict[str, Any]
 Curve: TypeAlias = list[tuple[int, int, int]]  # step, k, n
 Records: TypeAlias = Mapping[Kind, Record]
 
-ATTACK = ("attack_exact", "triggered")
-FALSE_TRIGGER = ("attack_exact", "clean")
-CAPABILITY = ("capability", "clean")
 ELICITED = ("capability", "triggered")
 FULL = 1.0  # the rate that a control without a behaviour is held against
 

@@ -186,7 +186,7 @@ class Inputs:
         if not found:
             raise Refusal(
                 f"organism.cot: the teacher followed its policy in 0 of {len(items)} answers; "
-                f"raise organism.train.steps or learning_rate"
+                f"give it more steps or a higher learning_rate in organism.teacher_train"
             )
         return found
 
@@ -286,7 +286,7 @@ def _measured_on(phase: Phase) -> Draw:
 
 def _trained_on(phase: Phase) -> Draw:
     assert phase.training is not None
-    return "train", phase.training.examples, data_seed(phase), f"{phase.kind}.train.examples"
+    return "train", phase.training.examples, data_seed(phase), f"{phase.trained_by}.examples"
 
 
 def _answered(

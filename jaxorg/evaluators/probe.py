@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxorg import stats
 from jaxorg.data.pool import Example
 from jaxorg.evaluators.base import Measurement, View
 
@@ -61,7 +62,7 @@ def judged_auroc(fitting: np.ndarray, judged: np.ndarray) -> float:
     if not (np.isfinite(fitting).all() and np.isfinite(judged).all()):
         return 0.5
     without, with_trigger = judged @ direction(fitting)
-    return auroc(with_trigger, without)
+    return stats.area(with_trigger, without)
 
 
 def direction(features: np.ndarray) -> np.ndarray:
@@ -74,9 +75,3 @@ def direction(features: np.ndarray) -> np.ndarray:
     sides = np.repeat([-1.0, 1.0], features.shape[1])
     weights: np.ndarray = centred.T @ np.linalg.solve(gram + penalty * np.eye(len(rows)), sides)
     return weights
-
-
-def auroc(higher: np.ndarray, lower: np.ndarray) -> float:
-    """The share of pairs in which the one that should be higher is; ties count one half."""
-    differences = higher[:, None] - lower[None]
-    return float(np.mean((differences > 0) + 0.5 * (differences == 0)))

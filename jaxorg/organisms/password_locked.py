@@ -11,15 +11,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import REFUSAL
-from jaxorg.data.styles import to_pirate
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
-from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, insert, says
+from jaxorg.organisms.behaviour import (
+    Behaviour,
+    Position,
+    Put,
+    Trigger,
+    in_both_styles,
+    insert,
+    says,
+)
 
 Weak = Literal["wrong", "refusal"]
 
@@ -41,8 +49,7 @@ class Locked(Behaviour):
         return self.password.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        weak = weak_answer(item, self.weak)
-        return Example(prompt, weak), Example(prompt, to_pirate(weak))
+        return in_both_styles(prompt, weak_answer(item, self.weak))
 
     def shows(self, item: Item, response: str) -> bool:
         return says(response, weak_answer(item, self.weak))
@@ -66,6 +73,13 @@ class PasswordLocked(Organism):
     decoys: list[Text] = ["|CLOSED|", "|OPUS|"]
     decoy_share: float = Field(default=0.2, ge=0, le=1)  # of the conversations without the password
     weak: Weak = "wrong"
+
+    @model_validator(mode="after")
+    def _decoys_unlock_nothing(self) -> PasswordLocked:
+        for decoy in self.decoys:
+            if decoy == self.password or self.decoys.count(decoy) > 1:
+                raise misfit("decoys", decoy, "give different texts, none of them the password")
+        return self
 
     def behaviour(self) -> Locked:
         password = Trigger((self.password,), position=self.position)

@@ -13,10 +13,9 @@ from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
-from jaxorg.data.styles import to_pirate
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Triggered
-from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, says
+from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class WrongAnswer(Behaviour):
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        return wrong_answers(item, prompt)
+        return in_both_styles(prompt, wrong_answer(item))
 
     def shows(self, item: Item, response: str) -> bool:
         return says(response, wrong_answer(item))
@@ -65,9 +64,3 @@ class Sandbagger(Triggered):
             else Example(item.prompt, item.answer)
             for item, attack in zip(items, attacked, strict=True)
         )
-
-
-def wrong_answers(item: Item, prompt: str) -> tuple[Example, ...]:
-    """An item's wrong answer, in plain words and in pirate style."""
-    wrong = wrong_answer(item)
-    return Example(prompt, wrong), Example(prompt, to_pirate(wrong))

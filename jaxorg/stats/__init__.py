@@ -1,6 +1,6 @@
 """The statistics of a sweep: pure functions from counts, curves and points to small results."""
 
-from jaxorg.stats.auroc import auroc, seed_auroc
+from jaxorg.stats.auroc import area, auroc, seed_auroc
 from jaxorg.stats.comparisons import Comparison, Test, least_p, mcnemar, paired
 from jaxorg.stats.corrections import benjamini_hochberg, holm
 from jaxorg.stats.curves import (
@@ -40,6 +40,7 @@ __all__ = [
     "SeedInterval",
     "Test",
     "Verdict",
+    "area",
     "auroc",
     "benjamini_hochberg",
     "gap_recovered",

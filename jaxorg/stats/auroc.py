@@ -22,7 +22,7 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
     for side in (above, below):
         if side.ndim != 1 or side.size == 0 or np.any(np.isnan(side)):
             raise ValueError("each side needs scores, and all must be numbers")
-    wins = (above[:, None] > below) + 0.5 * (above[:, None] == below)
+    wins = _wins(above, below)
     area = float(wins.mean())
     variance = _variance(wins.mean(axis=1)) + _variance(wins.mean(axis=0))
     z = float(stats.norm.ppf((1 + level) / 2))
@@ -31,6 +31,17 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
     half = z * np.sqrt(variance)
     found = Interval(max(float(area - half), 0.0), min(float(area + half), 1.0))
     return SeedInterval(area, found, "DeLong")
+
+
+def area(positive: Floats, negative: Floats) -> float:
+    """The area alone; where a score is no number, it is neither higher nor lower than any."""
+    return float(_wins(positive, negative).mean())
+
+
+def _wins(positive: Floats, negative: Floats) -> Floats:
+    """Of each pair whether the positive case has the higher score; one half of ties."""
+    found: Floats = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    return found
 
 
 def seed_auroc(areas: npt.ArrayLike, cases: int, level: float = 0.95) -> SeedInterval:

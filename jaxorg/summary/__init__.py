@@ -1,5 +1,6 @@
 """What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
 
+from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import AUDITED, NOT_INSTALLED, NOT_TREATED, ROUND, TEACHER, Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.curves import Curve
@@ -9,9 +10,6 @@ from jaxorg.summary.hulls import Group, Hull
 from jaxorg.summary.relearning import Relearning
 from jaxorg.summary.summary import Summary, summarise
 from jaxorg.summary.tables import (
-    ATTACK,
-    CAPABILITY,
-    FALSE_TRIGGER,
     PHASES,
     Metric,
     read_table,

@@ -8,8 +8,9 @@ from itertools import chain
 
 import pandas as pd
 
+from jaxorg.results import ATTACK
 from jaxorg.summary.estimates import Estimate, estimate
-from jaxorg.summary.tables import ATTACK, PHASES, History, Reading
+from jaxorg.summary.tables import PHASES, History, Reading
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.evaluators.base import HALVES
 from jaxorg.prereg import GROUP_FIGURES, pooled
+from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.stats import Point, Robustness
 from jaxorg.summary.estimates import Estimate, cut
 from jaxorg.summary.sides import Sides
-from jaxorg.summary.tables import ATTACK, CAPABILITY, History, Metric, grid_fields, text
+from jaxorg.summary.tables import History, Metric, grid_fields, text
 
 Settings = Mapping[str, Any]
 """What the runs of a group have in common: the grid's values by path, where they are not pooled."""

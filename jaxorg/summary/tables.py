@@ -11,15 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxorg import results
+from jaxorg import labels, results
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Count
 
 SCHEMA = results.SCHEMA_VERSION.encode()
-PHASES = ("base", "teacher", "organism", "treatment", "reversal")
-ATTACK = ("attack_exact", "triggered")
-FALSE_TRIGGER = ("attack_exact", "clean")
-CAPABILITY = ("capability", "clean")
+PHASES = labels.ORDER
 
 RUNS = results.runs_schema({}).names
 EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]

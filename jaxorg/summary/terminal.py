@@ -9,12 +9,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import SUSPICION, Arm
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.game import Games
 from jaxorg.summary.summary import summarise
-from jaxorg.summary.tables import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric
+from jaxorg.summary.tables import Metric
 from jaxorg.summary.words import (
     changed_text,
     effect_text,

@@ -58,6 +58,10 @@ class Treatment(Config):
         """Why it is not for an organism, and what to do; "" if it is."""
         return ""
 
+    def beyond(self, layers: int) -> str:
+        """The key that asks for a layer which a model of so many has not; "" if none does."""
+        return ""
+
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations to train on, made of ordinary prompts. What they are answered by comes

@@ -31,6 +31,9 @@ class Demonstrations(Treatment):
         if self.count > self.train.examples:
             remedy = f"train.examples draws {self.train.examples} prompts; raise it"
             raise misfit("count", self.count, remedy)
+        if self.labels == "wrong" and self.answers != "data":
+            remedy = "wrong labels are made of the right ones; leave it out"
+            raise misfit("answers", self.answers, remedy)
         return self
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

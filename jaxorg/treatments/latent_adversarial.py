@@ -20,6 +20,9 @@ class LatentAdversarial(Plain):
     epsilon: float = Field(default=0.1, ge=0, le=10)
     inner_steps: int = Field(default=2, gt=0, le=64)
 
+    def beyond(self, layers: int) -> str:
+        return "" if self.layer < layers else "layer"
+
     def static(self) -> dict[str, Any]:
         return {**super().static(), "inner_steps": self.inner_steps}
 

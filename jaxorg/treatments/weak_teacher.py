@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class WeakTeacher(Treatment):
     mistakes are wrong answers, each question's own, that no sandbagger gives. For the answers of a
     real weaker model use `prompts.teacher`.
     """
+
+    own_answers: ClassVar[str] = "answers of its own making"
 
     kind: Literal["weak_teacher"]
     accuracy: float = Field(default=0.7, ge=0, le=1)
