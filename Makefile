@@ -11,12 +11,12 @@ sweep: .venv/installed
 
 ## All tests but the long ones.
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ## Tests that take minutes: several processes, eight devices, every organism under every treatment,
 ## shipped sweeps of size smoke, plans of all sizes llama.
 long: .venv/installed
-	$(BIN)/python -m pytest -n 2 -m long
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 ## Kills, hostile input and a thousand runs: an hour on 2 cores.
 torture: .venv/installed

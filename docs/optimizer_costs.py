@@ -51,6 +51,8 @@ SETTINGS: Sequence[tuple[str, Sequence[str]]] = [
 ]
 RATES = {"sgd": 0.1, "lion": 1e-4, "prodigy": 1.0, "muon": 1e-2, "lamb": 1e-2, "adafactor": 1e-2}
 LOW = 1e-3  # of all other families
+# Adafactor's is relative to a matrix's own numbers, and half of the adapters begin at zero.
+LORA_RATES = {"adafactor": 1.0}
 STEPS = 2 * math.lcm(*(family.refresh for family in FAMILIES.values() if family.refresh))
 assert STEPS <= CHUNK  # a call of a program takes no more
 FALLS = 0.8  # the last losses are at most so many times the first ones, where a family trains
@@ -73,7 +75,8 @@ class Job:
     """A family's training program, and runs that it trains."""
 
     def __init__(self, name: str, mesh: str, folder: Path, changes: Sequence[str]):
-        rate = f"organism.train.learning_rate={RATES.get(name, LOW)}"
+        rates = RATES | (LORA_RATES if LORA in changes else {})
+        rate = f"organism.train.learning_rate={rates.get(name, LOW)}"
         settings = [*COMMON, f"organism.train.optimizer={name}", rate, *changes]
         plan = make_plan(spec.load("quickstart", "laptop", settings))
         cohort = next(cohort for cohort in plan.cohorts if cohort.static)

@@ -114,6 +114,7 @@ def test_ranks_are_trained_by_one_program_and_stored_unpadded(
     assert_same_rows(alone, out, list(table(alone, "runs").run_id), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_state_that_was_kept_goes_on_in_a_cohort_of_another_rank(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +176,7 @@ def test_continued_adapters_begin_as_the_parents_ended(tiny_base: Path, tmp_path
         pd.testing.assert_frame_equal(margins(out, kind), margins(out, "organism"), rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("keep", ["final", "none"])
 def test_continued_adapters_are_trained_on_beside_those_of_a_clean_control(
     tiny_base: Path, tmp_path: Path, keep: Any

@@ -68,7 +68,13 @@ SWEPT: dict[str, dict[str, list[float]]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "ranks"), [(n, ()) for n in METHODS] + [("latent", (2, 4, 2))])
+@pytest.mark.parametrize(
+    ("name", "ranks"),
+    [
+        *((name, ()) for name in METHODS),
+        pytest.param("latent", (2, 4, 2), marks=pytest.mark.long),
+    ],
+)
 def test_stacked_equals_solo(name: str, ranks: tuple[int, ...]) -> None:
     """What changes weights does so at the start, before any step."""
     steps = 3 if name == "latent" else 0

@@ -57,6 +57,7 @@ def test_a_teachers_samples_differ_by_seed_and_prompt(beside: Path) -> None:
     assert all(len(set(answers.values())) > 1 for answers in said.values())
 
 
+@pytest.mark.long
 def test_rows_of_distilled_organisms_do_not_depend_on_those_beside_them(
     beside: Path, tmp_path: Path
 ) -> None:

@@ -2,10 +2,11 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,7 +71,10 @@ def test_rows_do_not_depend_on_the_order_of_runs(
     assert_same_rows(turned, reference)
 
 
-@pytest.mark.parametrize(("width", "mesh"), [("3", "cpu-2"), ("1", "cpu-1"), ("4", "cpu-1")])
+@pytest.mark.parametrize(
+    ("width", "mesh"),
+    [("3", "cpu-2"), ("1", "cpu-1"), pytest.param("4", "cpu-1", marks=pytest.mark.long)],
+)
 def test_rows_do_not_depend_on_width_or_mesh(
     reference: Path, tiny_base: Path, tmp_path: Path, width: str, mesh: str
 ) -> None:
@@ -78,6 +82,7 @@ def test_rows_do_not_depend_on_width_or_mesh(
     assert_same_rows(other, reference, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_rows_of_adapters_do_not_depend_on_width(tiny_base: Path, tmp_path: Path) -> None:
     """Red adapters share one base, blue ones stand on different organisms."""
     lora = (
@@ -241,14 +246,31 @@ def packed(tokens: np.ndarray) -> PackedBatch:
     return PackedBatch(tokens, segments, positions, (segments > 0) & (positions > 1))
 
 
+# One family of each sort: of each number by itself, measured at other weights than it trains, with
+# factors, with whole matrices, with bases that are renewed.
+SORTS = ("adamw", "schedule_free", "adafactor", "muon", "soap")
+
+
+def sorts_first(families: Iterable[str]) -> list[Any]:
+    """Families as parameters; those of a sort that another one stands for are long."""
+    return [
+        pytest.param(name, marks=() if name in SORTS else pytest.mark.long) for name in families
+    ]
+
+
+@pytest.mark.parametrize("optimizer", sorts_first(optimizers.FAMILIES))
+def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(optimizer: str) -> None:
+    check_neighbours_of_a_run_that_diverges(optimizer, None)
+
+
 @pytest.mark.parametrize(
-    ("optimizer", "lora"),
-    [(name, None) for name in optimizers.FAMILIES]
-    + [(name, LORA) for name, family in optimizers.FAMILIES.items() if not family.refresh],
+    "optimizer", sorts_first(n for n, f in optimizers.FAMILIES.items() if not f.refresh)
 )
-def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
-    optimizer: str, lora: LoraConfig | None
-) -> None:
+def test_adapters_that_diverge_leave_their_neighbours_unchanged_bit_for_bit(optimizer: str) -> None:
+    check_neighbours_of_a_run_that_diverges(optimizer, LORA)
+
+
+def check_neighbours_of_a_run_that_diverges(optimizer: str, lora: LoraConfig | None) -> None:
     trainer = program(optimizer, lora, lanes=3)
     healthy, losses = trained(trainer, [0, 1, 2], steps=CHUNK)
     beside, other_losses = trained(trainer, [0, 1, 2], steps=CHUNK, wild=1)
@@ -260,21 +282,12 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged_bit_for_bit(
     np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
 
 
-QUICK = ("adafactor", "adam", "adamw", "lion", "muon", "sgd")  # to compile
-
-
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
 def test_stacked_equals_solo(optimizer: str) -> None:
     check_stacked_equals_solo(optimizer, None)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.long)
-        for name in optimizers.FAMILIES
-    ],
-)
+@pytest.mark.parametrize("optimizer", sorts_first(optimizers.FAMILIES))
 def test_stacked_adapters_equal_solo(optimizer: str) -> None:
     check_stacked_equals_solo(optimizer, LORA)
 
@@ -383,6 +396,7 @@ def test_teacher_forced_exact_match_equals_greedy_generation(tmp_path: Path) -> 
         tmp_path / "out",
         "jaxorg-1m",
         "organism.train={steps: 24, batch: 8, examples: 256, learning_rate: 3e-4}",
+        "seeds=1",
         "evaluate={points: 1, prompts: 48, final_prompts: 48, generated: 48, new_tokens: 16}",
     )
     evals = table(folder, "evals").drop_duplicates(["lineage", "metric", "condition"])

@@ -173,6 +173,7 @@ def test_conversations_are_tokenised_once_a_phase(
     assert not tokenised
 
 
+@pytest.mark.long
 def test_a_large_pool_takes_little_memory(tmp_path: Path) -> None:
     found = pool_memory.measure(tmp_path, rows=200_000)
     assert found.rows == 170_000  # about a tenth is held out

@@ -318,6 +318,7 @@ def test_keep_log_leaves_weights_at_measured_steps(tiny_base: Path, tmp_path: Pa
 # Memory
 
 
+@pytest.mark.long
 def test_programs_of_many_signatures_do_not_all_stay_in_memory(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ def stopped(out: Path, base: Path, signals: Sequence[int]) -> tuple[int, float, 
     [
         ([signal.SIGTERM], 75),
         ([signal.SIGINT], 130),
-        ([signal.SIGINT, signal.SIGINT], 130),
+        pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.long),
     ],
     ids=["SIGTERM", "Ctrl-C", "Ctrl-C twice"],
 )

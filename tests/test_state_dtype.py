@@ -83,7 +83,10 @@ def test_it_takes_half_the_memory(optimizer: str) -> None:
     assert size(half.trainable) == size(full.trainable)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["adamw", *(pytest.param(name, marks=pytest.mark.long) for name in ("sgd", "muon"))],
+)
 def test_training_comes_nearly_as_far(optimizer: str) -> None:
     _, losses = trained(optimizer, [0])
     state, half = trained(optimizer, [0], state_dtype="bfloat16")
@@ -95,7 +98,9 @@ def test_training_comes_nearly_as_far(optimizer: str) -> None:
     assert half[0, 0] - half[0, -1] == pytest.approx(fallen, rel=0.05)
 
 
-@pytest.mark.parametrize("ranks", [(), (4, 4, 4)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "ranks", [(), pytest.param((4, 4, 4), marks=pytest.mark.long)], ids=["full", "lora"]
+)
 def test_stacked_equals_solo(ranks: tuple[int, ...]) -> None:
     _, stacked = trained("adamw", [0, 1, 2], ranks, "bfloat16")
     _, solo = trained("adamw", [1], ranks[:1], "bfloat16")

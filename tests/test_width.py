@@ -22,7 +22,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("static", KINDS.values(), ids=KINDS)
+QUICK = ("full", "packed", "adapters of one base")
+
+
+@pytest.mark.parametrize(
+    "static",
+    [
+        pytest.param(static, id=name, marks=() if name in QUICK else pytest.mark.long)
+        for name, static in KINDS.items()
+    ],
+)
 def test_every_kind_of_program_can_be_timed(static: Static) -> None:
     assert width._tokens_a_second(Trainer(static, make_mesh(parse("cpu-2")), 2)) > 0
 
