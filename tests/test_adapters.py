@@ -162,6 +162,7 @@ def margins(out: Path, kind: str) -> Any:
     return found.mean().to_frame()
 
 
+@pytest.mark.long
 def test_continued_adapters_begin_as_the_parents_ended(tiny_base: Path, tmp_path: Path) -> None:
     """With next to no learning rate nothing changes, what is stored replaces the parent's, and
     folded into the weights, where they are measured alone, it is what it was beside them."""

@@ -271,6 +271,7 @@ def test_an_organism_is_treated_with_what_it_says_itself(
         assert row[first:end].tolist() == tokenizer.completion_ids(answer)
 
 
+@pytest.mark.long
 def test_on_policy_rows_do_not_depend_on_width(own: Path, base: Path, tmp_path: Path) -> None:
     wide = run(tmp_path / "out", base, *OWN, width="2", mesh="cpu-1")
     assert kept(wide) == kept(own)

@@ -88,6 +88,7 @@ def test_runs_that_do_not_fill_the_devices_are_refused() -> None:
         Stacked(make_work(TINY, runs=3, steps=1))
 
 
+@pytest.mark.long
 def test_packing_leaves_less_padding_and_every_speed_is_of_its_own_tokens(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,7 +110,9 @@ def test_weights_are_shaken_once_and_then_trained() -> None:
     assert losses[0, -1] < 0.7 * losses[0, 0]
 
 
-@pytest.mark.parametrize("ranks", [(), (2,)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "ranks", [(), pytest.param((2,), marks=pytest.mark.long)], ids=["full", "lora"]
+)
 def test_no_latent_disturbance_is_plain_training(ranks: tuple[int, ...]) -> None:
     none = {"latent_epsilon": [0.0], "latent_layer": [0.0]}
     plain, losses = trained("adamw", [0], ranks, steps=3)

@@ -182,6 +182,7 @@ def test_noise_on_stacked_runs_equals_solo(kind: str) -> None:
     np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4)
 
 
+@pytest.mark.long
 def test_noise_on_weights_that_runs_share_is_each_run_s_own() -> None:
     lora = LoraConfig(2)
     two = scorer(2, lora, shared=True)

@@ -97,6 +97,7 @@ def test_rows_of_adapters_do_not_depend_on_width(tiny_base: Path, tmp_path: Path
     assert losses["last"] < losses["first"]
 
 
+@pytest.mark.long
 def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
     tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -282,7 +283,7 @@ def check_neighbours_of_a_run_that_diverges(optimizer: str, lora: LoraConfig | N
     np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
 
 
-@pytest.mark.parametrize("optimizer", optimizers.FAMILIES)
+@pytest.mark.parametrize("optimizer", sorts_first(optimizers.FAMILIES))
 def test_stacked_equals_solo(optimizer: str) -> None:
     check_stacked_equals_solo(optimizer, None)
 

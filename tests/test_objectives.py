@@ -159,7 +159,10 @@ def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[
     return jax.device_get(state), np.asarray(losses)[:, :3]
 
 
-@pytest.mark.parametrize(("objective", "lora"), [("dpo", LoraConfig(4)), ("policy_gradient", None)])
+@pytest.mark.parametrize(
+    ("objective", "lora"),
+    [pytest.param("dpo", LoraConfig(4), marks=pytest.mark.long), ("policy_gradient", None)],
+)
 def test_stacked_equals_solo(objective: str, lora: LoraConfig | None) -> None:
     stacked, losses = trained(objective, lora, [0, 1, 2])
     solo, solo_losses = trained(objective, lora, [1])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,6 +134,7 @@ def test_many_conversations_fill_rows_well_in_another_order_for_each_seed() -> N
     assert (first[0] != other[0]).any()
 
 
+@pytest.mark.long
 def test_packed_rows_do_not_depend_on_other_runs_order_or_width(
     tiny_base: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ QUICK = ["base.scratch.steps=3", "base.scratch.examples=100", "base.scratch.batc
 SHIPPED = checkpoint.resolve("jaxorg-1m")
 
 
+@pytest.mark.long
 def test_pretraining_makes_a_folder_that_a_sweep_can_start_from(tmp_path: Path) -> None:
     folder = tmp_path / "base"
     pretrain(folder, size="smoke", mesh="cpu-1", set_=QUICK)

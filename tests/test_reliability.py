@@ -291,6 +291,7 @@ def test_keep_none_leaves_tables_only_and_can_go_on(
     assert_same_rows(out, reference, list(table(reference, "runs").run_id))
 
 
+@pytest.mark.long
 def test_keep_none_keeps_the_adapters_that_others_stand_on(tiny_base: Path, tmp_path: Path) -> None:
     lora = [f"{phase}.train.lora={{rank: 2, alpha: 4}}" for phase in ("organism", "treatment")]
     kept = run(tmp_path / "kept" / "out", tiny_base, *SMALL, *lora)

@@ -107,6 +107,7 @@ def test_losses_and_notes_are_in_the_tables(reference: Path) -> None:
     assert (table(reference, "runs").status == "done").all()
 
 
+@pytest.mark.long
 def test_rows_do_not_depend_on_width_or_on_what_else_is_trained(
     reference: Path, base: Path, tmp_path: Path, kept: dict[tuple[str, int], Kept]
 ) -> None:

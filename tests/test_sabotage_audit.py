@@ -369,6 +369,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     assert len(arms) == 2 and terminal.terminal_tables(out)
 
 
+@pytest.mark.long
 def test_an_auditor_reads_what_its_own_organism_wrote(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

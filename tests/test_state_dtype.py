@@ -98,9 +98,8 @@ def test_training_comes_nearly_as_far(optimizer: str) -> None:
     assert half[0, 0] - half[0, -1] == pytest.approx(fallen, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    "ranks", [(), pytest.param((4, 4, 4), marks=pytest.mark.long)], ids=["full", "lora"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [(), (4, 4, 4)], ids=["full", "lora"])
 def test_stacked_equals_solo(ranks: tuple[int, ...]) -> None:
     _, stacked = trained("adamw", [0, 1, 2], ranks, "bfloat16")
     _, solo = trained("adamw", [1], ranks[:1], "bfloat16")
