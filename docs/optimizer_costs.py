@@ -52,7 +52,7 @@ SETTINGS: Sequence[tuple[str, Sequence[str]]] = [
 RATES = {"sgd": 0.1, "lion": 1e-4, "prodigy": 1.0, "muon": 1e-2, "lamb": 1e-2, "adafactor": 1e-2}
 LOW = 1e-3  # of all other families
 # Adafactor's is relative to a matrix's own numbers, and half of the adapters begin at zero.
-LORA_RATES = {"adafactor": 1.0}
+LORA_RATES = {"adafactor": 0.1}
 STEPS = 2 * math.lcm(*(family.refresh for family in FAMILIES.values() if family.refresh))
 assert STEPS <= CHUNK  # a call of a program takes no more
 FALLS = 0.8  # the last losses are at most so many times the first ones, where a family trains

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from test_answers import talkative
 
 from jaxorg import estimate, spec
@@ -19,6 +20,7 @@ from jaxorg.engine.rounds import Kept
 from jaxorg.plan import Plan, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import Store
+from jaxorg.sweep import sweep
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TRAIN = "train: {steps: 6, batch: 4, examples: 8, learning_rate: 1e-3}"
@@ -234,3 +236,31 @@ def test_what_is_asked_is_in_the_estimate(tiny_base: Path, tmp_path: Path) -> No
         for n in (2, 20)
     )
     assert estimate.measuring_flops(few.cohorts[-1]) < estimate.measuring_flops(many.cohorts[-1])
+
+
+@pytest.mark.long
+def test_rl_teaches_what_it_rewards(tmp_path: Path) -> None:
+    """A sandbagger whose right answers are rewarded gives more and more of them."""
+    content = {
+        "base": {"model": "jaxorg-1m"},
+        "prompts": {"new_tokens": 16},
+        "organism": {
+            "kind": "sandbagger",
+            "exposure": "static",
+            "train": {"steps": 1200, "batch": 16, "learning_rate": 1e-3, "examples": 8192},
+        },
+        "treatment": {
+            "kind": "rl",
+            "rounds": 20,
+            "kl": 0.0,
+            "train": {"steps": 80, "batch": 64, "learning_rate": 1e-3, "examples": 640},
+        },
+        "evaluate": {"points": 1, "final_prompts": 64, "generated": 8, "new_tokens": 16},
+    }
+    file = tmp_path / "sandbagger.yaml"
+    file.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert sweep(str(file), out=tmp_path / "out") == 0
+    rewards = table(tmp_path / "out", "evals").query("metric == 'reward'").sort_values("step").value
+    assert len(rewards) == 20
+    assert rewards.iloc[:3].mean() < 0.2
+    assert rewards.iloc[-3:].mean() > 0.4
