@@ -101,14 +101,14 @@ def _place(outcome: dict[str, Any]) -> str:
 
 def _whole(outcome: dict[str, Any]) -> list[str]:
     cohorts = outcome["cohorts"]
-    lanes = [each["lanes"] for each in cohorts]
+    lanes = {each["lanes"] for each in cohorts}
     fullest = max(cohorts, key=lambda each: each["memory"])
     seconds = sum(each["seconds"] for fit in cohorts for each in fit["programs"].values())
     return [
         _place(outcome),
         "yes" if outcome["fits"] else "NO",
         str(len(cohorts)),
-        f"{min(lanes)} to {max(lanes)}",
+        ", ".join(map(str, sorted(lanes))),
         f"{fullest['memory'] / 2**30:.1f}",
         f"{fullest['room'] / 2**30:.1f}",
         f"{outcome['chip_hours']:.0f}",
