@@ -49,7 +49,7 @@ def test_on_eight_devices() -> None:
     environment = {**os.environ, "TEST_DEVICES": "8"}
     found = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout[-5000:]
-    assert "1 skipped" in found.stdout  # this test, and no other
+    assert "skipped" not in found.stdout  # for want of devices
 
 
 def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, str]:
