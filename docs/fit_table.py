@@ -108,7 +108,7 @@ def _whole(outcome: dict[str, Any]) -> list[str]:
         _place(outcome),
         "yes" if outcome["fits"] else "NO",
         str(len(cohorts)),
-        ", ".join(map(str, sorted(lanes))),
+        " to ".join(str(each) for each in sorted({min(lanes), max(lanes)})),
         f"{fullest['memory'] / 2**30:.1f}",
         f"{fullest['room'] / 2**30:.1f}",
         f"{outcome['chip_hours']:.0f}",

@@ -26,8 +26,9 @@ def _with_interval(estimate: Estimate | None, scale: int, digits: int) -> str:
     if estimate is None:
         return "–"
     low, high = estimate.interval.low, estimate.interval.high
-    mean = f"{scale * estimate.mean + 0.0:.{digits}f}"
-    return mean + (f" [{scale * low:.{digits}f}, {scale * high:.{digits}f}]" if low == low else "")
+    form = f"z.{digits}f"  # z: nothing is never shown as less than nothing
+    mean = f"{scale * estimate.mean:{form}}"
+    return mean + (f" [{scale * low:{form}}, {scale * high:{form}}]" if low == low else "")
 
 
 def steps_text(steps: float | None) -> str:
@@ -84,7 +85,7 @@ def notes_text(game: RedBlue | NoGame) -> str:
 
 def rate_text(share: float) -> str:
     """`12.5`: a share in percent; nothing is never shown as less than nothing."""
-    return f"{round(100 * share, 1) + 0.0:.1f}"
+    return f"{100 * share:z.1f}"
 
 
 def play_text(names: Sequence[str], shares: Sequence[float]) -> str:
