@@ -10,13 +10,15 @@ import pytest
 from test_report import SCHEMA, Elements, Row, page_of, run_rows, write, write_plan
 
 from jaxorg.runtime import Refusal
-from jaxorg.stats import Point
+from jaxorg.stats import Interval, Point
 from jaxorg.summary import Group, summarise
+from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.game import Games, games_of
 from jaxorg.summary.hulls import groups_of, hulls_of
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import histories, label_runs
 from jaxorg.summary.terminal import terminal_tables
+from jaxorg.summary.words import percent, rate_text
 
 KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
 HALVES = ("", ":first", ":second")
@@ -296,3 +298,8 @@ def test_a_plan_that_is_none_is_one_line(folder: Path, source: Any) -> None:
     (folder / "plan.json").write_text(json.dumps({"content": {}}), encoding="utf-8")
     with pytest.raises(Refusal, match=r"plan\.json: .* holds no good one"):
         summarise(folder)
+
+
+def test_nothing_is_shown_as_less_than_nothing() -> None:
+    nothing = Estimate(-0.0, Interval(-1e-9, -0.0), "t", (-0.0,))
+    assert (percent(nothing), rate_text(-1e-9)) == ("0.0 [0.0, 0.0]", "0.0")
