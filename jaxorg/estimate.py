@@ -27,12 +27,9 @@ RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the
 PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
 
 
-_abstract = cache(one.abstract_model)  # a grid may make a cohort of each of its points
-
-
 def memory(cohort: Cohort) -> int:
     """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
-    _, trainable, frozen = _abstract(cohort.model)
+    _, trainable, frozen = one.abstract_model(cohort.model)
     beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
     if cohort.static is None:
         return _bytes(trainable) + beside
@@ -48,7 +45,7 @@ def largest(plan: Plan) -> int:
 def _weights(teacher: Teacher) -> int:
     """Bytes of a teacher's weights."""
     static = teacher.static
-    return _bytes(_abstract(static)[1]) * jnp.dtype(static.dtype).itemsize // 4
+    return _bytes(one.abstract_model(static)[1]) * jnp.dtype(static.dtype).itemsize // 4
 
 
 @cache
@@ -80,7 +77,7 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
     own = phase.lora.static() if phase.lora else None  # not padded
-    return copies * _bytes(_abstract(replace(cohort.model, lora=own))[1])
+    return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1])
 
 
 def refuse_too_large(
@@ -157,7 +154,7 @@ def _teaching_flops(plan: Plan) -> float:
         if p.teacher and p.training and not p.on_policy
     }
     return sum(
-        2.0 * _count(_abstract(teacher.static)[1]) * examples * length
+        2.0 * _count(one.abstract_model(teacher.static)[1]) * examples * length
         for (teacher, _, _, examples), length in asked.items()
     )
 
@@ -180,7 +177,7 @@ def step_flops(cohort: Cohort) -> float:
     """Floating-point operations of one training step of one run: 2 a weight and token forward, as
     many to pass gradients back, as many again for the gradients of what is trained, and another
     forward pass where activations are computed again. A step of ascent passes forth and back."""
-    _, trainable, _ = _abstract(cohort.model)
+    _, trainable, _ = one.abstract_model(cohort.model)
     trained = _count(trainable)
     passes = 3 if cohort.model.remat else 2
     passes *= 1 + (cohort.static.inner_steps if cohort.static else 0)
@@ -188,7 +185,7 @@ def step_flops(cohort: Cohort) -> float:
 
 
 def _parameters(cohort: Cohort) -> int:
-    _, trainable, frozen = _abstract(cohort.model)
+    _, trainable, frozen = one.abstract_model(cohort.model)
     return _count(frozen if cohort.model.lora else trainable)
 
 

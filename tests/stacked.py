@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,11 @@ from jaxorg.signature import ModelStatic, Static
 
 LENGTH, BATCH = 12, 3
 RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}  # others take 1e-2
+
+
+@cache
+def trainer_of(static: Static, runs: int) -> Trainer:
+    return Trainer(static, make_mesh(parse("cpu-1")), runs)
 
 
 def trained(
@@ -43,7 +49,7 @@ def trained(
         state_dtype=state_dtype,
         **method,
     )
-    trainer = Trainer(static, make_mesh(parse("cpu-1")), len(seeds))
+    trainer = trainer_of(static, len(seeds))
     own = {**optimizers.FAMILIES[optimizer].defaults, "clip": 1.0, "warmup": 0.0}
     own["learning_rate"] = RATES.get(optimizer, 1e-2)
     own |= {"weight_decay": 0.1} if "weight_decay" in own else {}

@@ -53,7 +53,7 @@ def stopped(out: Path, base: Path, signals: Sequence[int]) -> tuple[int, float, 
 @pytest.mark.parametrize(
     ("signals", "code"),
     [
-        ([signal.SIGTERM], 75),
+        pytest.param([signal.SIGTERM], 75, marks=pytest.mark.long),
         ([signal.SIGINT], 130),
         pytest.param([signal.SIGINT, signal.SIGINT], 130, marks=pytest.mark.long),
     ],

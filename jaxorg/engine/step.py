@@ -5,7 +5,7 @@ Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -78,6 +78,7 @@ class Scores(NamedTuple):
     log_prob: jax.Array  # fp32 [B]: of the completion, in nats
 
 
+@cache  # a sweep asks for each phase, a plan for each point of a grid
 def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
     """The model's structure, and its trainable and frozen parameters as shapes."""
     return split(static, nnx.eval_shape(lambda: create(static, jax.random.key(0))))
