@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,13 @@ from jaxorg.data.pools import Pools
 from jaxorg.engine.batches import all_batches
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.inputs import Inputs
-from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.mesh import described, make_mesh, parse
 from jaxorg.engine.step import draws
 from jaxorg.folder import Folder
 from jaxorg.optimizers import FAMILIES
 from jaxorg.plan import make_plan
 
 AGAINST = "adamw"
-ALONE, TOGETHER = "cpu-1", "cpu"  # one run; a run a core, as sweeps have it: the CPU's width is 1
 COMMON = [
     "length=48",
     "organism.train.batch=8",
@@ -46,9 +46,6 @@ COMMON = [
 LORA = "organism.train.lora={rank: 8, alpha: 16}"
 NARROW_WEIGHTS = "base.dtype=bfloat16"
 NARROW_STATE = "organism.train.state_dtype=bfloat16"
-SETTINGS: Sequence[tuple[str, Sequence[str]]] = [
-    (mesh, changes) for changes in ([], [LORA]) for mesh in (ALONE, TOGETHER)
-]
 RATES = {"sgd": 0.1, "lion": 1e-4, "prodigy": 1.0, "muon": 1e-2, "lamb": 1e-2, "adafactor": 1e-2}
 LOW = 1e-3  # of all other families
 # Adafactor's is relative to a matrix's own numbers, and half of the adapters begin at zero.
@@ -57,13 +54,8 @@ STEPS = 2 * math.lcm(*(family.refresh for family in FAMILIES.values() if family.
 assert STEPS <= CHUNK  # a call of a program takes no more
 FALLS = 0.8  # the last losses are at most so many times the first ones, where a family trains
 ENDS = 10  # losses that are the first ones, or the last
-HEAD = [
-    "family",
-    "all weights: one run",
-    "a run a core",
-    "LoRA: one run",
-    "a run a core",
-    "state, bytes a number that is trained: all weights, LoRA",
+STATE = "state, bytes a number that is trained: all weights, LoRA"
+TRAINS = [
     "trains all weights",
     "LoRA",
     "both with `base.dtype: bfloat16`",
@@ -71,10 +63,19 @@ HEAD = [
 ]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Devices, and how many runs each trains side by side."""
+
+    mesh: str
+    width: int
+    name: str  # in the table
+
+
 class Job:
     """A family's training program, and runs that it trains."""
 
-    def __init__(self, name: str, mesh: str, folder: Path, changes: Sequence[str]):
+    def __init__(self, name: str, place: Place, folder: Path, changes: Sequence[str]):
         rates = RATES | (LORA_RATES if LORA in changes else {})
         rate = f"organism.train.learning_rate={rates.get(name, LOW)}"
         settings = [*COMMON, f"organism.train.optimizer={name}", rate, *changes]
@@ -83,7 +84,7 @@ class Job:
         phase, static = cohort.phases[0], cohort.static
         assert static is not None
         inputs = Inputs(plan, Pools(Folder(folder, print)))
-        self.trainer = trainer = Trainer(static, make_mesh(parse(mesh)), width=1)
+        self.trainer = trainer = Trainer(static, make_mesh(parse(place.mesh)), place.width)
         lanes = trainer.lanes
         keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
         swept = {name: np.full(lanes, value, np.float32) for name, value in phase.swept.items()}
@@ -120,13 +121,18 @@ class Measured:
 
 
 def measure(
-    names: Sequence[str], rounds: int, folder: Path, mesh: str, changes: Sequence[str]
+    names: Sequence[str], rounds: int, folder: Path, place: Place, changes: Sequence[str]
 ) -> Measured:
     """Time all families in turns, after one round to compile and warm up."""
-    jobs = {name: Job(name, mesh, folder, changes) for name in names}
-    for name, job in jobs.items():
-        say(f"{mesh} {' '.join(changes)}: {name} compiles")
+
+    def warm(name: str) -> Job:
+        say(f"{place.name} {' '.join(changes)}: {name} compiles")
+        job = Job(name, place, folder, changes)
         job.train(STEPS)
+        return job
+
+    with ThreadPoolExecutor(runtime.cores()) as pool:
+        jobs = dict(zip(names, pool.map(warm, names), strict=True))
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
@@ -140,11 +146,11 @@ def measure(
     return Measured(costs, milliseconds, {n: job.state_bytes() for n, job in jobs.items()})
 
 
-def trains(name: str, folder: Path, *changes: str) -> str:
+def trains(name: str, folder: Path, place: Place, *changes: str) -> str:
     """Whether a family lowers the loss, by training a run with it; or that it is refused."""
     say(f"{' '.join(changes) or 'all weights'}: {name} trains")
     try:
-        job = Job(name, ALONE, folder, changes)
+        job = Job(name, place, folder, changes)
     except runtime.Refusal as refusal:
         if NARROW_STATE in changes and str(refusal).startswith(NARROW_STATE.partition("=")[0]):
             return "refused"
@@ -154,18 +160,14 @@ def trains(name: str, folder: Path, *changes: str) -> str:
     return "yes" if fell and np.isfinite(losses).all() else "no"
 
 
-def row(name: str, found: Sequence[Measured], folder: Path) -> list[str]:
-    """A family's row of the table."""
-    sizes = [each.state_bytes[name] for each in (found[0], found[-1])]
-    both = {trains(name, folder, NARROW_WEIGHTS, *changes) for changes in ((), (LORA,))}
+def what_it_trains(name: str, folder: Path, place: Place) -> list[str]:
+    """The cells under `TRAINS`."""
+    both = {trains(name, folder, place, NARROW_WEIGHTS, *changes) for changes in ((), (LORA,))}
     return [
-        f"`{name}`",
-        *(f"{each.costs[name]:.2f}" for each in found),
-        ", ".join(f"{size:.3g}" for size in sizes),
-        trains(name, folder),
-        trains(name, folder, LORA),
+        trains(name, folder, place),
+        trains(name, folder, place, LORA),
         "yes" if both == {"yes"} else "no",
-        trains(name, folder, NARROW_STATE),
+        trains(name, folder, place, NARROW_STATE),
     ]
 
 
@@ -179,19 +181,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", help="some of them; all without a name")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--mesh", default="cpu", help="cpu, with a run a core, or gpu")
+    parser.add_argument("--width", type=int, default=16, help="runs side by side on a gpu")
+    parser.add_argument("--costs", action="store_true", help="without what each family trains")
     asked = parser.parse_args()
     runtime.start()
+    alone = Place(f"{asked.mesh}-1", 1, "one run")
+    many = (
+        Place("cpu", 1, "a run a core")  # as sweeps have it
+        if asked.mesh == "cpu"
+        else Place(f"{asked.mesh}-1", asked.width, f"{asked.width} side by side")
+    )
+    settings = [(place, changes) for changes in ([], [LORA]) for place in (alone, many)]
     names = [AGAINST, *(n for n in asked.families or FAMILIES if n != AGAINST)]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        found = [measure(names, asked.rounds, folder, *setting) for setting in SETTINGS]
-        table = [row(name, found, folder) for name in names]
-    for cells in [HEAD, ["---"] * len(HEAD), *table]:
+    columns = [f"all weights: {alone.name}", many.name, f"LoRA: {alone.name}", many.name]
+    head = ["family", *columns, STATE, *([] if asked.costs else TRAINS)]
+    table = [head, ["---"] * len(head)]
+    with tempfile.TemporaryDirectory() as folder:
+        found = [measure(names, asked.rounds, Path(folder), *setting) for setting in settings]
+        for name in names:
+            sizes = ", ".join(f"{each.state_bytes[name]:.3g}" for each in (found[0], found[-1]))
+            costs = [f"{each.costs[name]:.2f}" for each in found]
+            trained = [] if asked.costs else what_it_trains(name, Path(folder), alone)
+            table.append([f"`{name}`", *costs, sizes, *trained])
+    for cells in table:
         print(f"| {' | '.join(cells)} |")
     times = ", ".join(f"{each.milliseconds:.1f}" for each in found)
     versions = ", ".join(" ".join(each) for each in runtime.versions().items())
     print(f"\nMedians of {asked.rounds} rounds of {STEPS} steps. A step of `{AGAINST}` takes")
-    print(f"{times} ms in these columns. {runtime.cores()} cores; {versions}.")
+    print(f"{times} ms in these columns. {described(make_mesh(parse(many.mesh)))}; {versions}.")
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def stored(out: Path, kind: str) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 def test_ranks_are_trained_by_one_program_and_stored_unpadded(
     tiny_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,6 +197,7 @@ def test_continued_adapters_are_trained_on_beside_those_of_a_clean_control(
     assert_same_rows(together, apart, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_continued_differs_from_merged(tiny_base: Path, tmp_path: Path) -> None:
     outs = {
         name: run(

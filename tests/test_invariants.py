@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from weights import placed_weights
 
 from jaxorg import optimizers
 from jaxorg.engine import execute, group
@@ -117,6 +118,9 @@ def test_a_run_that_diverges_leaves_its_neighbours_unchanged(
     assert_same_rows(wild, healthy, list(runs.run_id[~diverged]))
 
 
+FEWER = "grid=[{treatment.kind: [hhh, pirate]}, {organism.payload_repeats: [2]}]"
+
+
 def test_a_killed_sweep_ends_with_the_same_tables(
     reference: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,12 +144,12 @@ def test_a_killed_sweep_ends_with_the_same_tables(
     monkeypatch.setattr(Trainer, "train", property(sometimes))
     for _ in range(100):
         try:
-            run(tmp_path / "out", tiny_base)
+            run(tmp_path / "out", tiny_base, FEWER)
             break
         except KeyboardInterrupt:
             continue
     assert calls > 10
-    assert_same_rows(tmp_path / "out", reference)
+    assert_same_rows(tmp_path / "out", reference, run_ids(tmp_path / "out"))
     assert not list((tmp_path / "out" / "partial").iterdir())
 
 
@@ -234,7 +238,7 @@ def trained(
     stacked = {name: np.array([h[name] for h in hypers], np.float32) for name in hypers[0]}
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(runs)))
     hyper = trainer.place(stacked) | {"key": keys}  # which is for those that draw
-    state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
+    state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, runs))
     rng = [np.random.default_rng(number) for number in runs]
     words = trainer.model.config.vocab_size
     tokens = [r.integers(0, words, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
@@ -301,6 +305,7 @@ def test_stacked_adapters_equal_solo(optimizer: str) -> None:
     check_stacked_equals_solo(optimizer, LORA)
 
 
+@pytest.mark.long
 def test_stacked_equals_solo_in_packed_rows() -> None:
     check_stacked_equals_solo("adamw", None, packing=True)
 
@@ -347,7 +352,7 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
     hyper["key"] = keys
-    state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
+    state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0]))
     row = np.random.default_rng(0).integers(
         0, trainer.model.config.vocab_size, (BATCH, LENGTH), np.int32
     )
@@ -370,8 +375,7 @@ def test_a_run_that_explodes_is_diverged_and_keeps_finite_weights(optimizer: str
     }
     hyper = trainer.place({name: np.full(1, value, np.float32) for name, value in own.items()})
     hyper["key"] = keys
-    weights = trainer.initialise(keys)
-    state, frozen = trainer.begin(keys, hyper, weights)
+    state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0]))
     batch = Batch(
         np.ones((1, CHUNK, BATCH, LENGTH), np.int32),
         np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32),
@@ -381,7 +385,9 @@ def test_a_run_that_explodes_is_diverged_and_keeps_finite_weights(optimizer: str
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.trainable))
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "lora", [None, pytest.param(LORA, marks=pytest.mark.long)], ids=["full", "lora"]
+)
 def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
     trainer = program("adamw", lora, lanes=2, mesh="cpu-2")
     hyper = {name: np.ones(2, np.float32) for name in optimizers.FAMILIES["adamw"].defaults}
@@ -389,7 +395,7 @@ def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
     hyper |= {name: np.ones(2, np.float32) for name in others}
     keys = trainer.place(jax.vmap(jax.random.key)(np.array([0, 1])))
     placed = trainer.place(hyper)
-    state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
+    state, frozen = trainer.begin(keys, placed, placed_weights(trainer, [0, 1]))
     batch = trainer.place(
         Batch(np.ones((2, CHUNK, BATCH, LENGTH), np.int32), np.ones((2, CHUNK, BATCH, 2), np.int32))
     )

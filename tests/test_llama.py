@@ -1,5 +1,7 @@
 """The model's logits, its adapters, and the ways to compute the same thing."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,14 @@ def test_adapters_stand_beside_their_targets_alone() -> None:
     assert trainable["blocks"]["mlp"].keys() == {"up"}
     assert trainable["blocks"]["mlp"]["up"]["adapter"]["a"].shape == (3, 24, 2)
     assert "adapter" not in frozen["blocks"]["mlp"]["up"]
+
+
+def test_a_model_is_created_in_any_thread() -> None:
+    """Flax keeps per thread whether axes' names ask for a mesh."""
+    shape = replace(SMALL, num_hidden_layers=1)  # which no other test has asked for
+    with ThreadPoolExecutor(1) as pool:
+        _, weights, _ = pool.submit(abstract_model, ModelStatic(shape)).result()
+    assert weights["blocks"]["mlp"]["up"]["kernel"].shape[0] == 1
 
 
 def test_fresh_layers_and_seeds_differ() -> None:

@@ -163,7 +163,11 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("harm", [flip, truncate, Path.unlink], ids=["flip", "truncate", "remove"])
+@pytest.mark.parametrize(
+    "harm",
+    [flip, pytest.param(truncate, marks=pytest.mark.long), Path.unlink],
+    ids=["flip", "truncate", "remove"],
+)
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_damaged_is_set_aside_and_made_anew(
     part: str,

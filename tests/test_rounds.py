@@ -183,6 +183,7 @@ def test_a_phase_whose_round_is_lost_begins_anew(
     assert_same_rows(out, reference, list(table(out, "runs").run_id))
 
 
+@pytest.mark.long
 def test_a_round_without_rows_changes_nothing(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,20 @@
-"""How many runs share a device: what is timed, and when to stop."""
+"""How many runs share a device: what fits, and that it is compiled once."""
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from tiny import TINY
+from weights import placed_weights
 
+from jaxorg import optimizers
 from jaxorg.engine import width
-from jaxorg.engine.cohort import Trainer
+from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.step import Batch, batch_shapes, draws
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.signature import ModelStatic, Static
 
@@ -20,9 +27,36 @@ KINDS = {
     "adapters of one base": replace(FULL, model=ADAPTERS),
     "adapters of several": replace(FULL, model=replace(ADAPTERS, shared_frozen=False)),
 }
+QUICK = ("full",)
+ROOM = 100
 
 
-QUICK = ("full", "packed", "adapters of one base")
+@pytest.mark.parametrize(
+    ("most", "a_run", "beside", "chosen", "compiled"),
+    [
+        (1, 500, 0, 1, []),  # there is no choice
+        (17, 5, 10, 17, [17]),
+        (100, 1, 20, 50, [100, 50]),  # two groups of one size rather than 83 and 17
+        (9, 30, 30, 2, [9, 3, 2]),  # what does not grow with the runs makes the first guess low
+        (5, 30, 45, 1, [5, 2]),
+        (5, 99, 90, 1, [5]),  # alone, even where that does not fit
+    ],
+)
+def test_as_many_runs_as_fit_in_groups_of_one_size(
+    most: int, a_run: int, beside: int, chosen: int, compiled: list[int]
+) -> None:
+    asked: list[int] = []
+
+    def needed(wide: int) -> int:
+        asked.append(wide)
+        return beside + wide * a_run
+
+    assert width.fitting(needed, most, ROOM) == chosen
+    assert asked == compiled
+
+
+def test_what_the_compiler_gives_up_is_halved() -> None:
+    assert width.fitting(lambda wide: None if wide > 4 else 10, 16, ROOM) == 4
 
 
 @pytest.mark.parametrize(
@@ -32,17 +66,40 @@ QUICK = ("full", "packed", "adapters of one base")
         for name, static in KINDS.items()
     ],
 )
-def test_every_kind_of_program_can_be_timed(static: Static) -> None:
-    assert width._tokens_a_second(Trainer(static, make_mesh(parse("cpu-2")), 2)) > 0
-
-
-@pytest.mark.parametrize(
-    ("rates", "runs", "chosen"),
-    [([1, 2, 4, 8], 8, 4), ([1, 2, 4, 8], 3, 2), ([1, 2, 2.05, 9], 16, 2), ([1, 0.9], 16, 1)],
-)
-def test_the_width_doubles_for_as_long_as_that_pays(
-    rates: list[float], runs: int, chosen: int, monkeypatch: pytest.MonkeyPatch
+def test_what_is_compiled_to_see_what_it_needs_is_what_trains(
+    static: Static, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    left = iter(rates)
-    monkeypatch.setattr(width, "_tokens_a_second", lambda _: next(left))
-    assert width.measured_width(FULL, make_mesh(parse("cpu-2")), runs) == chosen
+    mesh, kept = make_mesh(parse("cpu-2")), Counter[str]()
+    needed = [width._needed(Trainer(static, mesh, wide)) for wide in (1, 3)]
+    assert needed[0] is not None and needed[1] is not None and needed[1] > 1.5 * needed[0] > 0
+    trainer = Trainer(static, mesh, 3)
+    arguments = beginning(trainer)
+
+    def note(name: str, **_: object) -> None:
+        kept[name] += 1
+
+    jax.monitoring.register_event_listener(note)
+    try:
+        trainer.train(*arguments, 0, 1, CHUNK)
+    finally:
+        jax.monitoring.unregister_event_listener(note)
+    assert kept["/jax/compilation_cache/cache_hits"] == 1
+    assert kept["/jax/compilation_cache/cache_misses"] == 0
+
+
+def beginning(trainer: Trainer) -> tuple[object, ...]:
+    """What a trainer's first call takes, of runs that are all alike."""
+    static, lanes = trainer.static, trainer.lanes
+    own = {**optimizers.FAMILIES[static.optimizer].defaults, "clip": 1.0, "warmup": 0.0}
+    own |= {"learning_rate": 1e-3} | (
+        {"lora_rank": 2, "lora_scale": 1} if static.model.lora else {}
+    )
+    keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
+    hyper = trainer.place({name: np.full(lanes, value, np.float32) for name, value in own.items()})
+    hyper |= {"key": keys} if draws(static) else {}
+    state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0] * lanes))
+    batch = jax.tree.map(
+        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(static)
+    )
+    assert static.packing or isinstance(batch, Batch)
+    return frozen, hyper, state, trainer.place_batch(batch, 2)

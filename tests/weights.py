@@ -1,12 +1,15 @@
 """Weights for tests: random ones straight from numpy (no compiler involved, and no zeros that hide
 mistakes), a folder's on the host, and adapters folded into what they stand beside."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
@@ -14,17 +17,25 @@ from jaxorg.reading import Bounds, Names, Read, everything
 from jaxorg.signature import ModelStatic
 
 
-def random_weights(static: ModelStatic, seed: int = 0) -> tuple[Any, Any]:
+def random_weights(static: ModelStatic, seed: int = 0, spread: float = 0.3) -> tuple[Any, Any]:
     """A model's trainable and frozen weights, biases, norms and adapters included."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         centre = 1.0 if path[-1].key == "scale" else 0.0
-        return rng.normal(centre, 0.3, leaf.shape).astype(np.float32)
+        return rng.normal(centre, spread, leaf.shape).astype(np.float32)
 
     _, trainable, frozen = abstract_model(static)
     draw_all = jax.tree_util.tree_map_with_path
     return draw_all(draw, trainable), draw_all(draw, frozen)
+
+
+def placed_weights(trainer: Trainer, seeds: Sequence[int]) -> Any:
+    """Full weights of a trainer's runs, as small as those that a model begins with."""
+    static = replace(trainer.model, lora=None)
+    spread = trainer.model.config.initializer_range
+    weights = (random_weights(static, seed, spread)[0] for seed in seeds)
+    return trainer.place_weights([held(each) for each in weights])
 
 
 def load(folder: Path) -> Any:

@@ -100,9 +100,14 @@ def compile_here(
         memory = int(float(found[1] or found[2]) * 2**30) + beside if found else 0
         return Compiled(memory, time.monotonic() - began, _host_memory(), problem[:300])
     seconds = time.monotonic() - began
+    return Compiled(bytes_of(compiled) + beside, seconds, _host_memory())
+
+
+def bytes_of(compiled: Any) -> int:
+    """Bytes a device that a program takes: arguments, outputs, temporaries."""
     used = compiled.memory_analysis()
     sizes = (used.argument_size_in_bytes, used.output_size_in_bytes, used.temp_size_in_bytes)
-    return Compiled(sum(sizes) - used.alias_size_in_bytes + beside, seconds, _host_memory())
+    return int(sum(sizes) - used.alias_size_in_bytes)
 
 
 def _mesh(slice_name: str, axes: Mapping[str, int]) -> Any:
@@ -131,8 +136,7 @@ def _lowered(program: Program, mesh: Any, width: int) -> tuple[Any, int]:
 
     trainer = Trainer(program.static, mesh, width) if program.static else None
     if trainer and program.does == "train":
-        train: Any = trainer.train
-        return train.lower(*trainer.abstract_arguments()), 0
+        return trainer.lowered(), 0
     scorer = Scorer(program.model, mesh, width)
     if program.does == "score":
         rows = rows_at_once(scorer, program.tokens)

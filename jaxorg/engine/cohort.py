@@ -334,7 +334,8 @@ class Trainer(Stack):
         return self._stack(function, (PER_RUN, PER_RUN), out=self.state_shardings.trainable)
 
     def abstract_arguments(self) -> tuple[Any, ...]:
-        """What `train` takes, as shapes and where they lie: all that compiling needs."""
+        """What `train` takes, as shapes and where they lie, with some numbers of steps: all that
+        compiling needs."""
         lanes, static = (self.lanes,), self.static
         names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
         names += [*static.swept, *(SWEPT_LORA if self.model.lora else ())]
@@ -344,8 +345,12 @@ class Trainer(Stack):
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
         batch = self._abstract_batch((CHUNK,), one.batch_shapes(static))
-        scalar = self._abstract_array((), jnp.int32, PartitionSpec())
-        return self._abstract_frozen(), hyper, state, batch, scalar, scalar, scalar
+        return self._abstract_frozen(), hyper, state, batch, 0, CHUNK, CHUNK
+
+    def lowered(self) -> Any:
+        """`train` as the compiler takes it."""
+        train: Any = self.train
+        return train.lower(*self.abstract_arguments())
 
 
 def _abstract(tree: Tree, shardings: Tree, lead: tuple[int, ...], dtype: Any = None) -> Tree:

@@ -87,7 +87,8 @@ def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree
 def create(static: ModelStatic, key: jax.Array) -> Llama:
     """A freshly initialised model with its adapters, if any."""
     knobs = (static.dtype, static.unroll, static.remat)
-    return Llama(static.config, nnx.Rngs(key), static.lora, *knobs)
+    with nnx.use_eager_sharding(False):  # axes' names are notes: a model is created without a mesh
+        return Llama(static.config, nnx.Rngs(key), static.lora, *knobs)
 
 
 def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:

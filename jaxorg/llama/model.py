@@ -30,8 +30,6 @@ T = TypeVar("T")
 Cursor = jax.Array | int
 TABLE = PartitionSpec("vocab", "embed")  # logical axes of embedding and head
 
-nnx.use_eager_sharding(False)  # axis names are metadata; creating a model needs no mesh
-
 
 @dataclass(frozen=True)
 class RopeScaling:
