@@ -169,6 +169,7 @@ def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-4), theirs, ours)
 
 
+@pytest.mark.long
 def test_what_fails_in_one_process_alone_ends_both(tiny_base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = command(out, tiny_base, "cpu-4", SPREAD)

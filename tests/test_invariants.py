@@ -260,7 +260,7 @@ def packed(tokens: np.ndarray) -> PackedBatch:
 # One family of each sort: of each number by itself, measured at other weights than it trains, with
 # factors, with whole matrices, with bases that are renewed.
 SORTS = ("adamw", "schedule_free", "adafactor", "muon", "soap")
-ADAPTED_SORTS = ("adamw", "soap")
+ADAPTED_SORTS = ("adamw",)  # adapters are trained as all weights are
 
 
 def sorts_first(families: Iterable[str], sorts: Collection[str] = SORTS) -> list[Any]:
