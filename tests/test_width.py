@@ -14,7 +14,7 @@ from jaxorg import optimizers
 from jaxorg.engine import width
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, batch_shapes, draws
+from jaxorg.engine.step import batch_shapes, draws
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.signature import ModelStatic, Static
 
@@ -104,5 +104,4 @@ def beginning(trainer: Trainer) -> tuple[object, ...]:
     batch = jax.tree.map(
         lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(static)
     )
-    assert static.packing or isinstance(batch, Batch)
     return frozen, hyper, state, trainer.place_batch(batch, 2)
