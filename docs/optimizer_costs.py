@@ -143,6 +143,7 @@ def measure(
         for name, own in seconds.items()
     }
     milliseconds = 1e3 * statistics.median(seconds[AGAINST]) / STEPS
+    say(f"{AGAINST} takes {milliseconds:.2f} ms; times that: {costs}")
     return Measured(costs, milliseconds, {n: job.state_bytes() for n, job in jobs.items()})
 
 
