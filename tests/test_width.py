@@ -3,10 +3,13 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 from tiny import TINY
 from weights import placed_weights
 
@@ -57,6 +60,23 @@ def test_as_many_runs_as_fit_in_groups_of_one_size(
 
 def test_what_the_compiler_gives_up_is_halved() -> None:
     assert width.fitting(lambda wide: None if wide > 4 else 10, 16, ROOM) == 4
+
+
+def test_an_accelerator_takes_all_runs_or_as_many_as_have_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chips = SimpleNamespace(local_devices=[SimpleNamespace(platform="gpu")], shape={"run": 2})
+    mesh = cast(Mesh, chips)
+    monkeypatch.setattr(width, "device_memory", lambda *_: round(ROOM / width.ROOM))
+    monkeypatch.setattr(width, "Trainer", lambda static, mesh, wide: wide)
+    monkeypatch.setattr(width, "_needed", lambda wide: 10 * wide)
+    assert width.auto_width(FULL, mesh, 1) == 1
+    assert width.auto_width(FULL, mesh, 19) == 10  # on either of two places
+    assert width.auto_width(FULL, mesh, 22) == 6  # 11 have no room; two groups of one size
+
+
+def test_a_cpu_trains_one_run_a_core() -> None:
+    assert width.auto_width(FULL, make_mesh(parse("cpu-2")), 24) == 1
 
 
 @pytest.mark.parametrize(
