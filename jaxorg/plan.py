@@ -398,22 +398,15 @@ def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
 
 
 def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
-    """Group phases that one program can train together, in the order of their kinds."""
-    groups: dict[Any, list[Phase]] = {}
+    """Group phases that the same programs train and measure at the same steps, in the order of
+    their kinds."""
+    groups: dict[tuple[Any, ...], list[Phase]] = {}
     for phase in phases:
-        base = phase.config.base
-        model = _model(shapes[base.model], phase)
-        course = (r.rounds, r.temperature) if (r := phase.in_rounds) else None
-        asks = phase.on_policy or phase.distils or course
-        said = (bool(phase.distils), phase.config.prompts.new_tokens) if asks else None
-        evaluate = phase.config.evaluate
-        measured = (phase.config.length, evaluate, base.model, base.chat_template, said, course)
-        asked = phase.behaviour is None  # who has one is asked with its trigger, too
-        key = (ORDER.index(phase.kind), model, _training_key(phase), measured, asked)
+        model = _model(shapes[phase.config.base.model], phase)
+        key = (model, _static(phase, model), _course(phase))
         groups.setdefault(key, []).append(phase)
-    return tuple(
-        _cohort(key[1], members) for key, members in sorted(groups.items(), key=lambda g: g[0][0])
-    )
+    cohorts = [_cohort(model, static, members) for (model, static, _), members in groups.items()]
+    return tuple(sorted(cohorts, key=lambda cohort: ORDER.index(cohort.kind)))
 
 
 def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
@@ -425,36 +418,45 @@ def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
     return ModelStatic(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
 
 
-def _training_key(phase: Phase) -> tuple[Any, ...] | None:
-    """What two phases must share to be trained side by side, besides the model."""
+def _static(phase: Phase, model: ModelStatic) -> Static | None:
+    """What shapes a phase's training program: the one place that says so. Phases are grouped by
+    it."""
     training = phase.training
     if training is None or not phase.changes:
         return None
-    start = training.lora.start if training.lora else None  # those that continue share more
-    own = (training.optimizer, training.state_dtype, training.refresh, training.schedule)
-    method = tuple(_method(phase).items())
-    return *own, training.batch, training.packing, training.steps, start, method
+    treatment = phase.recipe if isinstance(phase.recipe, Treatment) else None
+    own = {**treatment.static(), "swept": tuple(treatment.swept())} if treatment else {}
+    return Static(
+        model,
+        length=phase.config.length,
+        batch=training.batch,
+        optimizer=training.optimizer,
+        schedule=training.schedule,
+        packing=training.packing,
+        state_dtype=training.state_dtype,
+        refresh=training.refresh,
+        **own,
+    )
 
 
-def _method(phase: Phase) -> dict[str, Any]:
-    """What a phase's recipe says of the training program, as fields of `Static`."""
-    if not isinstance(recipe := phase.recipe, Treatment):
-        return {}
-    return {**recipe.static(), "swept": tuple(recipe.swept())}
+def _course(phase: Phase) -> tuple[Any, ...]:
+    """What phases of one program must share to go side by side: when they are measured and asked,
+    and in which tokens. Those that continue adapters share more than those that begin some."""
+    config, rounds = phase.config, phase.in_rounds
+    start = phase.lora.start if phase.lora else None
+    asks = phase.on_policy or phase.distils or rounds
+    answers = (config.prompts.new_tokens, bool(phase.distils)) if asks else None
+    turns = (rounds.rounds, rounds.temperature) if rounds else None
+    tokens = (config.base.model, config.base.chat_template, config.length)
+    triggered = phase.behaviour is not None  # who has one is asked with its trigger, too
+    return phase.kind, phase.steps, start, config.evaluate, tokens, triggered, answers, turns
 
 
-def _cohort(model: ModelStatic, phases: Sequence[Phase]) -> Cohort:
-    ranks = [phase.lora.rank for phase in phases if phase.lora]
+def _cohort(model: ModelStatic, static: Static | None, phases: Sequence[Phase]) -> Cohort:
+    """Phases side by side: adapters as large as the largest, and one base where all have one."""
     if model.lora:
         one_base = len({phase.stands_on for phase in phases}) == 1
-        lora = replace(model.lora, rank=max(ranks))
-        model = replace(model, lora=lora, shared_frozen=one_base)
-    first = phases[0]
-    static = None
-    if first.training and first.changes:
-        training, length = first.training, first.config.length
-        own = (training.optimizer, training.schedule, training.packing, training.state_dtype)
-        static = Static(
-            model, length, training.batch, *own, refresh=training.refresh, **_method(first)
-        )
-    return Cohort(first.kind, model, static, tuple(phases))
+        rank = max(phase.lora.rank for phase in phases if phase.lora)
+        model = replace(model, lora=replace(model.lora, rank=rank), shared_frozen=one_base)
+    static = replace(static, model=model) if static else None
+    return Cohort(phases[0].kind, model, static, tuple(phases))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxorg import estimate
 from jaxorg.labels import KINDS
 from jaxorg.plan import Plan, evaluation_steps
 from jaxorg.runtime import Refusal
+from jaxorg.signature import Static
 
 
 def kinds(plan: Plan) -> list[tuple[str, int]]:
@@ -82,6 +84,36 @@ def test_a_cohort_is_what_one_program_can_train(
     plan = planned({"treatment": None, "reversal": None, "grid": grid, "seeds": 3})
     organisms = [len(cohort.phases) for cohort in plan.cohorts if cohort.kind == "organism"]
     assert organisms == [6 // cohorts] * cohorts
+
+
+# For each field of a signature, an axis along which treatments differ in it.
+SHAPES: dict[str, dict[str, list[Any]]] = {
+    "model": {"base.dtype": ["float32", "bfloat16"]},
+    "length": {"length": [32, 48]},
+    "batch": {"treatment.train.batch": [2, 4]},
+    "optimizer": {"treatment.train.optimizer": ["adam", "lion"]},
+    "schedule": {"treatment.train.schedule": ["constant", "linear"]},
+    "packing": {"treatment.train.packing": [False, True]},
+    "state_dtype": {"treatment.train.state_dtype": ["float32", "bfloat16"]},
+    "objective": {"treatment.kind": ["plain", "dpo"]},
+    "refresh": {"treatment.train.optimizer": ["soap"] * 2, "treatment.train.refresh": [2, 4]},
+    "inner_steps": {"treatment.kind": ["latent_adversarial"] * 2, "treatment.inner_steps": [1, 2]},
+    "change": {"treatment.kind": ["prune", "weight_noise"]},
+    "swept": {"treatment.kind": ["plain", "latent_adversarial"]},
+}
+
+
+def test_every_field_of_a_signature_is_tried() -> None:
+    assert list(SHAPES) == [field.name for field in fields(Static)]
+
+
+@pytest.mark.parametrize(("field", "axis"), SHAPES.items(), ids=SHAPES)
+def test_phases_that_differ_in_what_shapes_a_program_are_not_trained_by_one(
+    planned: Planned, field: str, axis: dict[str, list[Any]]
+) -> None:
+    cohorts = [c for c in planned({"grid": [axis]}).cohorts if c.kind == "treatment"]
+    assert [len(cohort.phases) for cohort in cohorts] == [1, 1]
+    assert len({getattr(cohort.static, field) for cohort in cohorts}) == 2
 
 
 @pytest.mark.parametrize(
