@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import rich.console
@@ -20,10 +21,12 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxorg import estimate, summary
+from jaxorg.folder import StorageError
 from jaxorg.ledger import Ledger
 from jaxorg.lock import Lock
 from jaxorg.plan import Cohort, Phase, Plan, Teacher
 from jaxorg.store import Keep, Record
+from jaxorg.terminal import Lasting
 from jaxorg.visible import visible
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
@@ -35,7 +38,7 @@ class Console:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self._out = rich.console.Console(highlight=False)
+        self._out = rich.console.Console(highlight=False, file=Lasting(sys.stdout))
         self._tokens_a_step = {
             phase.lineage: cohort.tokens_a_step
             for cohort in plan.cohorts
@@ -129,7 +132,8 @@ class Console:
         self._told = time.monotonic()
         share = self._done / self._total
         left = round(seconds / share - seconds) if share > KNOWN_FROM else None
-        self._lock.note({"share": share, "seconds_left": left})
+        with suppress(StorageError):  # word of the work is no part of it
+            self._lock.note({"share": share, "seconds_left": left})
         if not self._progress:
             known = "" if left is None else f", about {left} s left"
             self._line(f"  {100 * share:.0f} %, {rate}{known}")

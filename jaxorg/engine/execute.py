@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from jaxorg.runtime import Refusal, out_of_memory
 from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 
+LOG = logging.getLogger(__name__)
 LONGEST_ERROR = 300  # characters
 # Signatures whose compiled programs stay in memory, from one sweep of a process to the next. Others
 # come from the cache on disk. On a CPU each takes about a thousand memory maps, and XLA crashes
@@ -34,7 +36,7 @@ scorer_of = lru_cache(PROGRAMS)(Scorer)
 
 
 class Watcher(Protocol):
-    """Who is told how a sweep goes on."""
+    """Who is told how a sweep goes on. One that raises is told no more, and changes nothing."""
 
     def began(self, cohort: Cohort, left: int) -> None:
         """A cohort begins; `left` of its phases are still to do."""
@@ -69,7 +71,8 @@ class Engine:
     ):
         """`width` None chooses one for each program; `stopping` is asked at every seam, and gives
         an exit code to stop with."""
-        self._plan, self._inputs, self._store, self._watcher = plan, inputs, store, watcher
+        self._plan, self._inputs, self._store = plan, inputs, store
+        self._watcher: Watcher | None = watcher
         self._mesh, self._keep, self._stopping = mesh, keep, stopping
         self._phases = {phase.lineage: phase for phase in plan.phases}
         self._narrowed: dict[Static, int] = {}
@@ -86,7 +89,7 @@ class Engine:
             keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
-            trained=watcher.trained,
+            trained=lambda tokens: self._tell(lambda watcher: watcher.trained(tokens)),
             finished=self._finished,
             devices=mesh.size,
             provenance=provenance,
@@ -104,9 +107,7 @@ class Engine:
             Stopped: a signal asked for it; what was trained is kept.
             StorageError: the disk does not take the results.
         """
-        processes.first(
-            "cohort", lambda: self._watcher.began(cohort, len(self._due_of(cohort.phases)))
-        )
+        processes.first("cohort", lambda: self._begin(cohort))
         alone: set[str] = set()  # of groups that failed: one by one shows which of them it was
         while processes.first("due", lambda: bool(self._due_of(cohort.phases))):
             width = self._width_of(cohort)
@@ -122,6 +123,20 @@ class Engine:
                 processes.shared(error)
                 self._go_on_after(error, cohort, group, width, alone)
         processes.first("rest", self._drop)
+
+    def _tell(self, tell: Callable[[Watcher], None]) -> None:
+        """Tell the watcher something: what is seen of a sweep has no say in it."""
+        if self._watcher is None:
+            return
+        try:
+            tell(self._watcher)
+        except Exception as error:
+            self._watcher = None
+            LOG.warning("jaxorg: progress is not shown any more (%r)", error)
+
+    def _begin(self, cohort: Cohort) -> None:
+        left = len(self._due_of(cohort.phases))
+        self._tell(lambda watcher: watcher.began(cohort, left))
 
     def _due_of(self, phases: Sequence[Phase]) -> list[Phase]:
         return [phase for phase in phases if self._is_due(phase)]
@@ -189,7 +204,7 @@ class Engine:
     def _finished(self, phase: Phase, record: Record) -> None:
         self._pending.discard(phase.lineage)
         self._drop_pools()
-        self._watcher.finished(phase, record)
+        self._tell(lambda watcher: watcher.finished(phase, record))
 
     def _go_on_after(
         self, error: Exception, cohort: Cohort, group: Sequence[Phase], width: int, alone: set[str]
@@ -199,7 +214,7 @@ class Engine:
         short = processes.first("failed", lambda: out_of_memory(error))
         if cohort.static and short and width > 1:
             self._narrowed[cohort.static] = width // 2
-            self._watcher.narrowed(cohort, width // 2)
+            self._tell(lambda watcher: watcher.narrowed(cohort, width // 2))
         elif len(group) > 1:
             alone |= {phase.lineage for phase in group}
         else:
@@ -208,9 +223,9 @@ class Engine:
     def _fail(self, phase: Phase, error: Exception) -> None:
         line = " ".join(str(error).split())
         line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
-        trace = "".join(traceback.format_exception(error))
-        self._store.fail(phase.lineage, line[:LONGEST_ERROR], trace)
-        self._watcher.failed(phase, line[:LONGEST_ERROR])
+        line = line[:LONGEST_ERROR]
+        self._store.fail(phase.lineage, line, "".join(traceback.format_exception(error)))
+        self._tell(lambda watcher: watcher.failed(phase, line))
 
     def _drop_pools(self) -> None:
         self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
