@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 import rich.console
 from rich.markup import escape
@@ -38,7 +39,8 @@ class Console:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        self._out = rich.console.Console(highlight=False, file=Lasting(sys.stdout))
+        out = cast(IO[str], Lasting(sys.stdout))  # which rich asks for, and io's classes are not
+        self._out = rich.console.Console(highlight=False, file=out)
         self._tokens_a_step = {
             phase.lineage: cohort.tokens_a_step
             for cohort in plan.cohorts

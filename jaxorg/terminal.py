@@ -1,4 +1,4 @@
-"""Where people read what is printed: a terminal that may be closed, a log whose disk may be full."""
+"""Where people read what is printed: a terminal that may close, a log whose disk may be full."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from jaxorg import estimate, spec
 from jaxorg.engine import group
 from jaxorg.engine.answers import Answerer
 from jaxorg.engine.rounds import Kept
+from jaxorg.interrupt import Stopped
 from jaxorg.plan import Plan, make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import Store
@@ -158,6 +159,29 @@ def test_killed_within_and_between_rounds_the_tables_are_the_same(
             continue
     assert sorted(seen) == ["answered", "kept", "kept", *["trained"] * 3]
     assert not same_tables(out, reference)
+
+
+def test_a_step_is_measured_once_if_a_signal_comes_while_the_round_after_it_is_asked(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = *treated(RL), "seeds=1", "evaluate.points=6"
+    undisturbed = run(tmp_path / "undisturbed", base, *options, mesh="cpu-1")
+    answer, calls = Answerer.answer, 0
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Stopped(75)
+        return answer(*arguments)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Answerer, "answer", stopped)
+        assert start(out, base, *options, mesh="cpu-1") == 75
+    run(out, base, *options, mesh="cpu-1")
+    assert 3 in table(out, "evals").query("phase == 'treatment'").step.unique()
+    assert same_tables(out, undisturbed) == ""
 
 
 def test_a_phase_whose_round_is_lost_begins_anew(

@@ -115,7 +115,7 @@ class Group:
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._seam(state)
-            if self._step == stop:  # otherwise it was measured before a restart
+            if self._step == stop and self._unmeasured():
                 weights = trainer.evaluated(hyper, state)
                 self._measure(_used(weights, hyper), frozen, stop == total)
                 self._keep_snapshot(weights, stop, total)
@@ -309,28 +309,42 @@ class Group:
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
         """Add this step's measurements to the records."""
         began, lanes = time.monotonic(), self._lanes
+        records = self._unmeasured()
         measurer = self._around.inputs.measurer(lanes[0])
         prepared = [
             self._around.inputs.prepared(phase, final, self._written(phase)) for phase in lanes
         ]
         measured = measurer.score(self._scorer, trainable, frozen, prepared)
-        for record, found in zip(self._records, measured, strict=True):
-            self._add_measurements(record, found)
+        self._add_each(records, measured)
         if final:
-            told, samples = measurer.respond(
-                self._scorer, trainable, frozen, prepared, lanes[0].config.evaluate, _keys(lanes)
-            )
-            for record, found, rows in zip(self._records, told, samples, strict=True):
-                self._add_measurements(record, found)
-                record["samples"] += [{"step": self._step, **row} for row in rows]
             evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
+            told, samples = measurer.respond(
+                self._scorer, trainable, frozen, prepared, evaluation, _keys(lanes)
+            )
+            self._add_each(records, told)
+            for lane, record in records.items():
+                record["samples"] += [{"step": self._step, **row} for row in samples[lane]]
             views = [each.view for each in prepared]
             looked = inside.measure(
                 measurer, self._scorer, trainable, frozen, views, evaluation, seeds
             )
-            for record, found in zip(self._records, looked, strict=True):
-                self._add_measurements(record, found)
+            self._add_each(records, looked)
+        for record in records.values():
+            record["measured"] = self._step
         self._spend(began)
+
+    def _unmeasured(self) -> dict[int, Record]:
+        """The records, by lane, that say nothing of this step yet. A state may have been kept
+        before the step was measured, or after it, where a signal came as a round began."""
+        every = enumerate(self._records)
+        return {lane: record for lane, record in every if record["measured"] != self._step}
+
+    def _add_each(
+        self, records: Mapping[int, Record], found: Sequence[Sequence[Measurement]]
+    ) -> None:
+        """Add each lane's measurements to its record."""
+        for lane, record in records.items():
+            self._add_measurements(record, found[lane])
 
     def _written(self, phase: Phase) -> Samples:
         """What was sampled of the organism that a phase audits."""
@@ -429,6 +443,7 @@ def _new_record() -> Record:
         "losses": [],
         "samples": [],
         "tokens": 0,
+        "measured": None,  # the step at which it was measured last
         "diverged": None,
         "chip_seconds": 0.0,
     }
