@@ -1,4 +1,4 @@
-"""Writes the tables of docs/fit.md: `make fit-table`. Needs libtpu (`pip install 'jaxorg[tpu]'`).
+"""Writes the tables of docs/fit.md: `make fit-table`. Needs libtpu (`pip install -e '.[tpu]'`).
 
 Rows are what `python -m jaxorg.fit SWEEP --mesh SLICE --json` says: of the quickstart with the
 settings below, and of the other sweeps that have a size `llama` as they are.

@@ -42,7 +42,7 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
 from jaxorg.plan import Cohort, Plan, make_plan
 from jaxorg.pretrain import JAXORG_1M
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, install
 from jaxorg.signature import ModelStatic, Static
 
 BATCH, LENGTH = 4, 64
@@ -273,7 +273,7 @@ def bench(
         return
     for package in ("torch", "transformers"):
         if importlib.util.find_spec(package) is None:
-            raise Refusal(f"bench: {package} is not installed; pip install 'jaxorg[parity]'")
+            raise Refusal(f"bench: {package} is not installed; {install('parity')}")
     runtime.start()
     work = make_work(JAXORG_1M, runs, steps)
     speeds = compare((Stacked(work), Eager(work)), work, rounds)

@@ -21,7 +21,7 @@ from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
 from jaxorg.estimate import as_bytes
 from jaxorg.plan import Cohort, Plan, make_plan
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, install
 
 UTILISATION = 0.4  # of the chips' peak that time estimates assume
 ASSUMED = (
@@ -85,7 +85,7 @@ def fit(
     slices = _slices(mesh)
     plan = make_plan(spec.load(name, size, set_ or []), weights=False)
     if importlib.util.find_spec("libtpu") is None:
-        raise Refusal("--mesh: the TPU compiler is missing; pip install 'jaxorg[tpu]'")
+        raise Refusal(f"--mesh: the TPU compiler is missing; {install('tpu')}")
     outcome = _smallest(slices, plan)
     if as_json:
         print(json.dumps(asdict(outcome)))

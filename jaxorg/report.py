@@ -11,7 +11,7 @@ import typer
 
 from jaxorg.cli import run
 from jaxorg.page import render
-from jaxorg.runtime import Refusal
+from jaxorg.runtime import Refusal, install
 from jaxorg.summary import summarise
 
 
@@ -24,7 +24,7 @@ def report(
     where matplotlib is not installed.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise Refusal("report: matplotlib is not installed; pip install 'jaxorg[report]'")
+        raise Refusal(f"report: matplotlib is not installed; {install('report')}")
     page = folder / "report.html"
     text = render(summarise(folder))
     beside = page.with_suffix(".html.tmp")

@@ -59,6 +59,11 @@ def short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def install(extra: str) -> str:
+    """How to get the packages of an extra: jaxorg is on no index."""
+    return f"run pip install -e '.[{extra}]' in its checkout"
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether a device or the host had no memory left."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -1,14 +1,18 @@
-"""The wheel holds all that the package needs where there is no checkout."""
+"""The wheel holds all that the package needs where there is no checkout, and what is said about
+installing it can be done."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TEXTS = (".md", ".py", ".yaml", ".yml", ".j2")
 BUILD = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
@@ -56,3 +60,24 @@ def test_shipped_sweeps_are_found_without_a_checkout(
         check=True,
     )
     assert found.stdout.strip() == str(installed / "jaxorg" / "sweeps" / "quickstart.yaml")
+
+
+def test_what_is_said_to_be_installed_can_be() -> None:
+    """The package is on no index: extras are installed from the checkout, and there are such."""
+    folders = ("docs", "jaxorg", "tpu", "sweeps", ".github")
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    texts = {p: p.read_text() for p in (*paths, ROOT / "README.md") if p.suffix in TEXTS}
+    assert not [path for path, text in texts.items() if re.search(r"pip install .?jaxorg", text)]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    named = {name for text in texts.values() for name in re.findall(r"'\.\[(\w+)\]'", text)}
+    named |= {
+        name for t in texts.values() for name in re.findall(r"[{ ]install\('(\w+)'\)", t)
+    }
+    assert {"tpu", "cuda12", "cuda13", "parity", "report"} <= named <= set(extras)
+
+
+def test_commands_of_the_readme_come_after_the_environment_is_entered() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert -1 < text.index(". .venv/bin/activate") < text.index("python -m jaxorg")
