@@ -79,7 +79,7 @@ def test_sides_that_train_different_models_are_refused(ours: Stacked) -> None:
 
 def test_without_the_parity_extra_the_door_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(Refusal, match=r"jaxorg\[parity\]"):
+    with pytest.raises(Refusal, match=r"'\.\[parity\]'"):
         bench.bench()
 
 

@@ -75,7 +75,7 @@ def test_what_is_said_to_be_installed_can_be() -> None:
     named |= {
         name for t in texts.values() for name in re.findall(r"[{ ]install\('(\w+)'\)", t)
     }
-    assert {"tpu", "cuda12", "cuda13", "parity", "report"} <= named <= set(extras)
+    assert {"tpu", "cuda13", "parity", "report"} <= named <= set(extras)
 
 
 def test_commands_of_the_readme_come_after_the_environment_is_entered() -> None:
