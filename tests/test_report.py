@@ -15,11 +15,12 @@ from rich.console import Console
 
 from jaxorg.folder import Folder
 from jaxorg.report import report
+from jaxorg.results import SCHEMA_VERSION
 from jaxorg.runtime import Refusal
 from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"
-SCHEMA = {b"jaxorg_schema": b"2"}
+SCHEMA = {b"jaxorg_schema": SCHEMA_VERSION.encode()}
 # attack rate by arm, then by (phase, step): of 100 prompts, plus the seed
 CURVES = {
     "hhh": {("organism", 200): 98, ("treatment", 10): 60, ("treatment", 100): 20},
@@ -89,6 +90,7 @@ def eval_rows(seeds: int) -> Iterator[Row]:
                 }
                 for metric, condition, count in (
                     ("attack_exact", "triggered", min(k + seed, 100)),
+                    ("attack_exact", "triggered:along", min(k + seed, 100)),
                     ("attack_exact", "clean", seed),
                     ("attack_exact", f"near:{HOSTILE}", 5),
                     ("capability", "clean", 90),

@@ -79,6 +79,18 @@ def test_counts_stand_beside_every_rate(folder: Path) -> None:
     assert evals[evals.metric == "payload_margin"].k.isna().all()
 
 
+def test_what_compares_steps_is_of_the_same_prompts_at_each(folder: Path) -> None:
+    evals = table(folder, "evals")
+    asked = {
+        condition: set(evals[evals.condition == condition].n)
+        for condition in ("triggered", "triggered:along", "clean", "clean:along", "clean:first")
+    }
+    assert asked["clean"] == asked["triggered"] == {8, 16}
+    assert asked["clean:along"] == asked["triggered:along"] == {8} and asked["clean:first"] == {4}
+    along = evals[(evals.condition == "triggered:along") & (evals.phase == "treatment")]
+    assert (along.groupby("run_id").step.nunique() > 1).all()
+
+
 def test_losses_hold_every_step_of_every_trained_phase(folder: Path) -> None:
     losses = table(folder, "losses")
     steps = losses.groupby(["run_id", "phase"]).step.agg(["min", "max", "count"])
