@@ -223,5 +223,14 @@ def test_the_value_of_a_game_has_an_interval_from_five_seeds_on() -> None:
     assert found.low < solve(games.mean(axis=0)).value < found.high
     assert found == value_interval(games, seed=0)
     assert np.isnan(value_interval(games[:4], seed=0).low)
-    same = value_interval(np.repeat(games[:1], 6, axis=0), seed=0)
-    assert same.low == pytest.approx(same.high)
+
+
+def test_seeds_that_agree_about_a_game_leave_doubt_about_its_value() -> None:
+    most = 1 - 0.025 ** (1 / 6)  # of seeds may play others
+    same = value_interval([[[0.9, 0.2], [0.4, 0.7]]] * 6, seed=0)
+    assert (same.low, same.high) == pytest.approx((0.55 * (1 - most), 0.55 + 0.45 * most))
+    # What differs between seeds is never played: the value is 0 in each.
+    settled = np.zeros((6, 2, 2))
+    settled[:, 1, 1] = np.linspace(0, 1, 6)
+    found = value_interval(settled, seed=0)
+    assert (found.low, found.high) == pytest.approx((0, most))

@@ -203,6 +203,16 @@ def test_page_carries_the_content_security_policy(folder: Path) -> None:
     assert not [names for _, names in elements if "style" in names]  # it would not be applied
 
 
+def test_no_interval_is_shown_without_a_width(folder: Path) -> None:
+    """All seeds have one AURC, one return peak and one recovery; only the last has no ends."""
+    page = Elements(page_of(folder)).text
+    intervals = re.findall(r"(-?[\d.]+) to (-?[\d.]+)", page)
+    assert len(intervals) > 20 and not [ends for ends in intervals if ends[0] == ends[1]]
+    (arm, *_) = summarise(folder).arms
+    assert arm.return_peak is not None and arm.return_peak.interval.high > 0.5
+    assert "25.0all 3 seeds agree" in page
+
+
 def test_page_is_the_same_bytes_again(folder: Path) -> None:
     assert page_of(folder) == page_of(folder)
     assert [path.name for path in folder.iterdir() if path.is_file()] == ["report.html"]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.optimize import brentq
 
-from jaxorg.stats.intervals import Floats, Interval, SeedInterval, mean_interval
+from jaxorg.stats.intervals import Floats, Interval, SeedInterval, student
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
@@ -52,12 +52,13 @@ def seed_auroc(areas: npt.ArrayLike, cases: int, level: float = 0.95) -> SeedInt
     seed's cases, which speaks for a single seed alone. Seeds may share their cases.
     """
     points = np.asarray(areas, float)
-    mean, found, method = mean_interval(points, level)
+    found = student(points, level)
+    mean = float(points.mean())
     one = _newcombe(mean, cases, cases, float(stats.norm.ppf((1 + level) / 2)))
     if points.size == 1:
         return SeedInterval(mean, one, "Newcombe")
     low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
-    return SeedInterval(mean, Interval(low, high), method)
+    return SeedInterval(mean, Interval(low, high), "t")
 
 
 def _variance(components: Floats) -> float:

@@ -18,7 +18,7 @@ from jaxorg.evaluators.base import ALONG, HALVES
 from jaxorg.prereg import GROUP_FIGURES, pooled
 from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.stats import Point, Robustness
-from jaxorg.summary.estimates import Estimate, cut
+from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import History, Metric, grid_fields, text
 
@@ -150,5 +150,5 @@ def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
     for name in GROUP_FIGURES:
         points = tuple(group.figures[name] for group in groups if group.figures)
         if points:
-            figures[name] = cut(Estimate(*stats.mean_interval(points), points), 0.0, 1.0)
+            figures[name] = Estimate(*stats.mean_interval(points, 0.0, 1.0), points)
     return Hull(organism, treatment, tuple(groups), figures)
