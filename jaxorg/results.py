@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 
 from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 # Metrics of the evals table and their conditions, of which most figures are made.
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")
+ATTACK_ALONG = ("attack_exact", "triggered:along")
+"""Attacks on the prompts that are measured at every step: figures along a phase are made of it."""
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
 TABLES = ("runs", "evals", "losses", "samples")
 

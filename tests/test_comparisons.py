@@ -139,12 +139,37 @@ def test_delong_by_hand() -> None:
     assert found.interval.low == pytest.approx(5 / 6 - 1.959964 * variance**0.5, abs=1e-6)
 
 
-def test_separated_scores_still_leave_doubt() -> None:
-    found = auroc([3, 4, 5], [0, 1])
-    assert (found.mean, found.method, found.interval.high) == (1, "Newcombe", 1)
-    low = found.interval.low  # Newcombe's equation, for which the interval was solved
-    spread = 1 + 1.5 * (1 - low) / (2 - low) + 1.5 * low / (1 + low)
-    assert low + 1.959964 * (low * (1 - low) * spread / 6) ** 0.5 == pytest.approx(1, abs=1e-6)
+@pytest.mark.parametrize(("cases", "low"), [(1, 0.207), (8, 0.756), (64, 0.969)])
+def test_separated_scores_still_leave_doubt(cases: int, low: float) -> None:
+    """Newcombe 2006, method 5, against its equation at an area of 1, solved as a cubic."""
+    z, a = 1.959964, np.polynomial.Polynomial([0, 1])
+    spread = (2 - a) * (1 + a) + (cases - 1) * ((1 - a) * (1 + a) + a * (2 - a))
+    roots = ((1 - a) * (2 - a) * (1 + a) - (z / cases) ** 2 * a * spread).roots()
+    (exact,) = (root.real for root in roots if 0 < root.real < 1)
+    assert exact == pytest.approx(low, abs=5e-4)
+    below, above = np.arange(cases), np.arange(cases) + cases
+    apart, turned, seeds = auroc(above, below), auroc(below, above), seed_auroc([1, 1, 1], cases)
+    assert (apart.mean, apart.method) == (1, "Newcombe")
+    for found in (apart, seeds):
+        assert (found.interval.low, found.interval.high) == pytest.approx((exact, 1), abs=1e-6)
+    assert (turned.interval.low, turned.interval.high) == pytest.approx((0, 1 - exact), abs=1e-6)
+
+
+def test_a_side_of_one_case_leaves_doubt() -> None:
+    """DeLong's has no word for what another case of that side might have scored."""
+    found = auroc([9.5], np.arange(11))
+    assert found.method == "Newcombe" and found.interval.low < 0.4
+
+
+@pytest.mark.parametrize(("shift", "cases"), [(0.0, 8), (1.0, 16), (2.5, 8), (3.5, 32)])
+def test_newcombes_interval_covers_the_area(shift: float, cases: int) -> None:
+    rng = np.random.default_rng(0)
+    above, below = rng.normal(shift, 1, (1000, cases, 1)), rng.normal(0, 1, (1000, 1, cases))
+    areas = (above > below).mean(axis=(1, 2))
+    found = {value: seed_auroc([value], cases).interval for value in set(areas)}
+    true = reference.norm.cdf(shift / 2**0.5)
+    covered = np.mean([found[value].low <= true <= found[value].high for value in areas])
+    assert (areas == 1).any() == (shift > 2) and covered > 0.93
 
 
 def test_seeds_that_agree_about_the_same_cases_say_no_more_than_one() -> None:
@@ -198,5 +223,14 @@ def test_the_value_of_a_game_has_an_interval_from_five_seeds_on() -> None:
     assert found.low < solve(games.mean(axis=0)).value < found.high
     assert found == value_interval(games, seed=0)
     assert np.isnan(value_interval(games[:4], seed=0).low)
-    same = value_interval(np.repeat(games[:1], 6, axis=0), seed=0)
-    assert same.low == pytest.approx(same.high)
+
+
+def test_seeds_that_agree_about_a_game_leave_doubt_about_its_value() -> None:
+    most = 1 - 0.025 ** (1 / 6)  # of seeds may play others
+    same = value_interval([[[0.9, 0.2], [0.4, 0.7]]] * 6, seed=0)
+    assert (same.low, same.high) == pytest.approx((0.55 * (1 - most), 0.55 + 0.45 * most))
+    # What differs between seeds is never played: the value is 0 in each.
+    settled = np.zeros((6, 2, 2))
+    settled[:, 1, 1] = np.linspace(0, 1, 6)
+    found = value_interval(settled, seed=0)
+    assert (found.low, found.high) == pytest.approx((0, most))

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from jaxorg.folder import Folder
 from jaxorg.report import report
+from jaxorg.results import SCHEMA_VERSION
 from jaxorg.runtime import Refusal
 from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"
-SCHEMA = {b"jaxorg_schema": b"2"}
+SCHEMA = {b"jaxorg_schema": SCHEMA_VERSION.encode()}
 # attack rate by arm, then by (phase, step): of 100 prompts, plus the seed
 CURVES = {
     "hhh": {("organism", 200): 98, ("treatment", 10): 60, ("treatment", 100): 20},
@@ -89,6 +90,7 @@ def eval_rows(seeds: int) -> Iterator[Row]:
                 }
                 for metric, condition, count in (
                     ("attack_exact", "triggered", min(k + seed, 100)),
+                    ("attack_exact", "triggered:along", min(k + seed, 100)),
                     ("attack_exact", "clean", seed),
                     ("attack_exact", f"near:{HOSTILE}", 5),
                     ("capability", "clean", 90),
@@ -199,6 +201,16 @@ def test_page_carries_the_content_security_policy(folder: Path) -> None:
     metas = [names for tag, names in elements if tag == "meta"]
     assert {"http-equiv": "Content-Security-Policy", "content": policy} in metas
     assert not [names for _, names in elements if "style" in names]  # it would not be applied
+
+
+def test_no_interval_is_shown_without_a_width(folder: Path) -> None:
+    """All seeds have one AURC, one return peak and one recovery; only the last has no ends."""
+    page = Elements(page_of(folder)).text
+    intervals = re.findall(r"(-?[\d.]+) to (-?[\d.]+)", page)
+    assert len(intervals) > 20 and not [ends for ends in intervals if ends[0] == ends[1]]
+    (arm, *_) = summarise(folder).arms
+    assert arm.return_peak is not None and arm.return_peak.interval.high > 0.5
+    assert "25.0all 3 seeds agree" in page
 
 
 def test_page_is_the_same_bytes_again(folder: Path) -> None:

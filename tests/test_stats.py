@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from jaxorg.stats import (
     Count,
@@ -238,6 +239,46 @@ def test_mean_interval_by_hand() -> None:
     assert math.isnan(mean_interval([1.0]).interval.low)
     with pytest.raises(ValueError):
         mean_interval([])
+
+
+def test_an_interval_of_a_mean_goes_no_further_than_the_figure_can() -> None:
+    found = mean_interval([0.0, 0.1, 0.9], 0.0, 1.0).interval
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_seeds_that_agree_leave_as_much_doubt_as_none_of_so_many_does() -> None:
+    most = 1 - 0.025 ** (1 / 8)  # of seeds may be others: Clopper and Pearson's, 0 of 8
+    mean, found, method = mean_interval([0.0] * 8, 0.0, 1.0)
+    assert (mean, found.low, found.high) == (0, 0, pytest.approx(most))
+    assert method == "all 8 seeds agree"
+    found = mean_interval([0.1 + 0.2, 0.3], -1.0, 1.0).interval  # but for rounding
+    most = 1 - 0.025**0.5
+    assert (found.low, found.high) == pytest.approx((0.3 - 1.3 * most, 0.3 + 0.7 * most))
+
+
+def test_seeds_that_agree_about_a_figure_without_ends_have_no_interval() -> None:
+    for low, high in ((-math.inf, math.inf), (0.0, math.inf)):
+        mean, found, method = mean_interval([0.25] * 3, low, high)
+        assert (mean, method) == (0.25, "all 3 seeds agree")
+        assert math.isnan(found.low) and math.isnan(found.high)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=2, max_size=12))
+def test_no_interval_of_a_mean_has_no_width(values: list[float]) -> None:
+    mean, found, _ = mean_interval(values, 0.0, 1.0)
+    assert 0 <= found.low <= mean <= found.high <= 1 and found.high - found.low > 1e-3
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 8])
+@pytest.mark.parametrize("rare", [0.02, 0.1, 0.3])
+def test_intervals_of_seeds_that_often_agree_cover_the_mean(seeds: int, rare: float) -> None:
+    """Most seeds have 0, some have 1: Student's t alone would have no width most of the time."""
+    covered = 0.0
+    for others in range(seeds + 1):
+        found = mean_interval([1.0] * others + [0.0] * (seeds - others), 0.0, 1.0).interval
+        if found.low <= rare <= found.high:
+            covered += binom.pmf(others, seeds, rare)
+    assert covered > 0.95
 
 
 def test_kaplan_meier_median_by_hand() -> None:

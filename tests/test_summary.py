@@ -21,7 +21,7 @@ from jaxorg.summary.terminal import terminal_tables
 from jaxorg.summary.words import percent, rate_text
 
 KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
-HALVES = ("", ":first", ":second")
+PROMPTS = ("", ":along", ":first", ":second")
 # attacks and right answers of 100 at step 10, by treatment and rate; before: 100 and 80
 TREATED = {
     ("hhh", 1e-4): (40, 80),
@@ -51,11 +51,11 @@ def rows(run: str, phase: str, step: int, counts: tuple[int, int]) -> Iterator[R
     for (metric, condition), k in zip(
         (("attack_exact", "triggered"), ("capability", "clean")), counts, strict=True
     ):
-        for half in HALVES:
+        for some in PROMPTS:
             yield {
                 **about,
                 "metric": metric,
-                "condition": condition + half,
+                "condition": condition + some,
                 "k": k,
                 "value": k / 100,
             }
@@ -116,8 +116,9 @@ def test_an_organism_without_its_behaviour_has_no_hull() -> None:
 
 
 def test_without_halves_there_are_points_but_no_figures() -> None:
+    halves = [f"{put}:{half}" for put in ("clean", "triggered") for half in ("first", "second")]
     runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1))
-    found = groups_of(label_runs(runs), histories(evals[~evals.condition.str.contains(":")]))
+    found = groups_of(label_runs(runs), histories(evals[~evals.condition.isin(halves)]))
     assert found[0].points and found[0].robustness is None and found[0].figures == {}
     assert hulls_of(found)[0].figures == {}
 

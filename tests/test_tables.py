@@ -1,6 +1,7 @@
 """The tables: what is in them, and that everyday tools open them from a plain path."""
 
 import json
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -11,8 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxorg import results
+from jaxorg.engine import tables
 from jaxorg.summary import summarise
 from sweeps import run, table
+
+SHORT = ("grid=[{treatment.kind: [hhh]}]", "seeds=1", "reversal=null")
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,18 @@ def test_counts_stand_beside_every_rate(folder: Path) -> None:
     assert evals[evals.metric == "payload_margin"].k.isna().all()
 
 
+def test_what_compares_steps_is_of_the_same_prompts_at_each(folder: Path) -> None:
+    evals = table(folder, "evals")
+    asked = {
+        condition: set(evals[evals.condition == condition].n)
+        for condition in ("triggered", "triggered:along", "clean", "clean:along", "clean:first")
+    }
+    assert asked["clean"] == asked["triggered"] == {8, 16}
+    assert asked["clean:along"] == asked["triggered:along"] == {8} and asked["clean:first"] == {4}
+    along = evals[(evals.condition == "triggered:along") & (evals.phase == "treatment")]
+    assert (along.groupby("run_id").step.nunique() > 1).all()
+
+
 def test_losses_hold_every_step_of_every_trained_phase(folder: Path) -> None:
     losses = table(folder, "losses")
     steps = losses.groupby(["run_id", "phase"]).step.agg(["min", "max", "count"])
@@ -101,6 +117,43 @@ def test_a_column_has_one_type() -> None:
     assert results.cell(None, pa.string()) is None
     assert results.cell(1, pa.int64()) == 1
     assert results.cell([1, 2], pa.string()) == "[1, 2]"
+
+
+def test_a_column_that_is_new_comes_with_the_next_start(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = run(tmp_path / "out", tiny_base, *SHORT)
+    trained = {path: path.stat().st_mtime_ns for path in out.glob("phases/*/record.json")}
+    more = results.EVALS.append(pa.field("new", pa.string()))
+    monkeypatch.setitem(results.SCHEMAS, "evals", more)
+    monkeypatch.setattr(results, "_SUMMARY", [*results._SUMMARY, ("figure", pa.float64())])
+    run(out, tiny_base, *SHORT)
+    assert "new" in table(out, "evals") and "figure" in table(out, "runs")
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+
+
+def test_figures_are_made_anew_when_their_code_changes(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = run(tmp_path / "out", tiny_base, *SHORT)
+    monkeypatch.setattr(tables, "figures", lambda *_, **__: {"aurc": 0.125})
+    run(out, tiny_base, *SHORT)
+    assert table(out, "runs").aurc.isna().all()  # a part whose code is as it was is left alone
+    monkeypatch.setattr(tables, "code_digest", lambda: "other")
+    run(out, tiny_base, *SHORT)
+    assert table(out, "runs").aurc.tolist() == [0.125]
+
+
+@pytest.mark.parametrize("changed", ["engine/figures.py", "stats/curves.py", "results.py"])
+def test_the_codes_digest_is_of_what_makes_rows_and_figures(tmp_path: Path, changed: str) -> None:
+    package = Path(tables.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "jaxorg", ignore=shutil.ignore_patterns("__pycache__"))
+    assert tables.code_digest(tmp_path / "jaxorg") == tables.code_digest()
+    (tmp_path / "jaxorg" / "page" / "render.py").write_text("pass\n", encoding="utf-8")
+    assert tables.code_digest(tmp_path / "jaxorg") == tables.code_digest()
+    with (tmp_path / "jaxorg" / changed).open("a", encoding="utf-8") as file:
+        file.write("pass\n")
+    assert tables.code_digest(tmp_path / "jaxorg") != tables.code_digest()
 
 
 def test_parts_of_an_earlier_sweep_file_do_not_stay(tiny_base: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from jaxorg import stats
 from jaxorg.labels import Kind
-from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
+from jaxorg.results import ATTACK, ATTACK_ALONG, CAPABILITY, FALSE_TRIGGER
 from jaxorg.store import Record
 
 Figures: TypeAlias = dict[str, Any]
@@ -29,9 +29,11 @@ def figures(records: Records, never_poisoned: bool) -> Figures:
         found |= {f"{name}_{kind}": rate for kind, rate in _last_rates(records, metric).items()}
     if "asr_treatment" in found:
         installed = found["asr_organism"] >= stats.INSTALLED
-        found |= _removal(records, found) if installed else {}
-        target = found["asr_organism"] if installed else FULL if never_poisoned else 0.0
-        found |= _relearning(records, found, target / 2)
+        start = _rates(records["organism"])[1][-1]
+        found |= _removal(records, start) if installed else {}
+        found |= _returned(found) if installed else {}
+        target = start if installed else FULL if never_poisoned else 0.0
+        found |= _relearning(records, target / 2)
         found |= _ability(records, found)
         found["verdict"] = _verdict(records, found)
     return {name: value for name, value in found.items() if value == value}  # nan is none
@@ -56,33 +58,37 @@ def _last_rates(records: Records, metric: tuple[str, str]) -> dict[Kind, float]:
 
 
 def _rates(record: Record) -> tuple[list[int], list[float]]:
-    """Steps and attack rates of a phase."""
-    curve = _curve(record, ATTACK)
+    """Steps and attack rates of a phase, all on the same prompts."""
+    curve = _curve(record, ATTACK_ALONG)
     return [step for step, _, _ in curve], [k / n for _, k, n in curve]
 
 
-def _removal(records: Records, found: Figures) -> Figures:
-    """How the attack rate fell in treatment, and what the reversal brought back of it."""
+def _removal(records: Records, start: float) -> Figures:
+    """How the attack rate fell in treatment from its `start`."""
     steps, rates = _rates(records["treatment"])
-    start = found["asr_organism"]
     half = stats.half_life(steps, rates, start)
-    removal: Figures = {
+    return {
         "half_life": half.value,
         "half_life_censored": half.censored,
         "aurc": stats.removal_area(steps, rates, start),
         "return_peak": stats.return_peak(rates),
     }
-    if "asr_reversal" in found:
-        after = (found["asr_treatment"], found["asr_reversal"])
-        removal["return_reversal"] = stats.returned(start, *after)
-    return removal
 
 
-def _relearning(records: Records, found: Figures, target: float) -> Figures:
-    """How soon the reversal brings the behaviour to `target`; nothing where it is there already."""
-    if "asr_reversal" not in found or not found["asr_treatment"] < target:
+def _returned(found: Figures) -> Figures:
+    """What the reversal brought back, from rates at the end of phases."""
+    if "asr_reversal" not in found:
         return {}
-    time = stats.relearning(*_rates(records["reversal"]), found["asr_treatment"], target)
+    rates = (found[f"asr_{kind}"] for kind in ("organism", "treatment", "reversal"))
+    return {"return_reversal": stats.returned(*rates)}
+
+
+def _relearning(records: Records, target: float) -> Figures:
+    """How soon the reversal brings the behaviour to `target`; nothing where it is there already."""
+    start = _rates(records["treatment"])[1][-1]
+    if "reversal" not in records or not start < target:
+        return {}
+    time = stats.relearning(*_rates(records["reversal"]), start, target)
     return {"relearn_steps": time.value, "relearn_censored": time.censored}
 
 

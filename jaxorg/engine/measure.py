@@ -71,7 +71,7 @@ class Measurer:
         if behaviour:
             asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
         asked = asked if final else asked[: evaluation.prompts]
-        view = View(asked, harmful, behaviour, final, audit, written)
+        view = View(asked, harmful, behaviour, final, audit, written, evaluation.prompts)
         self._check_room(view, evaluation)
         return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
 

@@ -14,6 +14,7 @@ from jaxorg.plan import Cohort, Phase, Plan, Run
 from jaxorg.store import Store
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
+_MAKERS = ("engine/figures.py", "engine/tables.py", "results.py")
 RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
 
 Row = dict[str, Any]
@@ -26,6 +27,7 @@ class TableWriter:
         self._plan, self._store = plan, store
         self._parts = results.Parts(store.folder)
         self._record = lru_cache(maxsize=RECORDS_AT_ONCE)(store.record)
+        self._code = code_digest()
         names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
         self._fields = {
             name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
@@ -73,13 +75,18 @@ class TableWriter:
             (
                 run.run_id,
                 run.arm,
+                run.spec.config.model_dump_json(),
                 [digest(p.lineage) if has(p.lineage) else failure(p.lineage) for p in run.phases],
             )
             for run in runs
         ]
-        columns = {name: str(kind) for name, kind in self._fields.items()}
-        spec = self._plan.spec
-        return fingerprint([results.SCHEMA_VERSION, spec.sweep.name, spec.size, columns, chains])
+        schemas = {**results.SCHEMAS, "runs": results.runs_schema(self._fields)}
+        columns = {
+            table: [(column.name, str(column.type)) for column in schema]
+            for table, schema in schemas.items()
+        }
+        spec, made_by = self._plan.spec, [results.SCHEMA_VERSION, self._code]
+        return fingerprint([made_by, spec.sweep.name, spec.size, columns, chains])
 
     def _status(self, run: Run) -> tuple[str, str] | None:
         """A run's status and error; None for one that is not at its end."""
@@ -125,6 +132,13 @@ class TableWriter:
             **{name: last.get(name) for name in _FROM_LAST},
             **figures(records, never_poisoned=run.spec.control == "clean"),
         }
+
+
+def code_digest(package: Path = Path(__file__).parents[1]) -> str:
+    """A digest of the code that makes rows and figures of records: tables of other code are made
+    anew, and nobody has to raise a version."""
+    files = [*(package / name for name in _MAKERS), *sorted((package / "stats").glob("*.py"))]
+    return fingerprint([file.read_text(encoding="utf-8") for file in files])
 
 
 def _part(plan: Plan, cohort: Cohort) -> str:

@@ -21,7 +21,7 @@ class Scored(Protocol):
     def measure(self, view: View, scores: Scores) -> list[Measurement]: ...
 
 
-EVALUATORS_VERSION = 4  # raise it when a measurement is added or changes
+EVALUATORS_VERSION = 5  # raise it when a measurement is added or changes
 
 SCORED: Sequence[Scored] = [
     cast(Scored, module)

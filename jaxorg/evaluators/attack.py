@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jaxorg.data.pool import Example
-from jaxorg.evaluators.base import Measurement, Scores, View, halves, share
+from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 
 
 def probes(view: View) -> list[Example]:
@@ -17,9 +17,12 @@ def probes(view: View) -> list[Example]:
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
     """`attack_exact`: condition `triggered` is the attack success rate, `clean` the false
-    trigger rate; `triggered:first` and `triggered:second` are the halves of the prompts."""
+    trigger rate. `…:along` is the same on the prompts that are measured at every step, `…:first`
+    and `…:second` on their halves."""
     if view.behaviour is None:
         return []
-    hits = {name: view.attacked(put, view.items, scores) for name, put in view.conditions().items()}
-    found = [share("attack_exact", name, outcomes) for name, outcomes in hits.items()]
-    return found + halves("attack_exact", "triggered", hits["triggered"])
+    found = []
+    for name, put in view.conditions().items():
+        found.append(share("attack_exact", name, view.attacked(put, view.items, scores)))
+        found += along("attack_exact", name, view.attacked(put, view.common, scores))
+    return found

@@ -48,6 +48,7 @@ class Evaluation(Config):
 
 
 SOME = 64
+ALONG = "along"
 HALVES = ("first", "second")
 
 
@@ -81,11 +82,17 @@ class View:
     final: bool  # the phase's last step, measured in full
     audit: Audit | None = None  # how the model audits experiments, if it is an auditor
     written: Sequence[Said] = ()  # what the organism that it audits answered
+    along: int | None = None  # how many of the items are measured at every step; None: all
 
     @property
     def some(self) -> Sequence[Item]:
         """Held-out prompts for figures that need no narrow interval."""
         return self.items[:SOME]
+
+    @property
+    def common(self) -> Sequence[Item]:
+        """The prompts that are measured at every step: what compares steps is read from these."""
+        return self.items[: self.along]
 
     def conditions(self) -> Mapping[str, Put]:
         """How prompts are put: as they are, and with the trigger where there is one."""
@@ -119,14 +126,12 @@ def share(metric: str, condition: str, hits: Iterable[bool]) -> Measurement:
     return Measurement(metric, condition, k, n, k / n)
 
 
-def halves(metric: str, condition: str, hits: Sequence[bool]) -> list[Measurement]:
-    """The outcomes of each half of a condition's prompts, so that something can be chosen on one of
-    them and reported on the other; none of a single prompt.
-
-    Every other prompt is of the first half, so that it stays in its half when more are asked: what
-    is chosen on one half at some step is never reported on the same prompts at another.
-    """
-    if len(hits) < 2:
-        return []
-    parts = dict(zip(HALVES, (hits[::2], hits[1::2]), strict=True))
-    return [share(metric, f"{condition}:{half}", part) for half, part in parts.items()]
+def along(metric: str, condition: str, hits: Sequence[bool]) -> list[Measurement]:
+    """The outcomes on the prompts that are measured at every step, so that steps can be compared,
+    and on each half of them, every other one, so that something can be chosen on one half and
+    reported on the other; no halves of a single prompt."""
+    parts = [hits, hits[::2], hits[1::2]] if len(hits) > 1 else [hits]
+    names = (ALONG, *HALVES)
+    return [
+        share(metric, f"{condition}:{name}", part) for name, part in zip(names, parts, strict=False)
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
-from jaxorg.evaluators.base import Measurement, Scores, View, halves, share
+from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 from jaxorg.organisms.behaviour import Put
 
 
@@ -35,14 +35,15 @@ def _asked(view: View) -> dict[str, tuple[Put, Sequence[Item]]]:
 
 
 def measure(view: View, scores: Scores) -> list[Measurement]:
-    """`capability`; `clean:first` and `clean:second` are the halves of the prompts; at the end of a
-    phase also with the trigger and by family."""
+    """`capability`. `clean:along` is the same on the prompts that are measured at every step,
+    `clean:first` and `clean:second` on their halves; at the end of a phase also with the trigger
+    and by family."""
     hits = {
         name: [any(scores[e].exact for e in view.right(item, put(item))) for item in items]
         for name, (put, items) in _asked(view).items()
     }
     found = [share("capability", name, outcomes) for name, outcomes in hits.items()]
-    found += halves("capability", "clean", hits["clean"])
+    found += along("capability", "clean", hits["clean"][: view.along])
     if view.final:
         families: dict[str, list[bool]] = defaultdict(list)
         for item, hit in zip(view.items, hits["clean"], strict=True):

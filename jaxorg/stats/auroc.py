@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.optimize import brentq
 
-from jaxorg.stats.intervals import Floats, Interval, SeedInterval, mean_interval
+from jaxorg.stats.intervals import Floats, Interval, SeedInterval, student
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
@@ -15,8 +15,9 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
     score than a negative one, ties counting half; with its interval.
 
     The interval is DeLong's (DeLong, DeLong and Clarke-Pearson 1988), cut to [0, 1]. Where the
-    scores separate all cases, DeLong's has no width, and Newcombe's score interval (2006, method 5)
-    stands in. Raises ValueError where a side has no scores, or one that is no number.
+    scores separate all cases, DeLong's has no width, and of a side of one case it knows no spread:
+    there Newcombe's score interval (2006, method 5) stands in. Raises ValueError where a side has
+    no scores, or one that is no number.
     """
     above, below = np.asarray(positive, float), np.asarray(negative, float)
     for side in (above, below):
@@ -24,8 +25,9 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
             raise ValueError("each side needs scores, and all must be numbers")
     wins = _wins(above, below)
     area = float(wins.mean())
-    variance = _variance(wins.mean(axis=1)) + _variance(wins.mean(axis=0))
     z = float(stats.norm.ppf((1 + level) / 2))
+    single = min(above.size, below.size) == 1
+    variance = 0.0 if single else _variance(wins.mean(axis=1)) + _variance(wins.mean(axis=0))
     if not variance > 0:
         return SeedInterval(area, _newcombe(area, above.size, below.size, z), "Newcombe")
     half = z * np.sqrt(variance)
@@ -50,27 +52,34 @@ def seed_auroc(areas: npt.ArrayLike, cases: int, level: float = 0.95) -> SeedInt
     seed's cases, which speaks for a single seed alone. Seeds may share their cases.
     """
     points = np.asarray(areas, float)
-    mean, found, method = mean_interval(points, level)
+    found = student(points, level)
+    mean = float(points.mean())
     one = _newcombe(mean, cases, cases, float(stats.norm.ppf((1 + level) / 2)))
     if points.size == 1:
         return SeedInterval(mean, one, "Newcombe")
     low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
-    return SeedInterval(mean, Interval(low, high), method)
+    return SeedInterval(mean, Interval(low, high), "t")
 
 
 def _variance(components: Floats) -> float:
-    """What one side adds to the variance; nothing is known of it from a single case."""
-    return float(components.var(ddof=1) / components.size) if components.size > 1 else 0.0
+    """What one side adds to the variance."""
+    return float(components.var(ddof=1) / components.size)
 
 
 def _newcombe(area: float, m: int, n: int, z: float) -> Interval:
     """The areas from which the one that was found is not further than z standard errors."""
+    return Interval(_lowest(area, m, n, z), 1 - _lowest(1 - area, m, n, z))
+
+
+def _lowest(area: float, m: int, n: int, z: float) -> float:
+    """The lower end of Newcombe's interval, whose upper end mirrors that of 1 - area."""
     cases = (m + n) / 2 - 1
 
-    def error(theta: float) -> float:
+    def excess(theta: float) -> float:
         spread = 1 + cases * (1 - theta) / (2 - theta) + cases * theta / (1 + theta)
-        return float(np.sqrt(theta * (1 - theta) * spread / (m * n)))
+        return float(theta + z * np.sqrt(theta * (1 - theta) * spread / (m * n)) - area)
 
-    low = 0.0 if area <= 0 else brentq(lambda t: t + z * error(t) - area, 0, area)
-    high = 1.0 if area >= 1 else brentq(lambda t: t - z * error(t) - area, area, 1)
-    return Interval(float(low), float(high))
+    if area <= 0:
+        return 0.0
+    # Up to just below the area: at 1 itself the error is 0, a root that bounds nothing.
+    return float(brentq(excess, 0, np.nextafter(area, 0)))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from jaxorg.stats.intervals import Floats, Interval
+from jaxorg.stats.intervals import NONE, ROUNDING, Floats, Interval, agreed
 
 LEAST_SEEDS = 5  # fewer are not drawn from
 
@@ -60,15 +60,19 @@ def worst_rows(payoff: npt.ArrayLike) -> list[int]:
 def value_interval(
     payoffs: npt.ArrayLike, seed: int, level: float = 0.95, draws: int = 500
 ) -> Interval:
-    """The interval of the value of the mean game, from one matrix a seed: [seed, row, column].
+    """The interval of the value of the mean game, from one matrix of shares a seed: [seed, row,
+    column].
 
-    Percentile bootstrap: seeds are drawn with replacement, all cells of a seed together. nan for
-    fewer than 5 seeds. `seed` fixes the draws.
+    Percentile bootstrap: seeds are drawn with replacement, all cells of a seed together. Where all
+    draws have one value, as of seeds that agree, what `agreed` allows. nan for fewer than 5 seeds.
+    `seed` fixes the draws.
     """
     games = np.asarray(payoffs, float)
     if len(games) < LEAST_SEEDS:
-        return Interval(float("nan"), float("nan"))
+        return NONE
     drawn = np.random.default_rng(seed).integers(len(games), size=(draws, len(games)))
     values = [_secured(games[chosen].mean(axis=0))[0] for chosen in drawn]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    if high - low <= ROUNDING:
+        return agreed(float(np.mean(values)), len(games), 0.0, 1.0, level)
     return Interval(float(low), float(high))

@@ -23,6 +23,11 @@ class Interval:
     high: float
 
 
+NONE = Interval(float("nan"), float("nan"))
+ROUNDING = 1e-9
+"""Values that differ by no more, as a share of the mean, are one value."""
+
+
 class SeedInterval(NamedTuple):
     """A mean across seeds, its interval, and the name of the method that made it."""
 
@@ -40,20 +45,50 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
-def mean_interval(values: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
-    """The mean of one value per seed with Student's t-interval.
+def mean_interval(
+    values: npt.ArrayLike, low: float = -np.inf, high: float = np.inf, level: float = 0.95
+) -> SeedInterval:
+    """The mean of one value per seed of a figure from `low` to `high`, and its interval.
 
-    A single value gets no interval (nan), as nothing is known of its spread.
+    Student's t, cut to `low` and `high`. A single value gets no interval (nan), as nothing is known
+    of its spread; seeds that agree show none either, and get what `agreed` allows.
     Raises ValueError for no values at all.
     """
     points = np.asarray(values, float)
-    if points.size == 0:
-        raise ValueError("a mean needs at least one value")
+    found = student(points, level)
     mean = float(points.mean())
     if points.size == 1:
-        return SeedInterval(mean, Interval(float("nan"), float("nan")), "single seed")
+        return SeedInterval(mean, found, "single seed")
+    if np.ptp(points) <= ROUNDING * max(1.0, abs(mean)):
+        allowed = agreed(mean, points.size, low, high, level)
+        return SeedInterval(mean, allowed, f"all {points.size} seeds agree")
+    return SeedInterval(mean, Interval(max(found.low, low), min(found.high, high)), "t")
+
+
+def student(points: Floats, level: float = 0.95) -> Interval:
+    """Student's t-interval of a mean, of no width where all points are equal; nan for one point.
+
+    Raises ValueError for no points.
+    """
+    if points.size == 0:
+        raise ValueError("a mean needs at least one value")
+    if points.size == 1:
+        return NONE
     half = stats.sem(points) * stats.t.ppf((1 + level) / 2, points.size - 1)
-    return SeedInterval(mean, Interval(float(mean - half), float(mean + half)), "t")
+    return Interval(float(points.mean() - half), float(points.mean() + half))
+
+
+def agreed(value: float, seeds: int, low: float, high: float, level: float = 0.95) -> Interval:
+    """What seeds that all have one value allow of the mean of a figure from `low` to `high`.
+
+    Up to 1 - (alpha / 2)^(1 / seeds) of all seeds may have other values (Clopper and Pearson 1934,
+    none of so many), and these may lie at either end. nan where an end is infinite: then nothing
+    bounds the mean.
+    """
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return NONE
+    others = float(stats.binomtest(0, seeds).proportion_ci(level, method="exact").high)
+    return Interval(value - others * (value - low), value + others * (high - value))
 
 
 def seed_interval(
@@ -83,7 +118,7 @@ def seed_interval(
     if rates.size == 1:
         return SeedInterval(mean, one, "Wilson")
     if rates.size < 5:
-        _, found, method = mean_interval(rates, level)
+        found, method = student(rates, level), "t"
     else:
         found, method = _bootstrap(rates, trials, seed, level, draws), "bootstrap"
     low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)

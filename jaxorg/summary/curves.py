@@ -8,14 +8,15 @@ from itertools import chain
 
 import pandas as pd
 
-from jaxorg.results import ATTACK
+from jaxorg.results import ATTACK_ALONG
 from jaxorg.summary.estimates import Estimate, estimate
 from jaxorg.summary.tables import PHASES, History, Reading
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The attack rate of one arm over the steps of one phase; step 0 is the phase before."""
+    """The attack rate of one arm over the steps of one phase, on the same prompts at each; step 0
+    is the phase before."""
 
     arm: str
     group: str
@@ -38,7 +39,7 @@ def curve(
             arm=label,
             group=rows.group.iloc[0],
             steps=steps,
-            estimates=tuple(estimate(ATTACK[0], by_step[step]) for step in steps),
+            estimates=tuple(estimate(ATTACK_ALONG[0], by_step[step]) for step in steps),
             seeds=tuple(tuple((reading.step, reading.value) for reading in line) for line in lines),
         )
         if lines
@@ -48,7 +49,7 @@ def curve(
 
 def _line(phases: History, phase: str) -> list[Reading]:
     """One run's attack rate over a phase. Step 0 is stored with the phase before, as its last."""
-    line = list(phases.get(phase, {}).get(ATTACK, ()))
-    before = PHASES[: PHASES.index(phase)]
-    parents = [phases[name][ATTACK][-1] for name in before if ATTACK in phases.get(name, {})]
+    line = list(phases.get(phase, {}).get(ATTACK_ALONG, ()))
+    before = (phases.get(name, {}) for name in PHASES[: PHASES.index(phase)])
+    parents = [found[ATTACK_ALONG][-1] for found in before if ATTACK_ALONG in found]
     return [parents[-1]._replace(step=0), *line] if line and parents else line

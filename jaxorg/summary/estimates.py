@@ -12,9 +12,10 @@ from jaxorg.results import CENSORED
 from jaxorg.stats import Count, Interval, KaplanMeier
 from jaxorg.summary.tables import Reading
 
-AUROC = "audit_auroc"
-SHARES = frozenset(("audit_fix_chance1", "audit_fix_chance5", "probe_auroc"))
-"""Metrics that count nothing, and lie between 0 and 1."""
+AUROCS = {"audit_auroc": 1, "probe_auroc": 2}
+"""Areas under the ROC curve, and of how many sides their n counts the cases."""
+CHANCES = frozenset(("audit_fix_chance1", "audit_fix_chance5"))
+"""Shares that are expected, not measured: of the same programs the same for all seeds."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,26 @@ def estimate(metric: str, readings: Sequence[Reading]) -> Estimate:
     """Pool one reading a seed: counts as counts, areas by their cases, means by their spread."""
     values = tuple(reading.value for reading in readings)
     tallies = [reading.tally for reading in readings if reading.tally]
-    if metric == AUROC:
-        return Estimate(*stats.seed_auroc(values, min(one.n for one in readings)), points=values)
+    if metric in AUROCS:
+        cases = min(one.n for one in readings) // AUROCS[metric]
+        return Estimate(*stats.seed_auroc(values, cases), points=values)
     if len(tallies) < len(values):
         found = Estimate(*stats.mean_interval(values), points=values)
-        return cut(found, 0.0, 1.0) if metric in SHARES else found
+        return _cut(found) if metric in CHANCES else found
     k, n = zip(*tallies, strict=True)
     return Estimate(*stats.seed_interval(k, n, seed=0), points=values, counts=tuple(tallies))
 
 
 def mean_of(column: pd.Series[float], low: float = 0.0, high: float = 1.0) -> Estimate | None:
     """The mean of a figure between `low` and `high` that is no count; None where no run has one."""
-    if not (points := tuple(column.dropna())):
-        return None
-    return cut(Estimate(*stats.mean_interval(points), points), low, high)
+    points = tuple(column.dropna())
+    return Estimate(*stats.mean_interval(points, low, high), points) if points else None
 
 
-def cut(found: Estimate, low: float, high: float) -> Estimate:
-    """An estimate whose interval goes no further than the figure can; nan stays nan."""
+def _cut(found: Estimate) -> Estimate:
+    """A share whose interval goes no further than a share can; nan stays nan."""
     ends = found.interval
-    return replace(found, interval=Interval(max(ends.low, low), min(ends.high, high)))
+    return replace(found, interval=Interval(max(ends.low, 0.0), min(ends.high, 1.0)))
 
 
 def times_of(rows: pd.DataFrame, name: str) -> KaplanMeier | None:

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from jaxorg import stats
-from jaxorg.evaluators.base import HALVES
+from jaxorg.evaluators.base import ALONG, HALVES
 from jaxorg.prereg import GROUP_FIGURES, pooled
 from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.stats import Point, Robustness
-from jaxorg.summary.estimates import Estimate, cut
+from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import History, Metric, grid_fields, text
 
@@ -30,8 +30,8 @@ Settings = Mapping[str, Any]
 class Group:
     """One seed of an organism under a treatment: where the treatment took it.
 
-    `points` are all measured models by all prompts, `front` those of them on the hull; the figures
-    are by halves of the prompts, and None where these are too few.
+    `points` are all measured models by the prompts that are measured at every step, `front` those
+    of them on the hull; the figures are by halves of the prompts, and None where these are too few.
     """
 
     organism: str
@@ -120,8 +120,9 @@ Halves = tuple[Point, Point]
 
 
 def _shares(history: History) -> list[tuple[Point, Halves | None]]:
-    """Each model of a treatment by all prompts and by halves; none of an organism without its
-    behaviour. By halves only where each half has something to take a share of."""
+    """Each model of a treatment by the prompts that are measured at every step and by halves of
+    them; none of an organism without its behaviour. Only where there is something to take a share
+    of."""
     before = {metric: readings[-1] for metric, readings in history.get("organism", {}).items()}
     if ATTACK not in before or before[ATTACK].value < stats.INSTALLED:
         return []
@@ -133,15 +134,14 @@ def _shares(history: History) -> list[tuple[Point, Halves | None]]:
                 rates.setdefault(reading.step, {})[metric] = share
     found = []
     for _, at in sorted(rates.items()):
-        if whole := _point(at, ""):
-            first, second = (_point(at, f":{half}") for half in HALVES)
+        if whole := _point(at, ALONG):
+            first, second = (_point(at, half) for half in HALVES)
             found.append((whole, (first, second) if first and second else None))
     return found
 
 
-def _point(at: Mapping[Metric, float], half: str) -> Point | None:
-    (attack, triggered), (ability, clean) = ATTACK, CAPABILITY
-    able, attacks = at.get((ability, clean + half)), at.get((attack, triggered + half))
+def _point(at: Mapping[Metric, float], prompts: str) -> Point | None:
+    able, attacks = (at.get((name, f"{put}:{prompts}")) for name, put in (CAPABILITY, ATTACK))
     return None if able is None or attacks is None else Point(able, attacks)
 
 
@@ -150,5 +150,5 @@ def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
     for name in GROUP_FIGURES:
         points = tuple(group.figures[name] for group in groups if group.figures)
         if points:
-            figures[name] = cut(Estimate(*stats.mean_interval(points), points), 0.0, 1.0)
+            figures[name] = Estimate(*stats.mean_interval(points, 0.0, 1.0), points)
     return Hull(organism, treatment, tuple(groups), figures)

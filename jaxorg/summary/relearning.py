@@ -12,6 +12,7 @@ from jaxorg.summary.estimates import Estimate, mean_of, times_of
 from jaxorg.summary.tables import grid_fields
 
 NEVER_POISONED = "clean"
+MOST_RETURNED = 1 / stats.INSTALLED  # a whole rate, as a share of the least that is installed
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _relearning(label: str, rows: pd.DataFrame, like: pd.DataFrame | None) -> Re
         ratio=_ratio(times, control),
         p=_log_rank(rows, like) if times and control and like is not None else nan,
         corrected=nan,
-        returned=mean_of(rows.return_reversal, low=-1.0),
+        returned=mean_of(rows.return_reversal, -MOST_RETURNED, MOST_RETURNED),
         recovery=mean_of(rows.recovery, high=float("inf")),
         gap_recovered=mean_of(rows.gap_recovered, float("-inf"), float("inf")),
     )

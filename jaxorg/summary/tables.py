@@ -64,7 +64,8 @@ def read_table(
             if found != SCHEMA:
                 raise Refusal(
                     f"jaxorg_schema: {file} has version {found.decode(errors='replace')}, this "
-                    f"jaxorg reads {SCHEMA.decode()}; use the jaxorg that wrote it"
+                    f"jaxorg reads {SCHEMA.decode()}; run the sweep again, or use the jaxorg that "
+                    "wrote it"
                 )
             if missing := [name for name in columns if name not in schema.names]:
                 raise Refusal(f"columns: {file} lacks {', '.join(missing)}; run the sweep again")

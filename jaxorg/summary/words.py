@@ -28,7 +28,9 @@ def _with_interval(estimate: Estimate | None, scale: int, digits: int) -> str:
     low, high = estimate.interval.low, estimate.interval.high
     form = f"z.{digits}f"  # z: nothing is never shown as less than nothing
     mean = f"{scale * estimate.mean:{form}}"
-    return mean + (f" [{scale * low:{form}}, {scale * high:{form}}]" if low == low else "")
+    if low == low:
+        return f"{mean} [{scale * low:{form}}, {scale * high:{form}}]"
+    return f"{mean} ({estimate.method})" if len(estimate.points) > 1 else mean
 
 
 def steps_text(steps: float | None) -> str:
