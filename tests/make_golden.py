@@ -83,6 +83,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 6,
         "rope_theta": 1_000_000.0,
     },
+    "linear_rope": {
+        "vocab_size": 57,
+        "num_key_value_heads": 2,
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+    },
 }
 
 

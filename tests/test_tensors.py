@@ -66,6 +66,42 @@ def test_the_index_says_which_files_are_read(folder: Path) -> None:
     assert checkpoint.digest(folder, weights=True) == digest
 
 
+STRAY = {"consolidated.safetensors": b"not even one", "._model.safetensors": b""}
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_files_that_are_not_the_model_are_named_and_passed_over(
+    indexed: bool, folder: Path
+) -> None:
+    if not indexed:
+        (folder / tensors.INDEX).unlink()
+    digest = checkpoint.digest(folder, weights=True)
+    assert checkpoint.passed_over(folder) == []
+    for name, content in STRAY.items():
+        (folder / name).write_bytes(content)
+    shutil.copy(folder / FIRST, folder / "optimizer-00001-of-00002.safetensors")
+    assert checkpoint.passed_over(folder) == sorted(
+        [*STRAY, "optimizer-00001-of-00002.safetensors"]
+    )
+    assert checkpoint.digest(folder, weights=True) == digest
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+
+
+def test_without_an_index_the_whole_model_comes_before_parts_of_one(folder: Path) -> None:
+    (folder / tensors.INDEX).unlink()
+    checkpoint.write_weights(folder, random_weights(ModelStatic(CONFIG), seed=1)[0])
+    assert checkpoint.passed_over(folder) == [FIRST, SECOND]
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG), seed=1)[0])
+
+
+def test_a_model_in_one_file_of_another_name_is_read(folder: Path) -> None:
+    for name in (FIRST, SECOND):
+        (folder / name).rename(folder / name.replace("model", "mine"))
+    (folder / tensors.INDEX).unlink()
+    assert checkpoint.passed_over(folder) == []
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+
+
 def point(name: Any) -> Callable[[Path], None]:
     return lambda folder: write_index(folder, {"model.norm.weight": name, "x": FIRST})
 
