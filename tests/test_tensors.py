@@ -24,6 +24,7 @@ from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
+from sweeps import start
 
 FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
 
@@ -87,6 +88,15 @@ def test_files_that_are_not_the_model_are_named_and_passed_over(
     assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
 
 
+def test_a_sweep_says_what_it_passes_over(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_base, tmp_path / "base")
+    (tmp_path / "base" / "consolidated.safetensors").write_bytes(b"not even one")
+    assert start(tmp_path / "out", tmp_path / "base", dry_run=True) == 0
+    assert "passed over consolidated.safetensors, no part of" in capsys.readouterr().out
+
+
 def test_without_an_index_the_whole_model_comes_before_parts_of_one(folder: Path) -> None:
     (folder / tensors.INDEX).unlink()
     checkpoint.write_weights(folder, random_weights(ModelStatic(CONFIG), seed=1)[0])
@@ -94,7 +104,7 @@ def test_without_an_index_the_whole_model_comes_before_parts_of_one(folder: Path
     assert_equal(load(folder), random_weights(ModelStatic(CONFIG), seed=1)[0])
 
 
-def test_a_model_in_one_file_of_another_name_is_read(folder: Path) -> None:
+def test_files_of_other_names_are_read_where_there_are_no_others(folder: Path) -> None:
     for name in (FIRST, SECOND):
         (folder / name).rename(folder / name.replace("model", "mine"))
     (folder / tensors.INDEX).unlink()
