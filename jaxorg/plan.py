@@ -317,6 +317,7 @@ def _chain(
     config = run.config
     base = config.base
     seed = run.seed if base.scratch else 0
+    _check_length(config.length, shapes[base.model])
     teacher = _teacher(config, digests, shapes, weights)
     how = config.prompts.model_dump(exclude={"source", "teacher"})
     prompts = [how, digests.prompts(config.prompts)]
@@ -370,6 +371,17 @@ def _chain(
         phases.append(phase)
         before = phase if phase.changes and kind != "teacher" else before
     return tuple(phases)
+
+
+def _check_length(length: int, shape: LlamaConfig) -> None:
+    """Refuse texts that a layer would not see the whole of. (That they outgrow the positions which
+    the model knows shows when they are tokenised, and more of them may share a row.)"""
+    limit, most = shape.context
+    if limit == "sliding_window" and length > most:
+        raise Refusal(
+            f"length: {length} is more than the sliding_window of base.model, {most}, but here "
+            f"attention is to all earlier tokens; lower length to {most}"
+        )
 
 
 def _check_layers(kind: Kind, recipe: Recipe, layers: int) -> None:

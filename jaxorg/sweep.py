@@ -102,6 +102,8 @@ def sweep(
         folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
         inputs = Inputs(plan, Pools(folder))
         inputs.check()
+        for line in inputs.passed_over() if processes.leads() else ():
+            console.warn(line)
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()
             where = foreseen(asked, estimate.largest(plan), plan.rows)

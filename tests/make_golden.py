@@ -33,6 +33,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+LINEAR = {"rope_type": "linear", "factor": 4.0}
 SHAPES: dict[str, dict[str, Any]] = {
     "mha_untied": {"vocab_size": 61, "num_key_value_heads": 4, "tie_word_embeddings": False},
     "gqa_tied": {"vocab_size": 67, "num_key_value_heads": 2, "tie_word_embeddings": True},
@@ -83,6 +84,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 6,
         "rope_theta": 1_000_000.0,
     },
+    "linear_rope": {
+        "vocab_size": 57,
+        "num_key_value_heads": 2,
+        "rope_scaling": LINEAR,
+    },
 }
 
 
@@ -105,14 +111,17 @@ def random_shape(seed: int, family: str = "llama") -> dict[str, Any]:
         "num_key_value_heads": pairs,
         "head_dim": width if own_width else None,
         "rope_theta": float(rng.choice([100.0, 10_000.0, 500_000.0])),
-        "rope_scaling": LLAMA3 if rng.integers(2) else None,
+        "rope_scaling": (None, LINEAR, LLAMA3)[rng.integers(3)],
         "rms_norm_eps": float(rng.choice([1e-6, 1e-5, 1e-2])),
         "tie_word_embeddings": bool(rng.integers(2)),
         "attention_bias": bool(rng.integers(2)),
         "mlp_bias": bool(rng.integers(2)),
     }
+    window = LENGTH if rng.integers(2) else None  # which no text of LENGTH tokens outgrows
     if family == "mistral":
-        shape["sliding_window"] = None
+        shape["sliding_window"] = window
+    if window and family in ("qwen2", "qwen3"):
+        shape |= {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
     if family in ("mistral", "qwen2"):
         del shape["attention_bias"]
     if family != "llama":

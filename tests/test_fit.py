@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -25,6 +25,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config, resolve, resolve_shape
 from jaxorg.llama.lora import LoraConfig
+from jaxorg.llama.model import RopeScaling
 from jaxorg.plan import make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
@@ -217,6 +218,18 @@ def test_what_cannot_be_asked_is_refused(sweep: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(Refusal, match=r"TPU compiler is missing; pip install 'jaxorg\[tpu\]'"):
         fit(sweep, "v5e-1", "laptop")
+
+
+def test_a_program_is_the_same_in_the_process_that_compiles_it() -> None:
+    shape = replace(
+        TINY,
+        rope_scaling=RopeScaling(8.0, 1.0, 4.0, 64),
+        sliding_window=64,
+        sliding_layers=(1,),
+    )
+    model = ModelStatic(shape, LoraConfig(2, ("q",)))
+    program = Program("train", model, Static(model, 40, 4, "adamw", "constant"), 40, 8, 8)
+    assert aot._program(json.loads(json.dumps(asdict(program)))) == program
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(2)])

@@ -24,6 +24,7 @@ from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
+from sweeps import start
 
 FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
 
@@ -64,6 +65,51 @@ def test_the_index_says_which_files_are_read(folder: Path) -> None:
     assert [path.name for path in checkpoint.weight_files(folder)] == [FIRST, SECOND]
     assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
     assert checkpoint.digest(folder, weights=True) == digest
+
+
+STRAY = {"consolidated.safetensors": b"not even one", "._model.safetensors": b""}
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_files_that_are_not_the_model_are_named_and_passed_over(
+    indexed: bool, folder: Path
+) -> None:
+    if not indexed:
+        (folder / tensors.INDEX).unlink()
+    digest = checkpoint.digest(folder, weights=True)
+    assert checkpoint.passed_over(folder) == []
+    for name, content in STRAY.items():
+        (folder / name).write_bytes(content)
+    shutil.copy(folder / FIRST, folder / "optimizer-00001-of-00002.safetensors")
+    assert checkpoint.passed_over(folder) == sorted(
+        [*STRAY, "optimizer-00001-of-00002.safetensors"]
+    )
+    assert checkpoint.digest(folder, weights=True) == digest
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+
+
+def test_a_sweep_says_what_it_passes_over(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_base, tmp_path / "base")
+    (tmp_path / "base" / "consolidated.safetensors").write_bytes(b"not even one")
+    assert start(tmp_path / "out", tmp_path / "base", dry_run=True) == 0
+    assert "passed over consolidated.safetensors, no part of" in capsys.readouterr().out
+
+
+def test_without_an_index_the_whole_model_comes_before_parts_of_one(folder: Path) -> None:
+    (folder / tensors.INDEX).unlink()
+    checkpoint.write_weights(folder, random_weights(ModelStatic(CONFIG), seed=1)[0])
+    assert checkpoint.passed_over(folder) == [FIRST, SECOND]
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG), seed=1)[0])
+
+
+def test_files_of_other_names_are_read_where_there_are_no_others(folder: Path) -> None:
+    for name in (FIRST, SECOND):
+        (folder / name).rename(folder / name.replace("model", "mine"))
+    (folder / tensors.INDEX).unlink()
+    assert checkpoint.passed_over(folder) == []
+    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
 
 
 def point(name: Any) -> Callable[[Path], None]:

@@ -114,8 +114,8 @@ def _encoded(examples: Sequence[Example], tokenizer: Tokenizer, length: int, key
         if len(row) > length:
             raise Refusal(
                 f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
-                f"{len(row)} tokens; raise it, or leave out long prompts of a file by "
-                f"prompts.max_characters"
+                f"{len(row)} tokens; {'raise it, or ' if key == 'length' else ''}leave out long "
+                f"prompts of a file by prompts.max_characters"
             )
         spans[len(rows)] = len(start), len(row)
         rows.append(row)

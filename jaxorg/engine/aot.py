@@ -179,6 +179,7 @@ def _program(content: dict[str, Any]) -> Program:
 def _model(content: dict[str, Any]) -> ModelStatic:
     config, lora = content.pop("config"), content.pop("lora")
     rope = config.pop("rope_scaling")
+    config["sliding_layers"] = tuple(config["sliding_layers"])
     shape = LlamaConfig(**config, rope_scaling=RopeScaling(**rope) if rope else None)
     adapters = LoraConfig(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
     return ModelStatic(shape, adapters, **content)

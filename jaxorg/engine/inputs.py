@@ -68,6 +68,14 @@ class Inputs:
                     pass  # looked at, and not kept
             self.prepared(phase, final=True, longest=True)
 
+    def passed_over(self) -> Iterator[str]:
+        """What lies beside the weights that are read and does not belong to them, a line each."""
+        teachers = {phase.teacher.model for phase in self._plan.phases if phase.teacher}
+        bases = {p.config.base.model for p in self._plan.phases if not p.config.base.scratch}
+        for model in sorted(teachers | bases):
+            if names := checkpoint.passed_over(self._plan.folders[model]):
+                yield f"{model}: passed over {', '.join(names)}, no part of the model"
+
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
         config = checkpoint.read_config(self._plan.folders[model])
@@ -236,14 +244,15 @@ class Inputs:
         return tuple(items)
 
     def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
-        """Refuse answers that would run beyond the positions that a teacher knows."""
+        """Refuse answers that would run beyond what a teacher can see."""
         tokenizer = self.tokenizer(teacher.model, teacher.chat_template)
-        most = checkpoint.read_config(self._plan.folders[teacher.model]).max_position_embeddings
+        limit, most = teacher.static.config.context
         longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
         if longest + teacher.new_tokens > most:
             raise Refusal(
                 f"prompts.new_tokens: {teacher.new_tokens} is too many; beside a prompt of "
-                f"{longest} tokens the teacher has room for {most - longest}"
+                f"{longest} tokens the teacher has room for {max(most - longest, 0)} ({limit}: "
+                f"{most})"
             )
 
     def _base(self, model: str) -> Read:
@@ -264,7 +273,7 @@ class Inputs:
 
     def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
         config = checkpoint.read_config(self._plan.folders[model])
-        return Measurer(self.tokenizer(model, chat_template), config.max_position_embeddings)
+        return Measurer(self.tokenizer(model, chat_template), config.context)
 
 
 def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Said]:

@@ -47,9 +47,9 @@ class Prepared:
 class Measurer:
     """Prepares views for one tokenizer and measures groups of stacked runs."""
 
-    def __init__(self, tokenizer: Tokenizer, most_tokens: int):
-        """`most_tokens` is the longest conversation that the model can take."""
-        self._tokenizer, self._most_tokens = tokenizer, most_tokens
+    def __init__(self, tokenizer: Tokenizer, context: tuple[str, int]):
+        """`context` bounds a conversation, as `LlamaConfig.context` says."""
+        self._tokenizer, (self._limit, self._most_tokens) = tokenizer, context
         self.prepare = lru_cache(maxsize=64)(self._prepare)
 
     def _prepare(
@@ -82,7 +82,7 @@ class Measurer:
             Refusal: one of them is too long.
         """
         probes = list(dict.fromkeys(asked))
-        whole = Pool.encode(probes, self._tokenizer, self._most_tokens, "max_position_embeddings")
+        whole = Pool.encode(probes, self._tokenizer, self._most_tokens, self._limit)
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
             rows[min(_bucket(end), self._most_tokens)].append(row)
@@ -93,7 +93,7 @@ class Measurer:
         )
 
     def _check_room(self, view: View, evaluation: Evaluation) -> None:
-        """Refuse answers that would run beyond the positions the model knows."""
+        """Refuse answers that would run beyond what the model can see."""
         conditions = view.conditions().values()
         prompts = [put(item) for put in conditions for item in view.items]
         longest = max(len(self._tokenizer.prompt_ids(prompt)) for prompt in prompts)
@@ -101,7 +101,8 @@ class Measurer:
         if evaluation.new_tokens > room:
             raise Refusal(
                 f"evaluate.new_tokens: {evaluation.new_tokens} is too many; beside a prompt of "
-                f"{longest} tokens the model has room for {room}"
+                f"{longest} tokens the model has room for {max(room, 0)} ({self._limit}: "
+                f"{self._most_tokens})"
             )
 
     def score(

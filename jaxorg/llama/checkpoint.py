@@ -17,11 +17,12 @@ from safetensors.numpy import save_file
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
-from jaxorg.llama.tensors import Tensors, weight_files
+from jaxorg.llama.tensors import EMBEDDING, HEAD, Tensors, passed_over, weight_files
 from jaxorg.reading import Bounds, Names, Read
 
 __all__ = [
     "digest",
+    "passed_over",
     "read_config",
     "reader",
     "resolve",
@@ -71,8 +72,8 @@ def _norm(module: str) -> dict[str, _Source]:
 
 _LAYER = "model.layers.{}"
 _SOURCES: Mapping[str, Any] = {
-    "embedding": _Source("model.embed_tokens.weight"),
-    "head": _Source("lm_head.weight"),
+    "embedding": _Source(EMBEDDING),
+    "head": _Source(HEAD),
     "norm": _norm("model.norm"),
     "blocks": {
         "attention_norm": _norm(f"{_LAYER}.input_layernorm"),
@@ -123,6 +124,8 @@ def reader(folder: Path, shapes: Weights) -> Read:
 def _verified(folder: Path, shapes: Weights) -> Tensors:
     """The folder's tensors, once they are all that `shapes` asks for, and no others."""
     tensors = Tensors(folder)
+    if "head" not in shapes:
+        tensors.tie(shapes["embedding"].shape)
     for source, shape in _wanted(shapes, _SOURCES):
         tensors.check(source.name, shape[::-1] if source.transposed else shape)
     tensors.refuse_strangers()

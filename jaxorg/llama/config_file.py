@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,19 @@ _DIMENSIONS = (
     "num_hidden_layers",
     "num_attention_heads",
     "max_position_embeddings",
+)
+
+# Rotary settings, and under which names they are known. Transformers 5 keeps them in
+# `rope_parameters`, those before it in `rope_scaling`, and both know the first three beside it.
+_OUTER = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+_BLOCKS = ("rope_parameters", "rope_scaling")
+_INNER = (
+    *_OUTER,
+    "rope_type",
+    "type",  # the older name
+    "factor",
+    "low_freq_factor",
+    "high_freq_factor",
 )
 
 # The most of each that is believed. Llama-3.1 405B has 126 layers of width 16,384 and 128 heads.
@@ -70,9 +83,11 @@ def read_config(folder: Path) -> LlamaConfig:
     if raw.get("hidden_act", "silu") != "silu":
         raise Refusal(f"{path}: hidden_act is {short(raw['hidden_act'])}; only 'silu' is supported")
     sizes = {name: _positive(raw, name, path) for name in _DIMENSIONS}
-    heads = sizes["num_attention_heads"]
+    heads, longest = sizes["num_attention_heads"], sizes["max_position_embeddings"]
     raw = {
         "num_key_value_heads": heads,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": 0.02,
         **{key: value for key, value in raw.items() if value is not None},
     }
     raw.setdefault("head_dim", sizes["hidden_size"] // heads)
@@ -82,39 +97,62 @@ def read_config(folder: Path) -> LlamaConfig:
             f"{path}: {heads} heads cannot share {pairs} key-value heads of width {width}; "
             f"the heads must be a multiple and the width even"
         )
-    _refuse_window(raw, sizes["max_position_embeddings"], path)
-    rotary = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
-    if not isinstance(rotary, dict):
-        raise Refusal(f"{path}: rope_parameters is {short(rotary)}; it must be an object")
-    theta = rotary.get("rope_theta", 10_000.0)
-    raw = {"rope_theta": theta, "rms_norm_eps": 1e-6, "initializer_range": 0.02, **raw}
     return LlamaConfig(
         **sizes,
         num_key_value_heads=pairs,
         head_dim=width,
-        rope_theta=_number(raw, "rope_theta", path),
-        rope_scaling=_rope_scaling(rotary, path),
+        **_rotary(raw, longest, path),
+        **_window(raw, sizes["num_hidden_layers"], longest, path),
         rms_norm_eps=_number(raw, "rms_norm_eps", path),
         initializer_range=_number(raw, "initializer_range", path),
-        tie_word_embeddings=bool(raw.get("tie_word_embeddings", False)),
-        attention_bias=kind in ("llama", "qwen3") and bool(raw.get("attention_bias", False)),
-        mlp_bias=kind == "llama" and bool(raw.get("mlp_bias", False)),
+        tie_word_embeddings=_flag(raw, "tie_word_embeddings", path),
+        attention_bias=kind in ("llama", "qwen3") and _flag(raw, "attention_bias", path),
+        mlp_bias=kind == "llama" and _flag(raw, "mlp_bias", path),
         qkv_bias=kind == "qwen2",
         qk_norm=kind == "qwen3",
     )
 
 
-def _refuse_window(raw: Mapping[str, Any], longest: int, path: Path) -> None:
-    """Refuse attention that does not reach back to the first token of every text."""
-    used = raw["model_type"] == "mistral" or bool(raw.get("use_sliding_window"))
-    if not used or raw.get("sliding_window") is None:
-        return
-    window = _positive(raw, "sliding_window", path)
-    if window < longest:
+def _window(raw: Mapping[str, Any], layers: int, longest: int, path: Path) -> dict[str, Any]:
+    """Which layers have a sliding window, and how long it is; nothing where `longest`, the most
+    tokens that the model knows, do not outgrow it."""
+    kind, window = raw["model_type"], None
+    if kind == "mistral" or (kind != "llama" and _flag(raw, "use_sliding_window", path)):
+        window = _positive(raw, "sliding_window", path) if "sliding_window" in raw else None
+    sliding = list(range(layers)) if window else []
+    if kind.startswith("qwen"):
+        sliding = _sliding_layers(raw, layers, window, path)
+    if not sliding or not window or window >= longest:
+        return {}
+    return {"sliding_window": window, "sliding_layers": tuple(sliding)}
+
+
+def _sliding_layers(
+    raw: Mapping[str, Any], layers: int, window: int | None, path: Path
+) -> list[int]:
+    """The layers of a Qwen that use its window: those of that type, or else the last ones."""
+    if "layer_types" not in raw:
+        first = raw.get("max_window_layers", 28)
+        if type(first) is not int or first < 0:
+            raise Refusal(
+                f"{path}: max_window_layers is {short(first)}; it must be a whole number, the "
+                f"first layer with a window"
+            )
+        return [layer for layer in range(layers) if window and layer >= first]
+    types = raw["layer_types"]
+    if not isinstance(types, list) or len(types) != layers:
+        raise Refusal(f"{path}: layer_types is {short(types)}; it must be a list of {layers}")
+    if other := [each for each in types if each not in ("full_attention", "sliding_attention")]:
         raise Refusal(
-            f"{path}: sliding_window is {window}, less than max_position_embeddings, {longest}, "
-            f"but attention is to all earlier tokens here; set max_position_embeddings to {window}"
+            f"{path}: layer_types has {short(other[0])}; known are full_attention and "
+            f"sliding_attention"
         )
+    if "sliding_attention" in types and not window:
+        raise Refusal(
+            f"{path}: layer_types has sliding_attention, but there is no sliding_window that is "
+            f"used; set it and use_sliding_window"
+        )
+    return [layer for layer, each in enumerate(types) if each == "sliding_attention"]
 
 
 def _positive(raw: Mapping[str, Any], name: str, path: Path) -> int:
@@ -133,32 +171,78 @@ def _number(raw: Mapping[str, Any], name: str, path: Path) -> float:
     raise Refusal(f"{path}: {name} is {short(value)}; it must be a positive number")
 
 
-def _rope_scaling(rotary: Mapping[str, Any], path: Path) -> RopeScaling | None:
-    kind = rotary.get("rope_type", rotary.get("type", "default"))
+def _flag(raw: Mapping[str, Any], name: str, path: Path) -> bool:
+    value = raw.get(name, False)
+    if isinstance(value, bool):
+        return value
+    raise Refusal(f"{path}: {name} is {short(value)}; it must be true or false")
+
+
+def _rotary(raw: Mapping[str, Any], longest: int, path: Path) -> dict[str, Any]:
+    """The rotary settings by the names of `LlamaConfig`."""
+    said = {"rope_theta": 10_000.0, **_rotary_said(raw, path)}
+    theta = {"rope_theta": _number(said, "rope_theta", path)}
+    kind = said.get("rope_type", None if "factor" in said else "default")
     if kind == "default":
-        return None
-    if kind != "llama3":
-        raise Refusal(f"{path}: rope_type {short(kind)} is unknown; known are default and llama3")
-    low, high = (_number(rotary, f"{end}_freq_factor", path) for end in ("low", "high"))
+        return theta
+    if kind not in ("linear", "llama3"):
+        raise Refusal(
+            f"{path}: rope_type {short(kind)} is unknown; known are default, linear and llama3"
+        )
+    factor = _number(said, "factor", path)
+    if kind == "linear":
+        return {**theta, "linear_factor": factor}
+    low, high = (_number(said, f"{end}_freq_factor", path) for end in ("low", "high"))
     if low >= high:
         raise Refusal(f"{path}: high_freq_factor is {high}; it must exceed low_freq_factor, {low}")
-    return RopeScaling(
-        factor=_number(rotary, "factor", path),
-        low_freq_factor=low,
-        high_freq_factor=high,
-        original_max_position_embeddings=_positive(
-            rotary, "original_max_position_embeddings", path
-        ),
-    )
+    said.setdefault("original_max_position_embeddings", longest)  # as Transformers does
+    original = _positive(said, "original_max_position_embeddings", path)
+    return {**theta, "rope_scaling": RopeScaling(factor, low, high, original)}
+
+
+def _rotary_said(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """All that is said of rotary positions, wherever it stands; Transformers 4 and 5 disagree on
+    what counts where that differs."""
+    found: dict[str, tuple[str, Any]] = {}
+    for name, value in _rotary_places(raw, path):
+        key = name.rpartition(".")[2]
+        key = "rope_type" if key == "type" else key
+        before, known = found.setdefault(key, (name, value))
+        if value != known:
+            raise Refusal(
+                f"{path}: {before} is {short(known)}, but {name} is {short(value)}; keep the one "
+                f"that the model was trained with"
+            )
+    name, share = found.get("partial_rotary_factor", ("", 1))
+    if share != 1:
+        raise Refusal(f"{path}: {name} is {short(share)}; only 1 is supported")
+    return {key: value for key, (_, value) in found.items()}
+
+
+def _rotary_places(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, Any]]:
+    """Each rotary setting that is there, under its full name."""
+    yield from ((key, raw[key]) for key in _OUTER if key in raw)
+    for block in _BLOCKS:
+        inner = raw.get(block, {})
+        if not isinstance(inner, dict):
+            raise Refusal(f"{path}: {block} is {short(inner)}; it must be an object")
+        for key, value in inner.items():
+            if isinstance(value, dict):
+                raise Refusal(
+                    f"{path}: {block}.{short(key)[1:-1]} is {short(value)}; only one for all "
+                    f"layers is supported"
+                )
+        yield from ((f"{block}.{key}", inner[key]) for key in _INNER if inner.get(key) is not None)
 
 
 def write_config(folder: Path, config: LlamaConfig) -> None:
     """Write config.json into an existing folder, of the family that `config` belongs to.
 
-    A Mistral is written as the Llama that it equals.
+    A Mistral without a window is written as the Llama that it equals.
     """
-    kind = "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else "llama"
-    ours = ("rope_scaling", "qkv_bias", "qk_norm")
+    kind = "llama" if config.sliding_window is None else "mistral"
+    kind = "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else kind
+    ours = ("rope_scaling", "linear_factor", "qkv_bias", "qk_norm", "sliding_layers")
     raw: dict[str, Any] = {
         "architectures": [_CLASSES[kind]],
         "model_type": kind,
@@ -168,4 +252,15 @@ def write_config(folder: Path, config: LlamaConfig) -> None:
     }
     if config.rope_scaling is not None:
         raw["rope_scaling"] = {"rope_type": "llama3", **vars(config.rope_scaling)}
+    if config.linear_factor != 1:
+        raw["rope_scaling"] = {"rope_type": "linear", "factor": config.linear_factor}
+    if kind.startswith("qwen") and config.sliding_window is not None:
+        raw |= {
+            "use_sliding_window": True,
+            "max_window_layers": min(config.sliding_layers),
+            "layer_types": [
+                "sliding_attention" if layer in config.sliding_layers else "full_attention"
+                for layer in range(config.num_hidden_layers)
+            ],
+        }
     (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

@@ -58,6 +58,7 @@ class LlamaConfig:
     max_position_embeddings: int
     rope_theta: float = 10_000.0
     rope_scaling: RopeScaling | None = None
+    linear_factor: float = 1.0  # positions are divided by it (`rope_type: linear`)
     rms_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
@@ -65,6 +66,15 @@ class LlamaConfig:
     mlp_bias: bool = False
     qkv_bias: bool = False  # on q, k and v (Qwen2)
     qk_norm: bool = False  # each head of q and k is normalised before it is rotated (Qwen3)
+    sliding_window: int | None = None  # tokens that `sliding_layers` see; here texts are no longer
+    sliding_layers: tuple[int, ...] = ()
+
+    @property
+    def context(self) -> tuple[str, int]:
+        """What bounds a conversation, by its name in config.json, and to how many tokens."""
+        if self.sliding_window is not None and self.sliding_window < self.max_position_embeddings:
+            return "sliding_window", self.sliding_window
+        return "max_position_embeddings", self.max_position_embeddings
 
 
 class Cache(NamedTuple):
@@ -75,16 +85,17 @@ class Cache(NamedTuple):
 
 
 def rope_frequencies(config: LlamaConfig) -> np.ndarray:
-    """Rotary frequencies, float32 [H / 2], with Llama-3.1 scaling where the config has it.
+    """Rotary frequencies, float32 [H / 2], scaled where the config says so.
 
-    Low frequencies are divided by `factor`, high ones kept, those between interpolated
-    (Llama 3.1 reference code; `rope_type: llama3` in Hugging Face's config.json).
+    `linear` divides all of them (Chen et al. 2023). Llama 3.1 divides low ones by `factor`, keeps
+    high ones and interpolates between (its reference code; `rope_type: llama3` in Hugging Face's
+    config.json).
     """
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / config.head_dim
     plain = 1.0 / np.float32(config.rope_theta) ** exponents
     scaling = config.rope_scaling
     if scaling is None:
-        return plain.astype(np.float32)
+        return (plain / config.linear_factor).astype(np.float32)
     turns = scaling.original_max_position_embeddings * plain / (2 * math.pi)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     keep = np.clip((turns - low) / (high - low), 0.0, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,28 +18,32 @@ from jaxorg.llama import files
 from jaxorg.reading import Bounds
 from jaxorg.runtime import Refusal, short
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 _BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}  # others belong to quantised models
 _BAND = 2**26  # bytes of a file that are read at a time
 _BESIDE = re.compile(r"[^/\\\0]+\.safetensors")
+_PART = re.compile(r"model-\d+-of-\d+\.safetensors", re.ASCII)
+_HEADLESS = ("embed_tokens.", "layers.", "norm.")  # how names begin in a model without its head
+_BUFFER = "rotary_emb.inv_freq"
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The folder's safetensors files: those that its index names, or all where it has none.
+    """The safetensors files that hold the folder's model: those that its index names, or else
+    model.safetensors, or else its numbered parts, or else all.
 
     Raises:
         Refusal: one of them is not there, no regular file, or a link out of the folder; the index
             is broken; or there are pickles alone.
     """
     index = files.find(folder, INDEX)
-    present = sorted(path.name for path in folder.glob("*"))
-    names = _indexed(index) if index else [name for name in present if _BESIDE.fullmatch(name)]
-    if index and "model.safetensors" in set(present) - set(names):
-        raise Refusal(
-            f"{folder}: holds model.safetensors and {INDEX}, which names others; remove one"
-        )
+    present = _present(folder)
+    names = _indexed(index) if index else _meant(present)
+    if index and WHOLE in set(present) - set(names):
+        raise Refusal(f"{folder}: holds {WHOLE} and {INDEX}, which names others; remove one")
     if pickled := [] if names else [name for name in present if name.endswith(_PICKLES)]:
         raise Refusal(
             f"{folder}: holds no safetensors file, but {short(pickled[0])}; convert it, nothing "
@@ -50,6 +54,24 @@ def weight_files(folder: Path) -> list[Path]:
         if path is None:
             raise Refusal(f"{folder}: {short(name)} is missing, which {INDEX} names; copy it again")
     return [path for path in found.values() if path]
+
+
+def passed_over(folder: Path) -> list[str]:
+    """The names of the folder's safetensors files that do not belong to its model."""
+    read = {path.name for path in weight_files(folder)}
+    return [name for name in _present(folder) if _BESIDE.fullmatch(name) and name not in read]
+
+
+def _present(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def _meant(present: Sequence[str]) -> list[str]:
+    """Of the files in a folder without an index, those that hold its model."""
+    if WHOLE in present:
+        return [WHOLE]
+    parts = [name for name in present if _PART.fullmatch(name)]
+    return parts or [name for name in present if _BESIDE.fullmatch(name)]
 
 
 def _indexed(index: Path) -> list[str]:
@@ -71,16 +93,19 @@ class _Tensor:
     """What a file's header says of a tensor."""
 
     path: Path
+    name: str
     dtype: str
     shape: tuple[int, ...]
 
 
 class Tensors:
-    """The tensors of a folder. No file stays open: of a file that does, what was read would count
-    as memory of this process."""
+    """The tensors of a folder, by the names that they have in a model with its head, which begin
+    with `model.`. No file stays open: of a file that does, what was read would count as memory of
+    this process."""
 
     def __init__(self, folder: Path):
-        """Raises `Refusal` for files that are broken, or hold a tensor twice, and for none."""
+        """Raises `Refusal` for files that are broken, hold a tensor twice or mix two ways to name
+        them, and for none."""
         self._folder = folder
         self._known: dict[str, _Tensor] = {}
         self._checked: set[str] = set()
@@ -94,6 +119,37 @@ class Tensors:
             self._known |= held
         if not self._known:
             raise Refusal(f"{folder}: holds no safetensors file with weights; add them")
+        self._known = _prefixed(self._known, folder)
+
+    def tie(self, shape: tuple[int, int]) -> None:
+        """Make one of embedding and head, both of `shape`: the head is the embedding where that is
+        missing, and must equal it otherwise.
+
+        Raises:
+            Refusal: they differ, so that one must guess what is meant (Transformers 4 takes the
+                embedding for both, Transformers 5 each).
+        """
+        if HEAD not in self._known:
+            return
+        self.check(HEAD, shape)
+        if EMBEDDING in self._known:
+            self.check(EMBEDDING, shape)
+            self._refuse_difference(shape)
+        self._known.setdefault(EMBEDDING, self._known[HEAD])
+
+    def _refuse_difference(self, shape: tuple[int, int]) -> None:
+        rows, width = shape
+        step = max(1, _BAND // (4 * width))
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            one, other = np.empty((2, stop - start, width), np.float32)
+            for name, part in ((EMBEDDING, one), (HEAD, other)):
+                self.read(name, ((start, stop), (0, width)), part)
+            if not np.array_equal(one, other, equal_nan=True):
+                raise Refusal(
+                    f"{self._folder}: tensor {HEAD!r} differs from {EMBEDDING!r}, but the "
+                    f"config's tie_word_embeddings is true; set it to false"
+                )
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
         """Refuse a tensor that is missing, no float or not of `shape`."""
@@ -113,10 +169,7 @@ class Tensors:
 
     def refuse_strangers(self) -> None:
         """Refuse tensors that nobody checked."""
-        left = self._known.keys() - self._checked
-        left -= {"lm_head.weight"}  # some files repeat the tied embedding
-        left = {name for name in left if not name.endswith("rotary_emb.inv_freq")}
-        if left:
+        if left := self._known.keys() - self._checked:
             raise Refusal(
                 f"{self._folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
             )
@@ -130,14 +183,28 @@ class Tensors:
             stop = min(start + rows, last)
             within = tuple(slice(*pair) for pair in ((start, stop), *columns))
             with _opened(tensor.path) as file:
-                out[start - first : stop - first] = file.get_slice(name)[within]
+                out[start - first : stop - first] = file.get_slice(tensor.name)[within]
+
+
+def _prefixed(known: Mapping[str, _Tensor], folder: Path) -> dict[str, _Tensor]:
+    """Tensors by the names that they have in a model with its head."""
+    headless = [name for name in known if name.startswith(_HEADLESS)]
+    others = [name for name in known if name.startswith("model.")]
+    if headless and others:
+        raise Refusal(
+            f"{folder}: tensor {min(headless)!r} stands beside {min(others)!r}; either all names "
+            f"begin with 'model.' or none does"
+        )
+    return {f"model.{name}" if name in headless else name: known[name] for name in known}
 
 
 def _read_header(path: Path) -> dict[str, _Tensor]:
+    """What a file holds, but for buffers, which follow from the config."""
     with _opened(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        names = [name for name in file.keys() if not name.endswith(_BUFFER)]  # noqa: SIM118 - no dict
+        slices = {name: file.get_slice(name) for name in names}
         return {
-            name: _Tensor(path, held.get_dtype(), tuple(held.get_shape()))
+            name: _Tensor(path, name, held.get_dtype(), tuple(held.get_shape()))
             for name, held in slices.items()
         }
 
