@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from string import printable
 from typing import Any
 
 import tokenizers
@@ -53,9 +54,10 @@ _GROWTH: Mapping[str, int] = {
     "CTC": 2,
 }
 
-# Short, so that they are encoded in a moment, and long enough for what grows without bounds.
+# Short, so that they are encoded in a moment, and long enough for what grows without bounds. After
+# the end of a run comes what a pattern may look for in vain before it starts to search.
 _PROBES = (
-    *(unit * 48 + end for unit in "a 0\n!Éß中🙂ﷺ" for end in ("", "!", "a")),
+    *(unit * 48 + end for unit in "a 0\n!Éß中🙂ﷺ" for end in ("", "!", "a", f"~{printable}")),
     "What is 17 plus 25?\n\nIt's 42, I'd say: \"forty-two\".\t" * 4,
     "def f(x):\n    return {'a': [x ** 2]}\n" * 4,
 )
