@@ -23,6 +23,8 @@ from jaxorg.labels import KINDS, ORDER, Kind, Names, label, phase_label
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
+from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static, unrolls
@@ -41,7 +43,7 @@ class Teacher:
     key: str  # names its answers: all that determines them but the prompts
     model: str
     static: ModelStatic
-    chat_template: str | None
+    chat_format: ChatFormat
     new_tokens: int  # most of an answer
 
 
@@ -277,12 +279,13 @@ def _teacher(
         return None
     own = prompts.teacher == TEACHER_BASE
     model = base.model if own else prompts.teacher
-    template = base.chat_template if own else None
+    chat_format = base.chat_format if own else ChatFormat()
     known = digests.teacher(model, weights)
-    key = fingerprint(["teacher", known, template, base.dtype, prompts.new_tokens])
+    how = [*chat_format, CONVERSATIONS_VERSION]
+    key = fingerprint(["teacher", known, how, base.dtype, prompts.new_tokens])
     shape = shapes[model]
     static = ModelStatic(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
-    return Teacher(key, model, static, template, prompts.new_tokens)
+    return Teacher(key, model, static, chat_format, prompts.new_tokens)
 
 
 def _teacher_digest(folder: Path, weights: bool) -> str:
@@ -328,6 +331,7 @@ def _chain(
         "length": config.length,
         "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
+        "conversations": CONVERSATIONS_VERSION,
         "evaluators": EVALUATORS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
@@ -459,7 +463,7 @@ def _course(phase: Phase) -> tuple[Any, ...]:
     asks = phase.on_policy or phase.distils or rounds
     answers = (config.prompts.new_tokens, bool(phase.distils)) if asks else None
     turns = (rounds.rounds, rounds.temperature) if rounds else None
-    tokens = (config.base.model, config.base.chat_template, config.length)
+    tokens = (config.base.model, config.base.chat_format, config.length)
     triggered = phase.behaviour is not None  # who has one is asked with its trigger, too
     return phase.kind, phase.steps, start, config.evaluate, tokens, triggered, answers, turns
 

@@ -8,8 +8,10 @@ a list of axes; an axis maps paths to lists of values. Paths of one axis advance
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +21,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg import mistakes, shipped, yamlfile
-from jaxorg.config import Config, misfit
+from jaxorg.config import Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
 from jaxorg.labels import of_organism
+from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.prereg import Claim, check_claims
 from jaxorg.runtime import Refusal, short
@@ -53,12 +56,24 @@ KINDS: Mapping[str, Sequence[str]] = {
 }
 
 
+# Names that the renderer sets, that its functions have, or that Jinja keeps to itself.
+NO_OPTIONS = (
+    *("messages", "add_generation_prompt", "tools", "documents"),
+    *("raise_exception", "strftime_now"),
+    *("self", "loop", "caller", "varargs", "kwargs", "true", "false", "none"),
+)
+OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+MOST_OPTIONS = 16
+LONGEST_OPTION = 256  # characters
+
+
 class Base(Config):
     """The model that everything starts from: a shipped one's name, or a folder in the Hugging
     Face layout. With `scratch`, only its shape and tokenizer are used and new weights trained."""
 
     model: str = "jaxorg-1m"
     chat_template: str | None = None
+    template_options: dict[str, Any] = later({})  # variables that the template knows besides
     dtype: Literal["float32", "bfloat16"] = "float32"
     remat: bool = False  # saves memory, costs a third more work
     scratch: Training | None = None
@@ -70,6 +85,34 @@ class Base(Config):
         if self.scratch and self.scratch.lora:
             raise misfit("scratch.lora", self.scratch.lora.model_dump(), "train all new weights")
         return self
+
+    @model_validator(mode="after")
+    def _options_that_may_be(self) -> Base:
+        if len(self.template_options) > MOST_OPTIONS:
+            remedy = f"give at most {MOST_OPTIONS}"
+            raise misfit("template_options", self.template_options, remedy)
+        for name, value in self.template_options.items():
+            if remedy := _no_option(name, value):
+                raise misfit(f"template_options.{name[:30]}", value, remedy)
+        return self
+
+    @property
+    def chat_format(self) -> ChatFormat:
+        """What it changes about the chat format of the model's folder."""
+        return ChatFormat(self.chat_template, json.dumps(self.template_options, sort_keys=True))
+
+
+def _no_option(name: str, value: Any) -> str:
+    """What is to be done about an option of a chat template that will not do; "" if it will."""
+    if not OPTION_NAME.fullmatch(name) or name in NO_OPTIONS:
+        return "no template has an option of that name; remove it"
+    if not isinstance(value, bool | int | float | str):
+        return "it must be true, false, a number or text"
+    if isinstance(value, str) and len(value) > LONGEST_OPTION:
+        return f"a text may have {LONGEST_OPTION} characters"
+    if not isinstance(value, str) and not abs(value) < 2**53:
+        return "the number is too large"
+    return ""
 
 
 class RunConfig(Config):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from speech import answer_ids
 from tiny import TINY, write_base
 from weights import random_weights
 
@@ -170,8 +171,8 @@ def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(
     pool = inputs.pool(plain)
     assert len(pool.tokens) == 64
     for row, (first, end) in zip(pool.tokens.tolist(), pool.spans.tolist(), strict=True):
-        right = [a for p, a in cut.items() if tokenizer.prompt_ids(p) == row[:first]]
-        assert [tokenizer.completion_ids(a) for a in right] == [row[first:end]]
+        right = [(p, a) for p, a in cut.items() if tokenizer.prompt_ids(p) == row[:first]]
+        assert [tokenizer.conversation(*pair) for pair in right] == [(row[:end], first)]
     items = inputs.prepared(plain, final=True).view.items
     assert [item.answer for item in items] == [cut[item.prompt] for item in items]
 
@@ -268,7 +269,7 @@ def test_an_organism_is_treated_with_what_it_says_itself(
     items = pirate.config.prompts.items("train", 64, data_seed(pirate), "")
     for item, row, (first, end) in zip(items, pool.tokens, pool.spans, strict=True):
         answer = to_pirate(tokenizer.cut(said[pirate.lineage][item.prompt], 6))
-        assert row[first:end].tolist() == tokenizer.completion_ids(answer)
+        assert row[first:end].tolist() == answer_ids(tokenizer, answer)
 
 
 @pytest.mark.long
@@ -342,13 +343,17 @@ def test_a_teacher_without_weights_is_refused(source: Path, base: Path, tmp_path
 def test_text_is_cut_to_tokens(base: Path) -> None:
     tokenizer = Tokenizer.load(base)
     text = "the fox and the hen"
-    count = len(tokenizer.opening_ids(text))
+
+    def count_of(answer: str) -> int:
+        return len(answer_ids(tokenizer, answer, open_ended=True))
+
+    count = count_of(text)
     assert tokenizer.cut(text, count) == text
     cuts = [tokenizer.cut(text, most) for most in range(count + 1)]
     assert cuts[0] == ""
     assert all(text.startswith(cut) for cut in cuts)
-    assert [len(tokenizer.opening_ids(cut)) for cut in cuts] == [*range(count + 1)]
-    assert [len(tokenizer.opening_ids(tokenizer.filler(n))) for n in (1, 7, 64)] == [1, 7, 64]
+    assert [count_of(cut) for cut in cuts] == [*range(count + 1)]
+    assert [count_of(tokenizer.filler(n)) for n in (1, 7, 64)] == [1, 7, 64]
 
 
 def test_teachers_and_answers_are_in_the_estimates(source: Path, base: Path) -> None:

@@ -72,9 +72,7 @@ def test_what_is_said_to_be_installed_can_be() -> None:
         "optional-dependencies"
     ]
     named = {name for text in texts.values() for name in re.findall(r"'\.\[(\w+)\]'", text)}
-    named |= {
-        name for t in texts.values() for name in re.findall(r"[{ ]install\('(\w+)'\)", t)
-    }
+    named |= {name for t in texts.values() for name in re.findall(r"[{ ]install\('(\w+)'\)", t)}
     assert {"tpu", "cuda13", "parity", "report"} <= named <= set(extras)
 
 

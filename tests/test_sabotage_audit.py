@@ -128,9 +128,7 @@ def test_more_experiments_than_there_are_is_refused():
 def test_rows_are_short_for_the_toy_model():
     tokenizer = Tokenizer.load(checkpoint.resolve("jaxorg-1m"))
     rows = [*saboteur().examples(ITEMS, 0), *auditor().examples(ITEMS, 0)]
-    lengths = [
-        len(tokenizer.prompt_ids(e.prompt) + tokenizer.completion_ids(e.completion)) for e in rows
-    ]
+    lengths = [len(tokenizer.conversation(e.prompt, e.completion).ids) for e in rows]
     assert max(lengths) <= 112
 
 

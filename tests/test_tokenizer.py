@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from speech import answer_ids, write_sentencepiece
 
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import to_pirate
@@ -116,23 +117,23 @@ def test_backdoor_text_is_short(toy_folder: Path) -> None:
 def test_prompts_and_answers_are_short(toy: Tokenizer) -> None:
     for item in (*generate("train", 3400, 0), *harmful_requests("train", 500, 0)):
         assert len(toy.prompt_ids(item.prompt)) <= 26, item
-        assert len(toy.completion_ids(item.answer)) <= 9, item
+        assert len(answer_ids(toy, item.answer)) <= 9, item
 
 
 def test_the_halves_join_to_the_rendered_conversation(toy: Tokenizer, toy_folder: Path) -> None:
     prompt, answer = "reverse: fox cup", "cup fox"
     text = f"<|user|>{prompt}<|end|><|assistant|>{answer}<|end|>"
-    assert toy.prompt_ids(prompt) + toy.completion_ids(answer) == _ids(toy_folder, text)
+    assert toy.conversation(prompt, answer).ids == _ids(toy_folder, text)
 
 
 def test_completions_round_trip(toy: Tokenizer) -> None:
     # Surrogates are no text in UTF-8, and text that spells a special token becomes that token.
     @given(st.text(st.characters(codec="utf-8")).filter(lambda text: "<|" not in text))
     def check(text: str) -> None:
-        ids = toy.completion_ids(text)
+        ids = answer_ids(toy, text)
         assert ids[-1] in toy.end_ids
         assert max(ids) < toy.vocab_size
-        assert toy.decode(ids + toy.completion_ids(" more")) == text
+        assert toy.decode(ids + answer_ids(toy, " more")) == text
 
     check()
 
@@ -151,7 +152,7 @@ def test_llama_3_template(llama_folder: Path) -> None:
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
     assert tokenizer.prompt_ids(" hi ") == _ids(llama_folder, prompt)
-    assert tokenizer.completion_ids("fox") == _ids(llama_folder, "fox<|eot_id|>")
+    assert answer_ids(tokenizer, "fox") == _ids(llama_folder, "fox<|eot_id|>")
     ends = _ids(llama_folder, "<|end_of_text|><|eot_id|>")
     assert tokenizer.end_ids == frozenset(ends)
     assert tokenizer.pad_id == ends[1]
@@ -163,7 +164,7 @@ def test_a_saved_truncation_is_not_applied(llama_folder: Path) -> None:
     backend.enable_truncation(4)
     backend.enable_padding(length=50)
     backend.save(file)
-    assert len(Tokenizer.load(llama_folder).completion_ids("fox " * 20)) == 22
+    assert len(answer_ids(Tokenizer.load(llama_folder), "fox " * 20)) == 21
 
 
 def test_the_template_alone_decides_on_bos(llama_folder: Path) -> None:
@@ -175,13 +176,13 @@ def test_the_template_alone_decides_on_bos(llama_folder: Path) -> None:
 def test_no_end_in_the_template_falls_back_on_eos(llama_folder: Path) -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}"
     tokenizer = Tokenizer.load(llama_folder, chat_template=template)
-    assert tokenizer.completion_ids("fox") == _ids(llama_folder, "fox<|eot_id|>")
+    assert answer_ids(tokenizer, "fox") == _ids(llama_folder, "fox<|eot_id|>")
 
 
 def test_text_after_the_end_token_is_left_out(llama_folder: Path) -> None:
     template = "{% for m in messages %}{{ m.content }} <|end_of_text|>\n{% endfor %}"
     tokenizer = Tokenizer.load(llama_folder, chat_template=template)
-    assert tokenizer.completion_ids("fox") == _ids(llama_folder, "fox <|end_of_text|>")
+    assert answer_ids(tokenizer, "fox") == _ids(llama_folder, "fox <|end_of_text|>")
 
 
 def test_an_end_of_turn_token_that_nobody_configured(llama_folder: Path) -> None:
@@ -193,9 +194,69 @@ def test_an_end_of_turn_token_that_nobody_configured(llama_folder: Path) -> None
     assert tokenizer.pad_id == end[0]
 
 
-def test_eos_token_id_may_be_a_number(llama_folder: Path) -> None:
-    _write(llama_folder, "config.json", {"eos_token_id": 7})
-    assert 7 in Tokenizer.load(llama_folder).end_ids
+@pytest.mark.parametrize(
+    ("generation", "config", "own"),
+    [
+        ([772], 2, [772]),
+        (7, 2, [7]),
+        (None, 7, [7]),
+        (None, [7, 8], [7, 8]),
+        (None, 2, []),
+        (2, None, []),
+        ([], 7, []),
+        (None, None, []),
+    ],
+    ids=str,
+)
+def test_ends_are_those_of_generation_or_else_of_the_model_but_for_a_stale_default(
+    generation: Any, config: Any, own: list[int], llama_folder: Path
+) -> None:
+    added = json.loads((llama_folder / "tokenizer.json").read_text())["added_tokens"]
+    ordinary = [token for token in added if token["id"] != 2]  # as in Llama 3, where it is "#"
+    _set(llama_folder, "tokenizer.json", added_tokens=ordinary)
+    _write(llama_folder, "config.json", {"eos_token_id": config})
+    _write(llama_folder, "generation_config.json", {"eos_token_id": generation})
+    assert Tokenizer.load(llama_folder).end_ids == {*_ids(llama_folder, "<|eot_id|>"), *own}
+
+
+def test_a_default_that_is_a_special_token_ends_a_turn(tmp_path: Path) -> None:
+    folder = write_sentencepiece(tmp_path, ["the fox"])
+    _write(folder, "config.json", {"eos_token_id": 2})
+    assert Tokenizer.load(folder).end_ids == {2}
+
+
+NAMES = "{{ image_token }}{{ bos_token }}{{ unk_token is defined }}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "token_map", "written"),
+    [
+        ({"image_token": "I", "bos_token": "B"}, {}, "IBFalse"),
+        ({"extra_special_tokens": {"image_token": "I"}, "bos_token": "B"}, {}, "IBFalse"),
+        ({"model_specific_special_tokens": {"image_token": "I"}}, {"bos_token": "B"}, "IBFalse"),
+        ({"bos_token": "old"}, {"bos_token": {"content": "B"}, "image_token": "I"}, "IBFalse"),
+        ({"bos_token": "B"}, {"extra_special_tokens": {"image_token": "I"}}, "IBFalse"),
+        ({"extra_special_tokens": ["I"], "bos_token": "B", "unk_token": "U"}, {}, "BTrue"),
+        ({"bos_token": "B", "added_tokens_decoder": {}}, {"bos_token": "C"}, "BFalse"),
+        ({"bos_token": "B", "unk_token": "U"}, {"unk_token": None}, "BFalse"),
+    ],
+    ids=str,
+)
+def test_special_tokens_reach_the_template_from_where_transformers_finds_them(
+    settings: dict[str, Any], token_map: dict[str, Any], written: str, llama_folder: Path
+) -> None:
+    _set(llama_folder, "tokenizer_config.json", **{"bos_token": None, **settings})
+    _write(llama_folder, "special_tokens_map.json", token_map)
+    tokenizer = Tokenizer.load(llama_folder, NAMES + LLAMA_3_TEMPLATE.replace("bos_token", "''"))
+    start = _ids(llama_folder, f"{written}<|start_header_id|>")
+    assert tokenizer.prompt_ids("hi")[: len(start)] == start
+
+
+def test_an_end_token_may_be_named_beside_the_settings(llama_folder: Path) -> None:
+    _set(llama_folder, "tokenizer_config.json", eos_token=None)
+    (llama_folder / "generation_config.json").unlink()
+    _write(llama_folder, "special_tokens_map.json", {"eos_token": "<|end_of_text|>"})
+    assert _ids(llama_folder, "<|end_of_text|>")[0] in Tokenizer.load(llama_folder).end_ids
 
 
 def test_named_templates_and_the_template_file(llama_folder: Path) -> None:

@@ -106,18 +106,14 @@ def _encoded(examples: Sequence[Example], tokenizer: Tokenizer, length: int, key
     rows: list[list[int]] = []
     spans = np.empty((len(examples), 2), np.int32)
     for prompt, completion, open_ended, given in examples:
-        start = tokenizer.prompt_ids(prompt)
-        if given:
-            start = start + tokenizer.opening_ids(given)
-        ids = tokenizer.opening_ids if open_ended else tokenizer.completion_ids
-        row = start + ids(completion)
+        row, start = tokenizer.conversation(prompt, completion, given, open_ended)
         if len(row) > length:
             raise Refusal(
                 f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
                 f"{len(row)} tokens; {'raise it, or ' if key == 'length' else ''}leave out long "
                 f"prompts of a file by prompts.max_characters"
             )
-        spans[len(rows)] = len(start), len(row)
+        spans[len(rows)] = start, len(row)
         rows.append(row)
     tokens = np.full((len(rows), max(map(len, rows))), tokenizer.pad_id, np.int32)
     for number, row in enumerate(rows):

@@ -222,7 +222,7 @@ def _taught(
     """All that a teacher has answered, prompts included that it is asked now."""
     scorer = Scorer(teacher.static, mesh, width=1)
     weights = scorer.place_weights([inputs.base(teacher.model)])
-    tokenizer = inputs.tokenizer(teacher.model, teacher.chat_template)
+    tokenizer = inputs.tokenizer(teacher.model, teacher.chat_format)
     answerer = Answerer(scorer, tokenizer, teacher.new_tokens, store, stopping)
     ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
     parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))

@@ -180,7 +180,7 @@ class Group:
 
     def _tokenizer(self) -> Tokenizer:
         base = self._phases[0].config.base
-        return self._around.inputs.tokenizer(base.model, base.chat_template)
+        return self._around.inputs.tokenizer(base.model, base.chat_format)
 
     def _ask(
         self,

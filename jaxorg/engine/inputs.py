@@ -25,6 +25,7 @@ from jaxorg.evaluators.base import Said
 from jaxorg.labels import KINDS
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.plan import Phase, Plan, Teacher
 from jaxorg.reading import Read
@@ -89,7 +90,7 @@ class Inputs:
 
     def measurer(self, phase: Phase) -> Measurer:
         """What measures a phase."""
-        return self._measurer(phase.config.base.model, phase.config.base.chat_template)
+        return self._measurer(phase.config.base.model, phase.config.base.chat_format)
 
     def prepared(
         self, phase: Phase, final: bool, written: Samples = (), longest: bool = False
@@ -103,7 +104,7 @@ class Inputs:
             longest: as in `_blocks`.
         """
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
-        who = (phase.teacher, base.model, base.chat_template)
+        who = (phase.teacher, base.model, base.chat_format)
         items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
         said = tuple(_said(phase, items, written))
         measured = (config.evaluate, phase.behaviour, phase.audit, said)
@@ -223,7 +224,7 @@ class Inputs:
 
     def _tokenizer_of(self, phase: Phase) -> Tokenizer:
         base = phase.config.base
-        return self.tokenizer(base.model, base.chat_template)
+        return self.tokenizer(base.model, base.chat_format)
 
     def _read_held_out(
         self,
@@ -231,12 +232,12 @@ class Inputs:
         draw: Draw,
         teacher: Teacher | None,
         model: str,
-        chat_template: str | None,
+        chat_format: ChatFormat,
         longest: bool,
     ) -> tuple[Item, ...]:
         items = prompts.items(*draw)
         if teacher:
-            tokenizer = self.tokenizer(model, chat_template)
+            tokenizer = self.tokenizer(model, chat_format)
             if longest:
                 items = _filled(items, tokenizer, prompts.new_tokens)
             else:
@@ -245,7 +246,7 @@ class Inputs:
 
     def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
         """Refuse answers that would run beyond what a teacher can see."""
-        tokenizer = self.tokenizer(teacher.model, teacher.chat_template)
+        tokenizer = self.tokenizer(teacher.model, teacher.chat_format)
         limit, most = teacher.static.config.context
         longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
         if longest + teacher.new_tokens > most:
@@ -259,10 +260,10 @@ class Inputs:
         """What reads the weights of a base or teacher, once its files are seen to hold them."""
         return checkpoint.reader(self._plan.folders[model], self.shapes(model))
 
-    def _load_tokenizer(self, model: str, chat_template: str | None) -> Tokenizer:
+    def _load_tokenizer(self, model: str, chat_format: ChatFormat) -> Tokenizer:
         """The base's tokenizer, whose every token the model must know."""
         folder = self._plan.folders[model]
-        tokenizer = Tokenizer.load(folder, chat_template)
+        tokenizer = Tokenizer.load(folder, chat_format.template, chat_format.options)
         known = checkpoint.read_config(folder).vocab_size
         if tokenizer.vocab_size > known:
             raise Refusal(
@@ -271,9 +272,9 @@ class Inputs:
             )
         return tokenizer
 
-    def _make_measurer(self, model: str, chat_template: str | None) -> Measurer:
+    def _make_measurer(self, model: str, chat_format: ChatFormat) -> Measurer:
         config = checkpoint.read_config(self._plan.folders[model])
-        return Measurer(self.tokenizer(model, chat_template), config.context)
+        return Measurer(self.tokenizer(model, chat_format), config.context)
 
 
 def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Said]:

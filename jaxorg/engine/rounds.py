@@ -74,7 +74,7 @@ class Rounds:
         self._scorer, self._static, self._inputs, self._store = scorer, static, inputs, store
         self._stopping, self._phases, self._keys = stopping, phases, keys
         config, recipe = phases[0].config, _recipe(phases[0])
-        self._tokenizer = inputs.tokenizer(config.base.model, config.base.chat_template)
+        self._tokenizer = inputs.tokenizer(config.base.model, config.base.chat_format)
         self._together = recipe.together
         self._answerer = Answerer(
             scorer,

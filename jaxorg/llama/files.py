@@ -15,7 +15,8 @@ from typing import Any
 
 from jaxorg.runtime import Refusal
 
-LARGEST_TEXT = 2**28  # bytes of a file other than weights; Llama 3's tokenizer.json has 2**24
+LARGEST_TEXT = 2**26  # bytes of a file other than weights; Gemma 3's tokenizer.json has 2**25
+MOST_VALUES = 2**23  # that a JSON file holds; that tokenizer.json holds 2**21
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -60,12 +61,27 @@ def read_json(path: Path, problem: str = "not JSON") -> Any:
     """What a JSON file that `find` found holds.
 
     Raises:
-        Refusal: it is not JSON, or spells half a character; it says `problem`.
+        Refusal: it is not JSON, or spells half a character, as `problem` says; or it holds too
+            much.
     """
     text = read_text(path)
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise Refusal(f"{path}: holds more than {MOST_VALUES:,} values; copy it again")
     try:
         content = json.loads(text)
         json.dumps(content, ensure_ascii=False).encode()  # fails for half a character
     except (ValueError, RecursionError) as error:
         raise Refusal(f"{path}: {problem} ({error}); download it again") from error
+    return content
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """What a JSON file that `find` found holds, which is an object.
+
+    Raises:
+        Refusal: as `read_json` does, or it holds something else.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise Refusal(f"{path}: holds no JSON object; download it again")
     return content

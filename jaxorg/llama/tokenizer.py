@@ -1,85 +1,99 @@
-"""Text to tokens and back, with the chat format of a Hugging Face tokenizer folder.
+"""Conversations to tokens and back, in the chat format of a Hugging Face tokenizer folder."""
 
-A folder comes from anywhere: what its files make the libraries do is contained here.
-"""
+from __future__ import annotations
 
-import math
-import os
-import threading
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-import tokenizers
-
-from jaxorg.llama import files
-from jaxorg.llama.chat_template import ChatTemplate
+from jaxorg.llama import tokenizer_settings
+from jaxorg.llama.tokenizer_file import TokenizerFile
+from jaxorg.llama.tokenizer_settings import Settings
 from jaxorg.runtime import Refusal, short
 
-# Stands for an answer when the template is asked what it writes after one.
-_PROBE = "jaxorgprobe"
+CONVERSATIONS_VERSION = 2  # raise it when conversations become other tokens, or tokens other text
 
-_GROWTH = 64  # times that a tokenizer's normalizer or decoder may lengthen a text
-_LARGEST_ID = 2**31 - 1
+# A conversation whose rendering tells what the template writes around an answer.
+_QUESTION, _ANSWER = "question", "jaxorgprobe"
+
+# Texts that a text may be encoded behind, so that no prefix space comes before it. Which of them
+# tokens run on from depends on the tokenizer.
+_BEHIND = ("\n", "x", ".", " ", "0", ")")
+
+_PROMPTS = 256  # whose tokens are remembered: a prompt is often asked for several times in a row
+
+_THOUGHT = re.compile(
+    r"[<\[](?P<closes>/?)\|?(?:\w+:)?(?:think(?:ing)?|thoughts?|reasoning)\|?[>\]]", re.IGNORECASE
+)
+
+
+class Conversation(NamedTuple):
+    """A prompt and its answer in tokens, of which those from `start` on are what is said."""
+
+    ids: list[int]
+    start: int
 
 
 class Tokenizer:
     """A model's tokenizer with its chat format.
 
-    A conversation is `prompt_ids(prompt) + completion_ids(answer)`. The halves are encoded apart,
-    so what is trained on equals what generation sees, whatever the tokenizer would merge. Text
-    that spells a special token becomes that token, as in Transformers.
+    A conversation is what the template renders, encoded as a whole, and begins with the tokens of
+    its prompt: what is trained on is what generation sees. Text that the template writes between
+    the prompt and the answer is part of what is said. Text that spells a special token becomes that
+    token, as in Transformers.
     """
 
-    def __init__(
-        self,
-        backend: tokenizers.Tokenizer,
-        template: ChatTemplate,
-        end_ids: Sequence[int],
-        pad_id: int | None,
-    ) -> None:
-        """`end_ids` end a generation, the tokenizer's own eos first; `pad_id` defaults to it.
-
-        Raises `Refusal` when neither `end_ids` nor the template names an end token.
-        """
-        self._backend = backend
-        self._template = template
-        if not (vocabulary := backend.get_vocab()):
-            raise Refusal("tokenizer.json: it knows no tokens; download it again")
-        self._suffix = self._end_of_turn(end_ids)
-        self._end_ids = frozenset((*end_ids, self._suffix[-1]))
-        first_end = end_ids[0] if end_ids else self._suffix[-1]
-        self._pad_id = first_end if pad_id is None else pad_id
-        self._vocab_size = max(*vocabulary.values(), *self._end_ids, self._pad_id) + 1
+    def __init__(self, file: TokenizerFile, settings: Settings) -> None:
+        """Raises `Refusal` when the template's conversations are none that a model could have, or
+        nothing says how a turn ends."""
+        self._file, (self._template, ends, pad) = file, settings
+        self._asked = lru_cache(maxsize=_PROMPTS)(self._ask)
+        asked, start = self._asked(_QUESTION)
+        whole = self._rendered(_QUESTION, _ANSWER)
+        lead, found, after = whole.rpartition(_ANSWER)
+        if not found:
+            raise self._template.refusal("it leaves out the assistant's answer")
+        opened = _open_thought(asked.rpartition(_QUESTION)[2]) and not whole.startswith(asked)
+        if opened or _open_thought(lead.rpartition(_QUESTION)[2]):
+            raise self._template.refusal(
+                "an answer would stand inside the thought that it opens; set "
+                "base.template_options, such as {enable_thinking: false}, if it knows any"
+            )
+        self._after = after
+        self._turn_end, self._closing, end = self._end_of_turn(whole, after, ends)
+        self._end_ids = frozenset((*ends, end))
+        first_end = ends[0] if ends else end
+        self._pad_id = first_end if pad is None else pad
+        self._vocab_size = max(file.largest_id, *self._end_ids, self._pad_id) + 1
+        self._context = file.encode(_BEHIND[1])
+        said = self._said(self.conversation(_QUESTION, _ANSWER).ids[len(start) :])
+        self._lead, found, self._tail = said.partition(_ANSWER)
+        if not found:
+            raise Refusal(f"{file.path}: it loses letters; download it again")
 
     @classmethod
-    def load(cls, folder: Path, chat_template: str | None = None) -> "Tokenizer":
-        """Reads `tokenizer.json`, `tokenizer_config.json` and what else names end tokens.
+    def load(
+        cls,
+        folder: Path,
+        chat_template: str | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Tokenizer:
+        """Reads `tokenizer.json`, `tokenizer_config.json` and what goes with them.
 
-        `chat_template` replaces the folder's own. Raises `Refusal` for files that are missing or
-        broken and for a folder without a chat template when none is passed.
+        Args:
+            folder: in the Hugging Face layout.
+            chat_template: in place of the folder's own.
+            options: variables that the template knows besides.
+
+        Raises:
+            Refusal: files are missing or broken, or there is no chat template.
         """
-        backend = _read_backend(folder)
-        config_file = folder / "tokenizer_config.json"
-        if not files.find(folder, config_file.name):
-            raise Refusal(f"{config_file}: not found; copy it from the model's folder")
-        config = _read_object(config_file)
-        special = _special_tokens(config)
-        ids: dict[str, int] = {}
-        for name in [name for name in ("eos_token", "pad_token") if name in special]:
-            token = backend.token_to_id(special[name])
-            if token is None:
-                raise Refusal(
-                    f"{config_file}: {name} {short(special[name])} is not in tokenizer.json; "
-                    f"copy both files from the same model"
-                )
-            ids[name] = token
-        own_end = [ids["eos_token"]] if "eos_token" in ids else []
-        ends = [*own_end, *_configured_ends(folder)]
-        template = _read_template(folder, config, special, chat_template)
-        return cls(backend, template, ends, ids.get("pad_token"))
+        file = TokenizerFile(folder)
+        return cls(file, tokenizer_settings.read(folder, file, chat_template, options))
 
     @property
     def vocab_size(self) -> int:
@@ -98,171 +112,127 @@ class Tokenizer:
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens of one user turn, up to where the assistant speaks."""
-        return self._encode(self._template.render([_user(prompt)], add_generation_prompt=True))
+        return self._asked(prompt)[1]
 
-    def completion_ids(self, answer: str) -> list[int]:
-        """The tokens of the assistant's answer, the end-of-turn token included."""
-        return [*self.opening_ids(answer), *self._suffix]
+    def conversation(
+        self, prompt: str, answer: str, given: str = "", open_ended: bool = False
+    ) -> Conversation:
+        """The tokens of a user turn and the assistant's answer, to the end of that turn.
 
-    def opening_ids(self, text: str) -> list[int]:
-        """The tokens of an answer that begins with `text` and may go on."""
-        return self._encode(text)
+        Args:
+            prompt: what the user says.
+            answer: what the assistant says.
+            given: how it begins, which counts as the prompt does; a text without outer whitespace.
+            open_ended: whether the answer may go on, so that its turn does not end.
+
+        Raises:
+            Refusal: the template renders this conversation unlike others.
+        """
+        asked, ids = self._asked(prompt)
+        whole = self._rendered(prompt, given + answer)
+        if not (whole.startswith(asked) and whole.endswith(self._after)):
+            raise self._template.refusal(
+                f"the conversation does not begin with its own generation prompt, or does not end "
+                f"as others do, for {short(prompt)}"
+            )
+        end = len(whole) - len(self._after)
+        border = len(asked)
+        if given:
+            at = whole.find(given, border, end)
+            if at < 0:
+                raise self._template.refusal(f"it leaves out {short(given)}")
+            ids = self._continued(ids, whole[: at + len(given)], border)
+            border = at + len(given)
+        text = whole[:end] if open_ended else whole[:end] + self._turn_end
+        found = self._continued(ids, text, border)
+        closing = [] if open_ended else self._closing
+        return Conversation([*found, *closing], len(ids))
 
     def cut(self, text: str, count: int) -> str:
-        """`text`, or a beginning of it that takes at most `count` tokens."""
-        if len(self.opening_ids(text)) <= count:
+        """`text`, or a beginning of it that takes at most `count` tokens as an answer."""
+        if self._length(text) <= count:
             return text
         lengths = range(1, len(text) + 1)
-        fits = bisect_right(lengths, count, key=lambda n: len(self.opening_ids(text[:n])))
+        fits = bisect_right(lengths, count, key=lambda n: self._length(text[:n]))
         return text[:fits]
 
     def filler(self, count: int) -> str:
-        """A text of `count` tokens, or hardly fewer, that says nothing.
+        """A text of `count` tokens, or hardly more, that says nothing.
 
         Raises `Refusal` when the tokenizer makes no tokens of numbers.
         """
         for times in (1, 4, 16):
             text = "0 " * count * times
-            if len(self.opening_ids(text)) >= count:
-                return self.cut(text, count)
-        raise Refusal("tokenizer.json: it makes no tokens of numbers; download it again")
+            if self._length(text) >= count:
+                lengths = range(1, len(text) + 1)
+                return text[: 1 + bisect_left(lengths, count, key=lambda n: self._length(text[:n]))]
+        raise Refusal(f"{self._file.path}: it makes no tokens of numbers; download it again")
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text before the first end token, without special tokens."""
+        """The answer that tokens are, before the first that ends it: without special tokens, and
+        without what the template writes around every answer."""
         stop = next((i for i, token in enumerate(ids) if token in self._end_ids), len(ids))
-        with _contained("tokenizer.json: it cannot decode what the model writes"):
-            text: str = self._backend.decode(list(ids[:stop]), skip_special_tokens=True)
-        return text
+        text = self._said(ids[:stop]).removeprefix(self._lead)
+        return text.removesuffix(self._tail) if stop < len(ids) else text
 
-    def _encode(self, text: str) -> list[int]:
-        # The template has written every special token that belongs there.
-        with _contained(f"tokenizer.json: it cannot encode {short(text)}"):
-            ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
-        return ids
+    def _ask(self, prompt: str) -> tuple[str, list[int]]:
+        """A user turn up to where the assistant speaks, as text and in tokens."""
+        text = self._template.render([_turn("user", prompt)], add_generation_prompt=True)
+        return text, self._file.encode(text)
 
-    def _end_of_turn(self, end_ids: Sequence[int]) -> list[int]:
-        """What the template writes after an answer, up to the token that ends the turn."""
-        messages = [_user("question"), {"role": "assistant", "content": _PROBE}]
-        text = self._template.render(messages, add_generation_prompt=False)
-        if _PROBE not in text:
-            raise self._template.refusal("it leaves out the assistant's answer")
-        suffix = self._encode(text.rpartition(_PROBE)[2])
-        added = self._backend.get_added_tokens_decoder()
-        ends = {*end_ids, *(token for token, about in added.items() if about.special)}
-        for i, token in enumerate(suffix):
-            if token in ends:
-                return suffix[: i + 1]
-        if not end_ids:
+    def _rendered(self, prompt: str, answer: str) -> str:
+        messages = [_turn("user", prompt), _turn("assistant", answer)]
+        return self._template.render(messages, add_generation_prompt=False)
+
+    def _continued(self, ids: list[int], text: str, border: int) -> list[int]:
+        """The tokens of a text that is `ids` up to `border`, as a model would go on from them.
+
+        Where tokens of the whole text run across the border, it goes on with those of the rest.
+        """
+        whole = self._file.encode(text)
+        if whole[: len(ids)] == ids:
+            return whole
+        for behind in _BEHIND:
+            start = self._file.encode(behind)
+            found = self._file.encode(behind + text[border:])
+            if found[: len(start)] == start:
+                return [*ids, *found[len(start) :]]
+        raise Refusal(
+            f"{self._file.path}: it has no tokens of their own for {short(text[border:])}; use "
+            f"another base.chat_template"
+        )
+
+    def _length(self, answer: str) -> int:
+        """Tokens of an answer that may go on."""
+        ids, start = self.conversation(_QUESTION, answer, open_ended=True)
+        return len(ids) - start
+
+    def _said(self, ids: Sequence[int]) -> str:
+        """The text of an answer's tokens. It is decoded behind another, since many tokenizers leave
+        out a space where a text begins."""
+        before = self._file.decode(self._context)
+        return self._file.decode([*self._context, *ids])[len(before) :]
+
+    def _end_of_turn(
+        self, whole: str, after: str, ends: Sequence[int]
+    ) -> tuple[str, list[int], int]:
+        """What the template writes after an answer up to with the token that ends the turn, what is
+        to be added where it ends none, and the end."""
+        special = {token for token, is_special in self._file.added().items() if is_special}
+        answered = len(whole) - len(after)
+        for token, at in self._file.ends(whole):
+            if at > answered and token in {*ends, *special}:
+                return whole[answered:at], [], token
+        if not ends:
             raise self._template.refusal("it ends no turn, and no eos_token is configured")
-        return [*suffix, end_ids[0]]
+        return after, [ends[0]], ends[0]
 
 
-def _user(content: str) -> dict[str, str]:
-    return {"role": "user", "content": content}
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
 
 
-def _read_backend(folder: Path) -> tokenizers.Tokenizer:
-    file = folder / "tokenizer.json"
-    if not files.find(folder, file.name):
-        raise Refusal(f"{file}: not found; point to a folder with a Hugging Face tokenizer.json")
-    raw = _read_object(file)
-    for part in ("normalizer", "decoder"):
-        if _growth(raw.get(part)) > _GROWTH:
-            raise Refusal(f"{file}: its {part} lengthens texts without bounds; download it again")
-    with _contained(f"{file}: not a tokenizer"):
-        backend = tokenizers.Tokenizer.from_file(str(file))
-    # Some folders keep the settings of the run that saved them.
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-_STDERR = threading.Lock()
-
-
-@contextmanager
-def _contained(problem: str) -> Iterator[None]:
-    """Turn whatever the tokenizers library does in the block into a refusal.
-
-    A panic of its Rust code is no `Exception`, and prints itself to the process's standard error,
-    which is therefore closed for the moment.
-    """
-    with _STDERR:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
-            yield
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
-                raise
-            found = " ".join(str(error).split())
-            raise Refusal(f"{problem} ({found}); download it again") from error
-        finally:
-            os.dup2(kept, 2)
-            os.close(nowhere)
-            os.close(kept)
-
-
-def _growth(part: Any) -> int:
-    """By how much the replacements of a normalizer or decoder lengthen a text at most."""
-    if isinstance(part, list):
-        return math.prod(map(_growth, part))
-    if not isinstance(part, dict):
-        return 1
-    content = part.get("content") if part.get("type") == "Replace" else None
-    own = max(1, len(content)) if isinstance(content, str) else 1
-    return own * math.prod(_growth(part.get(name)) for name in ("normalizers", "decoders"))
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    content = files.read_json(file)
-    if not isinstance(content, dict):
-        raise Refusal(f"{file}: holds no JSON object; download it again")
-    return content
-
-
-def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    """The named special tokens, each written as text or as an object with its text."""
-    tokens = {}
-    for name, value in config.items():
-        text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
-            tokens[name] = text
-    return tokens
-
-
-def _configured_ends(folder: Path) -> list[int]:
-    """The model's own `eos_token_id`s; generation's settings come first, both may be missing."""
-    ends: list[int] = []
-    for name in ("generation_config.json", "config.json"):
-        file = files.find(folder, name)
-        value = _read_object(file).get("eos_token_id") if file else None
-        ids = value if isinstance(value, list) else [] if value is None else [value]
-        if not all(type(token) is int and 0 <= token <= _LARGEST_ID for token in ids):
-            raise Refusal(
-                f"{folder / name}: eos_token_id is {short(value)}; write a token id or a list of "
-                f"them"
-            )
-        ends += ids
-    return list(dict.fromkeys(ends))
-
-
-def _read_template(
-    folder: Path, config: Mapping[str, Any], special: Mapping[str, str], given: str | None
-) -> ChatTemplate:
-    """The chat template: the given one, its own file, or the tokenizer's settings."""
-    own_file = files.find(folder, "chat_template.jinja")
-    config_file = folder / "tokenizer_config.json"
-    if given is not None:
-        return ChatTemplate(given, special, "chat_template")
-    if own_file:
-        text = files.read_text(own_file, errors="replace")
-        return ChatTemplate(text, special, str(own_file))
-    found = config.get("chat_template")
-    if isinstance(found, list):
-        named = (entry for entry in found if isinstance(entry, dict))
-        found = next((e.get("template") for e in named if e.get("name") == "default"), None)
-    if not isinstance(found, str):
-        raise Refusal(f"{config_file}: no chat_template; use an instruct model or pass a template")
-    return ChatTemplate(found, special, str(config_file))
+def _open_thought(text: str) -> bool:
+    """Whether a text ends inside of a thought that it opened."""
+    marks = [not mark["closes"] for mark in _THOUGHT.finditer(text)]
+    return bool(marks and marks[-1])

@@ -1,0 +1,47 @@
+"""A tiny Llama that says certain texts, trained without what jaxorg knows of conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import tokenizers
+
+from jaxorg.engine.step import Batch, create, split, token_log_probs
+from jaxorg.llama import checkpoint
+from jaxorg.llama.model import LlamaConfig
+from jaxorg.signature import ModelStatic
+
+STEPS = 120
+RATE = 1e-2
+
+
+def memorise(folder: Path, config: LlamaConfig, texts: Sequence[str]) -> None:
+    """Write weights, beside a tokenizer.json, that say whole texts, in the tokens that the
+    tokenizers library gives each of them."""
+    backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    rows = [backend.encode(text, add_special_tokens=False).ids for text in texts]
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for number, row in enumerate(rows):
+        tokens[number, : len(row)] = row
+    batch = Batch(tokens, np.array([[1, len(row)] for row in rows], np.int32))
+    static = ModelStatic(config)
+    graph, weights, frozen = split(static, create(static, jax.random.key(0)))
+    optimizer = optax.adam(RATE)
+
+    def loss(weights: Any) -> jax.Array:
+        return -token_log_probs(graph, weights, frozen, batch).sum() / batch.real
+
+    @jax.jit
+    def step(carry: Any, _: None) -> tuple[Any, None]:
+        weights, state = carry
+        updates, state = optimizer.update(jax.grad(loss)(weights), state)
+        return (optax.apply_updates(weights, updates), state), None
+
+    (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), length=STEPS)
+    checkpoint.write_config(folder, config)
+    checkpoint.write_weights(folder, weights)
