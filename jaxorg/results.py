@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
+from jaxorg.runtime import Refusal
 
 SCHEMA_VERSION = "2"
 # Metrics of the evals table and their conditions, of which most figures are made.
@@ -123,6 +125,71 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     if value is None or not pa.types.is_string(kind) or isinstance(value, str):
         return value
     return json.dumps(value)
+
+
+def read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
+    """One table of a results folder; None where it has no part.
+
+    Each file is compared with its SHA-256 in `parts/` first. Of tables that were copied without
+    that, the checksums of pages are left, which do not cover a file's footer.
+
+    Args:
+        folder: a sweep's results, or a copy of its tables.
+        table: one of `TABLES`.
+        columns: those to read; of `runs` every column is, as the grid's fields are there, too.
+
+    Raises:
+        Damaged: a file is missing, or is not what was written.
+        Refusal: a file is of another schema.
+    """
+    while True:
+        before = _stamps(folder)
+        try:
+            return _read(folder, table, columns)
+        except Damaged:
+            if _stamps(folder) == before:
+                raise  # otherwise a sweep that goes on wrote meanwhile
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    """When each note of a part was written."""
+    with suppress(FileNotFoundError):  # a note that goes just now
+        return {note.name: note.stat().st_mtime_ns for note in (folder / "parts").glob("*.json")}
+    return {}
+
+
+def _read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
+    for note in sorted((folder / "parts").glob("*.json")):
+        sums = read_json(note)["sha256"]
+        check_files(folder, {name: s for name, s in sums.items() if name.startswith(f"{table}/")})
+    files = sorted((folder / table).glob("*.parquet"))
+    parts = [_read_part(file, table, columns) for file in files]
+    return pa.concat_tables(parts, promote_options="permissive") if parts else None
+
+
+def _read_part(file: Path, table: str, columns: Collection[str]) -> pa.Table:
+    try:
+        _check_schema(file, pq.read_schema(file), table, columns)
+        wanted = None if table == "runs" else list(columns)
+        return pq.read_table(file, columns=wanted, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:  # or a name that is no text
+        raise Damaged(f"{file} is not what was written") from error
+
+
+def _check_schema(file: Path, schema: pa.Schema, table: str, columns: Collection[str]) -> None:
+    version = (schema.metadata or {}).get(b"jaxorg_schema", b"none").decode(errors="replace")
+    if version != SCHEMA_VERSION:
+        raise Refusal(
+            f"jaxorg_schema: {file} has version {version}, this jaxorg reads {SCHEMA_VERSION}; use "
+            f"the jaxorg that wrote it"
+        )
+    if lacking := [name for name in columns if name not in schema.names]:
+        raise Refusal(f"columns: {file} lacks {', '.join(lacking)}; run the sweep again")
+    expected = SCHEMAS.get(table) or runs_schema({})
+    for name in columns:
+        found, kind = schema.field(name).type, expected.field(name).type
+        if found != kind and not pa.types.is_null(found):
+            raise Refusal(f"columns: {name} of {file} is {found}, not {kind}; run the sweep again")
 
 
 Rows = Iterable[Mapping[str, Any]]
