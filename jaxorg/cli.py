@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import typer
 
-from jaxorg.folder import StorageError
+from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import INTERRUPTED, PREEMPTED
 from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
@@ -41,7 +41,7 @@ def run(
         refuse(f"{error.format_message().rstrip('.')}; see --help")
     except Refusal as error:
         refuse(str(error))
-    except (Parted, StorageError) as error:
+    except (Damaged, Parted, StorageError) as error:
         say(str(error))
         sys.exit(1)
     if code in (PREEMPTED, INTERRUPTED):
