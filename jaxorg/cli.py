@@ -10,6 +10,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -48,6 +49,13 @@ def run(
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends it without a traceback
         say("stopped; the same command without --fresh goes on from here")
     sys.exit(code)
+
+
+def folder_name(text: str) -> Path:
+    """An argument or option that names a folder to write into: an empty one would be this one."""
+    if not text:
+        raise typer.BadParameter("'' names no folder; give one")
+    return Path(text)
 
 
 def say(message: str) -> None:

@@ -137,9 +137,11 @@ class Folder:
 
     def _room(self) -> Path:
         """A new folder in `tmp/`."""
-        room = self._tmp / f"jaxorg-{next(self._numbers)}"
-        room.mkdir(parents=True)
-        return room
+        while True:
+            room = self._tmp / f"jaxorg-{next(self._numbers)}"
+            with suppress(FileExistsError):
+                room.mkdir(parents=True)
+                return room
 
     def _retire(self, place: Path) -> None:
         room = self._room()

@@ -39,7 +39,9 @@ def check_out(path: Path, fresh: bool, key: str = "--out") -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise Refusal(f"{key}: {path} cannot be used ({error.strerror}); choose another") from error
+        raise Refusal(
+            f"{key}: {path} cannot be written to ({error.strerror}); choose another"
+        ) from error
     if not names or (fresh and ledger.is_of_version_1(path)):
         return
     known = None

@@ -155,12 +155,13 @@ def read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
 def _stamps(folder: Path) -> dict[str, int]:
     """When each note of a part was written."""
     with suppress(FileNotFoundError):  # a note that goes just now
-        return {note.name: note.stat().st_mtime_ns for note in (folder / "parts").glob("*.json")}
+        notes = named(folder / "parts", ENTRIES["parts"])
+        return {note.name: note.stat().st_mtime_ns for note in notes}
     return {}
 
 
 def _read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
-    for note in sorted((folder / "parts").glob("*.json")):
+    for note in named(folder / "parts", ENTRIES["parts"]):
         sums = read_json(note, PartShape)["sha256"]
         check_files(folder, {name: s for name, s in sums.items() if name.startswith(f"{table}/")})
     files = sorted((folder / table).glob("*.parquet"))

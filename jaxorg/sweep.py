@@ -53,7 +53,11 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of results. [default: results/SWEEP-SIZE]"),
+        typer.Option(
+            metavar="DIR",
+            parser=cli.folder_name,
+            help="Folder of results. [default: results/SWEEP-SIZE]",
+        ),
     ] = None,
     mesh: Annotated[
         str | None,
