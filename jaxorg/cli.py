@@ -10,11 +10,12 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
-from jaxorg.folder import StorageError
+from jaxorg.folder import Damaged, StorageError
 from jaxorg.interrupt import INTERRUPTED, PREEMPTED
 from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
@@ -44,13 +45,20 @@ def run(
         refuse(f"{error.format_message().rstrip('.')}; {sets}see --help")
     except Refusal as error:
         refuse(str(error))
-    except (Parted, StorageError) as error:
+    except (Damaged, Parted, StorageError) as error:
         say(str(error))
         sys.exit(1)
     if code in (PREEMPTED, INTERRUPTED):
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more ends it without a traceback
         say("stopped; the same command without --fresh goes on from here")
     sys.exit(code)
+
+
+def folder_name(text: str) -> Path:
+    """An argument or option that names a folder to write into: an empty one would be this one."""
+    if not text:
+        raise typer.BadParameter("'' names no folder; give one")
+    return Path(text)
 
 
 def say(message: str) -> None:

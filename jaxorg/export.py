@@ -40,7 +40,9 @@ def export(
     run_id: Annotated[
         str, typer.Argument(metavar="RUN_ID", help="As in the runs table; its beginning will do.")
     ],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A new folder.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", parser=cli.folder_name, help="A new folder.")
+    ],
     phase: Annotated[
         Kind | None, typer.Option(help="Whose weights to take. [default: the run's last]")
     ] = None,
@@ -57,7 +59,7 @@ def export(
     else:
         source.check(chosen)
     runtime.start()
-    with _written_beside(path) as place:
+    with _written_beside(path) as place, _undamaged():
         if to == "peft":
             source.write_adapters(chosen, place, path)
         else:
@@ -128,12 +130,8 @@ class Source:
         """
         needed = self.plan.made_of(phase)
         for lineage in {phase.lineage, *needed}:
-            try:
+            with _undamaged():
                 manifest = checked_manifest(self.folder, lineage)
-            except Damaged as problem:
-                raise Refusal(
-                    f"DIR: {problem}; run the sweep again, which makes it anew"
-                ) from problem
             if lineage in needed and not names_weights(manifest):
                 raise Refusal(
                     f"--phase: the weights of the {phase.kind} of run {self.about.run_id} were not "
@@ -184,6 +182,15 @@ class Source:
         chain = self._run.phases[: self._run.phases.index(phase) + 1]
         text = write_card(self.about, chain, self._store.record(phase.lineage), adapters)
         (place / "README.md").write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _undamaged() -> Iterator[None]:
+    """Refuse what is damaged, and leave it as it is."""
+    try:
+        yield
+    except Damaged as problem:
+        raise Refusal(f"DIR: {problem}; run the sweep again, which makes it anew") from problem
 
 
 def _found(folder: Path, prefix: str) -> tuple[About, Plan]:

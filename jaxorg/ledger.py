@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg import lock
-from jaxorg.folder import Damaged, Folder, read_json
+from jaxorg.folder import Damaged, Folder, named, read_json
 from jaxorg.labels import ORDER, Kind
+from jaxorg.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.plan import Plan
 from jaxorg.runtime import Refusal
 from jaxorg.store import glance
@@ -54,16 +56,23 @@ def read(path: Path) -> Ledger | None:
         Damaged: it is not what was written.
     """
     place = path / NAME
-    if not place.exists():
-        if (path / "phases").is_dir() and not (path / lock.NAME).exists():
+    if not os.path.lexists(place):
+        if is_of_version_1(path):
             raise Refusal(_other_version(path, 1))
         return None
-    content = read_json(place)
-    version = content.pop("version", None)
+    version = read_json(place, VersionShape)["version"]
     if version != VERSION:
         raise Refusal(_other_version(path, version))
+    content = read_json(place, PlanShape)
     phases = {lineage: (kind, tokens) for lineage, (kind, tokens) in content["phases"].items()}
-    return Ledger(**content | {"phases": phases})
+    about = {name: content[name] for name in ("sweep", "size", "source", "runs")}
+    return Ledger(**about, phases=phases)
+
+
+def is_of_version_1(path: Path) -> bool:
+    """Whether a folder looks as the first version of the layout did, which had no ledger."""
+    unmarked = not os.path.lexists(path / NAME) and not os.path.lexists(path / lock.NAME)
+    return unmarked and bool(named(path / "phases", ENTRIES["phases"]))
 
 
 def of_results(path: Path, key: str) -> Ledger:

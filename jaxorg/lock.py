@@ -11,6 +11,7 @@ from datetime import datetime
 import filelock
 
 from jaxorg.folder import Damaged, Folder, Json, read_json
+from jaxorg.layout import OWNER, OwnerShape
 from jaxorg.runtime import Refusal
 
 NAME = ".lock"
@@ -23,7 +24,7 @@ class Lock:
     def __init__(self, folder: Folder):
         self._folder = folder
         self.path = folder.path
-        self._note = folder.path / "owner.json"
+        self._note = folder.path / OWNER
         self._lock = filelock.FileLock(folder.path / NAME)
 
     @contextmanager
@@ -76,7 +77,7 @@ class Lock:
 
     def _owner(self) -> Json:
         try:
-            return read_json(self._note)
+            return read_json(self._note, OwnerShape)
         except Damaged:
             return {}
 

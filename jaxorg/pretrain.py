@@ -7,12 +7,13 @@ Face layout; the sweep's tables and what a restart needs land in FOLDER/training
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jaxorg import cli, processes, spec
+from jaxorg import cli, ledger, processes, spec
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
@@ -21,6 +22,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
+from jaxorg.out_folder import check_out
 from jaxorg.plan import Phase, make_plan
 from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
@@ -28,6 +30,7 @@ from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store
 from jaxorg.sweep import sweep
 
+GIVEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # before there are weights
 JAXORG_1M = LlamaConfig(
     vocab_size=768,
     hidden_size=128,
@@ -41,7 +44,7 @@ JAXORG_1M = LlamaConfig(
 
 
 def pretrain(
-    folder: Annotated[Path, typer.Argument(help="Where the model goes.")],
+    folder: Annotated[Path, typer.Argument(parser=cli.folder_name, help="Where the model goes.")],
     size: Annotated[str, typer.Option(help="smoke or laptop.")] = "laptop",
     mesh: Annotated[str | None, typer.Option(help="As for sweep.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
@@ -56,12 +59,13 @@ def pretrain(
     if len(runs) != 1 or config.organism or not scratch:
         raise Refusal("--set: pretrain trains one base model; leave out seeds, grid and organism")
     config.prompts.items("train", scratch.examples, runs[0].seed, "base.scratch.examples")
+    training = folder / "training"
+    _check_folder(folder, training)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         problem = error.strerror
         raise Refusal(f"FOLDER: {folder} cannot be made ({problem}); choose another") from error
-    training = folder / "training"
     if not (folder / "config.json").is_file():
         train_toy(folder, JAXORG_1M.vocab_size)
         checkpoint.write_config(folder, JAXORG_1M)
@@ -76,6 +80,28 @@ def pretrain(
     card = _card(folder.name, shape, phase, store.record(phase.lineage))
     (folder / "README.md").write_text(card, encoding="utf-8")
     return 0
+
+
+def _check_folder(folder: Path, training: Path) -> None:
+    """See that a folder is new or empty, or that this has begun to make a model there.
+
+    Raises:
+        Refusal: it holds what others wrote.
+    """
+    check_out(training, fresh=False, key="FOLDER")
+    try:
+        strangers = {place.name for place in folder.iterdir()} - {*GIVEN, training.name}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise Refusal(
+            f"FOLDER: {folder} is no folder ({error.strerror}); choose another"
+        ) from error
+    if strangers and not os.path.lexists(training / ledger.NAME):
+        raise Refusal(
+            f"FOLDER: {folder} holds {min(strangers)!r} and no model that pretrain made; choose a "
+            f"folder that is new or empty"
+        )
 
 
 def _card(name: str, config: LlamaConfig, phase: Phase, record: Record) -> str:

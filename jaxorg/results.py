@@ -7,7 +7,9 @@ their metadata. A part is a pure function of records, so making it anew gives th
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxorg.folder import Damaged, Folder, check_files, read_json, sha256
+from jaxorg.folder import Damaged, Folder, check_files, named, read_json, reading, sha256, writing
+from jaxorg.layout import ENTRIES, TABLES, PartShape
+from jaxorg.runtime import Refusal
 
 SCHEMA_VERSION = "3"
 # Metrics of the evals table and their conditions, of which most figures are made.
@@ -25,7 +29,6 @@ CAPABILITY = ("capability", "clean")
 ATTACK_ALONG = ("attack_exact", "triggered:along")
 """Attacks on the prompts that are measured at every step: figures along a phase are made of it."""
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
-TABLES = ("runs", "evals", "losses", "samples")
 
 _PHASE = [("run_id", pa.string()), ("lineage", pa.string()), ("phase", pa.string())]
 EVALS = pa.schema(
@@ -127,6 +130,74 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     return json.dumps(value)
 
 
+def read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
+    """One table of a results folder; None where it has no part.
+
+    Each file is compared with its SHA-256 in `parts/` first. Of tables that were copied without
+    that, the checksums of pages are left, which do not cover a file's footer.
+
+    Args:
+        folder: a sweep's results, or a copy of its tables.
+        table: one of `TABLES`.
+        columns: those to read; of `runs` every column is, as the grid's fields are there, too.
+
+    Raises:
+        Damaged: a file is missing, or is not what was written.
+        Refusal: a file is of another schema.
+    """
+    while True:
+        before = _stamps(folder)
+        try:
+            return _read(folder, table, columns)
+        except Damaged:
+            if _stamps(folder) == before:
+                raise  # otherwise a sweep that goes on wrote meanwhile
+
+
+def _stamps(folder: Path) -> dict[str, int]:
+    """When each note of a part was written."""
+    with suppress(FileNotFoundError):  # a note that goes just now
+        notes = named(folder / "parts", ENTRIES["parts"])
+        return {note.name: note.stat().st_mtime_ns for note in notes}
+    return {}
+
+
+def _read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None:
+    for note in named(folder / "parts", ENTRIES["parts"]):
+        sums = read_json(note, PartShape)["sha256"]
+        check_files(folder, {name: s for name, s in sums.items() if name.startswith(f"{table}/")})
+    files = sorted((folder / table).glob("*.parquet"))
+    parts = [_read_part(file, table, columns) for file in files]
+    return pa.concat_tables(parts, promote_options="permissive") if parts else None
+
+
+def _read_part(file: Path, table: str, columns: Collection[str]) -> pa.Table:
+    wanted = None if table == "runs" else list(columns)
+    try:
+        with reading(file), file.open("rb") as handle:  # a path may look like a URL to pyarrow
+            part = pq.ParquetFile(handle, page_checksum_verification=True)
+            _check_schema(file, part.schema_arrow, table, columns)
+            return part.read(columns=wanted)
+    except pa.ArrowException as error:
+        raise Damaged(f"{file} cannot be read ({error})") from error
+
+
+def _check_schema(file: Path, schema: pa.Schema, table: str, columns: Collection[str]) -> None:
+    version = (schema.metadata or {}).get(b"jaxorg_schema", b"none").decode(errors="replace")
+    if version != SCHEMA_VERSION:
+        raise Refusal(
+            f"jaxorg_schema: {file} has version {version}, this jaxorg reads {SCHEMA_VERSION}; use "
+            f"the jaxorg that wrote it"
+        )
+    if lacking := [name for name in columns if name not in schema.names]:
+        raise Refusal(f"columns: {file} lacks {', '.join(lacking)}; run the sweep again")
+    expected = SCHEMAS.get(table) or runs_schema({})
+    for name in columns:
+        found, kind = schema.field(name).type, expected.field(name).type
+        if found != kind and not pa.types.is_null(found):
+            raise Refusal(f"columns: {name} of {file} is {found}, not {kind}; run the sweep again")
+
+
 Rows = Iterable[Mapping[str, Any]]
 
 
@@ -144,10 +215,10 @@ class Parts:
         """Whether a part was made from `source`, and its files are what was written. A damaged
         file is set aside."""
         note = self._note(part)
-        if not note.exists():
+        if not os.path.lexists(note):
             return False
         try:
-            about = read_json(note)
+            about = read_json(note, PartShape)
             check_files(self._folder.path, about["sha256"])
         except Damaged as problem:
             self._set_aside(part, problem)
@@ -155,31 +226,40 @@ class Parts:
         return bool(about["source"] == source)
 
     def write(self, part: str, source: str, tables: Mapping[str, tuple[pa.Schema, Rows]]) -> None:
-        """Write a part of each table, each file as a whole or not at all."""
+        """Write a part of each table, each file as a whole or not at all.
+
+        Its note goes first and comes last: whenever a kill comes, files that a note speaks of are
+        what it says, and a part without one is made anew.
+        """
+        self._folder.remove(self._note(part))
         sums = {}
         for table, (schema, rows) in tables.items():
-            place = self._folder.path / table / f"{part}.parquet"
+            place = self._place(table, part)
             with self._folder.publishing(place) as beside:
                 _write_parquet(beside, schema, rows)
                 sums[f"{table}/{place.name}"] = sha256(beside)
+        for table in set(TABLES) - set(tables):  # that the part had rows for before
+            self._folder.remove(self._place(table, part))
         self._folder.write_json(self._note(part), {"source": source, "sha256": sums})
 
     def move_others(self, parts: Collection[str], place: Path) -> int:
         """Move files of all other parts to `place`; how many that were."""
         moved = 0
         for table in TABLES:
-            for path in sorted((self._folder.path / table).glob("*.parquet")):
+            for path in named(self._folder.path / table, ENTRIES[table]):
                 if path.stem not in parts:
-                    (place / table).mkdir(parents=True, exist_ok=True)
-                    path.rename(place / table / path.name)
                     self._folder.remove(self._note(path.stem))
+                    self._folder.move(path, place / table / path.name)
                     moved += 1
         return moved
 
     def clear(self) -> None:
         """Remove every part."""
-        for folder in ("parts", *TABLES):
-            self._folder.remove(self._folder.path / folder)
+        for name in ("parts", *TABLES):
+            self._folder.clear(name, ENTRIES[name])
+
+    def _place(self, table: str, part: str) -> Path:
+        return self._folder.path / table / f"{part}.parquet"
 
     def _note(self, part: str) -> Path:
         return self._folder.path / "parts" / f"{part}.json"
@@ -187,8 +267,7 @@ class Parts:
     def _set_aside(self, part: str, problem: Damaged) -> None:
         self._folder.set_aside(self._note(part), problem)
         for table in TABLES:
-            path = self._folder.path / table / f"{part}.parquet"
-            if path.exists():
+            if os.path.lexists(path := self._place(table, part)):
                 self._folder.set_aside(path, problem)
 
 
@@ -196,9 +275,11 @@ def _write_parquet(path: Path, schema: pa.Schema, rows: Rows) -> None:
     schema = schema.with_metadata({"jaxorg_schema": SCHEMA_VERSION})
     options = {"compression": "zstd", "write_page_checksum": True}
     rows = iter(rows)
-    with pq.ParquetWriter(path, schema, **options) as writer:
+    with path.open("xb") as file, pq.ParquetWriter(file, schema, **options) as writer:
         some = list(islice(rows, ROWS_AT_ONCE))
         while True:  # once at least, so that an empty part says so
-            writer.write_table(pa.Table.from_pylist(some, schema))
+            found = pa.Table.from_pylist(some, schema)
+            with writing():
+                writer.write_table(found)
             if not (some := list(islice(rows, ROWS_AT_ONCE))):
                 return

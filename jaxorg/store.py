@@ -21,34 +21,50 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from pydantic import BaseModel
+from safetensors import safe_open
 
 from jaxorg.folder import (
     Damaged,
     Folder,
     Json,
     check_files,
-    disk_errors,
+    check_shape,
+    named,
     read_json,
+    reading,
+    sha256,
     sums_of,
     write_json,
+    write_tensors,
+    writing,
+)
+from jaxorg.layout import (
+    ENTRIES,
+    AnswersShape,
+    FailureShape,
+    FilesShape,
+    ManifestShape,
+    PartialShape,
+    RecordShape,
+    RoundShape,
 )
 from jaxorg.reading import Bounds, Names, Read
 
 Tree = Any  # nested dict of arrays
 Record = Json
 Arrays = Sequence[np.ndarray]
+T = TypeVar("T")
 
 Keep = Literal["none", "final", "log"]
 """Which weights stay on disk: none but those that a phase to come starts from, those that each
@@ -69,12 +85,13 @@ class Glance(NamedTuple):
 def glance(folder: Path, lineage: str) -> Glance:
     """How a phase in a results folder stands, for those who only look: nothing is changed."""
     with suppress(Damaged):
-        return Glance("failed", error=read_json(folder / "failed" / f"{lineage}.json")["error"])
+        failure = read_json(folder / "failed" / f"{lineage}.json", FailureShape)
+        return Glance("failed", error=failure["error"])
     with suppress(Damaged):
-        manifest = read_json(folder / "phases" / lineage / "manifest.json")
+        manifest = read_json(folder / "phases" / lineage / "manifest.json", ManifestShape)
         state: Any = "done" if manifest["diverged"] is None else "diverged"
         return Glance(state, manifest["chip_seconds"])
-    begun = (folder / "partial" / f"{lineage}.safetensors").exists()
+    begun = os.path.lexists(folder / "partial" / f"{lineage}.safetensors")
     return Glance("training" if begun else "missing")
 
 
@@ -86,11 +103,20 @@ def checked_manifest(folder: Path, lineage: str) -> Json:
         Damaged: one is not, or is missing.
     """
     place = folder / "phases" / lineage
-    found = read_json(place / "manifest.json")
+    found = read_json(place / "manifest.json", ManifestShape)
     if found["lineage"] != lineage:
         raise Damaged(f"{place} holds {found['lineage']}")
     check_files(place, found["sha256"])
     return found
+
+
+def read_record(folder: Path, lineage: str) -> Record:
+    """What was measured in a phase that is done; nothing is changed.
+
+    Raises:
+        Damaged: it is missing, or not what was written.
+    """
+    return read_json(folder / "phases" / lineage / "record.json", RecordShape)
 
 
 def names_weights(manifest: Json) -> bool:
@@ -112,6 +138,7 @@ class Store:
         self._manifests: dict[str, Json | None] = {}
         self._failures: dict[str, str | None] = {}
         self._partials: dict[str, tuple[list[np.ndarray], Record] | None] = {}
+        self._looks_closely = False
 
     @cached_property
     def _checkpointer(self) -> ocp.StandardCheckpointer:
@@ -141,18 +168,25 @@ class Store:
         return str(manifest["sha256"]["record.json"])
 
     def record(self, lineage: str) -> Record:
-        """What was measured in a phase that is done."""
-        return read_json(self._phases / lineage / "record.json")
+        """What was measured in a phase that is done.
+
+        Raises:
+            Damaged: it is not what was written any more.
+        """
+        return read_record(self.folder.path, lineage)
 
     def reader(self, lineage: str) -> Read:
-        """Reads what a phase trained: full weights or adapters."""
-        base = f"file://{(self._phases / lineage / _WEIGHTS).absolute()}/"
+        """Reads what a phase trained: full weights or adapters. Where these are not what was
+        written any more, reading raises `Damaged`."""
+        weights = self._phases / lineage / _WEIGHTS
+        base = {"driver": "file", "path": f"{weights.resolve()}/"}  # in a URL, `%` and `#` act
 
         def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
             # As Orbax lays them out; its own way of reading leaks tens of kilobytes a call.
             place = {"driver": "ocdbt", "base": base, "path": f"{'.'.join(names)}/"}
-            array = ts.open({"driver": "zarr", "kvstore": place}, open=True, read=True).result()
-            part: np.ndarray = array[tuple(slice(*pair) for pair in bounds)].read().result()
+            with reading(weights):
+                array = ts.open({"driver": "zarr", "kvstore": place}, open=True, read=True).result()
+                part: np.ndarray = array[tuple(slice(*pair) for pair in bounds)].read().result()
             return part.astype(dtype, copy=False)
 
         return read
@@ -209,7 +243,7 @@ class Store:
     def forgive_all(self) -> None:
         """Forget that phases failed."""
         self._failures.clear()
-        self.folder.remove(self._failed)
+        self.folder.clear("failed", ENTRIES["failed"])
 
     def keep_partial(self, lineage: str, state: Tree, progress: Record) -> None:
         """Keep the state of a phase in training, on the host, for a restart."""
@@ -236,7 +270,7 @@ class Store:
         del self._partials[lineage]  # it is large
         leaves, progress = found
         expected, structure = jax.tree.flatten(like)
-        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in expected]:
+        if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in expected]:
             problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
             self.folder.set_aside(self._partial_place(lineage), problem)
             raise problem
@@ -253,18 +287,14 @@ class Store:
 
     def round(self, lineage: str, number: int) -> tuple[list[np.ndarray], Record] | None:
         """What was kept of a round, if anything."""
-        return self._read_arrays(self._round_place(lineage, number))
+        return self._read_arrays(self._round_place(lineage, number), RoundShape)
 
     def answers(self, key: str) -> dict[str, str]:
         """Answers by their prompts, as far as there are any."""
-        place = self._answers / f"{key}.json"
-        if not place.exists():
-            return {}
-        try:
-            return {str(prompt): str(a) for prompt, a in read_json(place)["answers"].items()}
-        except Damaged as problem:
-            self.folder.set_aside(place, problem)
-            return {}
+        found = self._whole(
+            self._answers / f"{key}.json", lambda place: read_json(place, AnswersShape)["answers"]
+        )
+        return found or {}
 
     def keep_answers(self, key: str, answers: Mapping[str, str]) -> None:
         """Keep answers by their prompts."""
@@ -275,36 +305,48 @@ class Store:
         self.folder.remove(self._answers / f"{key}.json")
 
     def clear(self) -> None:
-        """Forget everything: the sweep starts afresh."""
-        training = (self._partial, self._rounds, self._answers)
-        for place in (self._phases, self._failed, self._snapshots, *training):
-            self.folder.remove(place)
+        """Forget everything: the sweep starts afresh. What holds more than its manifest accounts
+        for is set aside."""
+        for name in ("phases", "snapshots"):
+            for place in named(self.folder.path / name, ENTRIES[name]):
+                if stranger := _stranger(place):
+                    problem = Damaged(f"{stranger} is not what jaxorg wrote")
+                    self.folder.set_aside(place, problem)
+        for name in ("phases", "snapshots", "partial", "rounds", "failed", "answers"):
+            self.folder.clear(name, ENTRIES[name])
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Forget what was found to be whole, and look more closely: something was not."""
         self._manifests.clear()
         self._failures.clear()
         self._partials.clear()
+        self._looks_closely = True
 
     def _manifest(self, lineage: str) -> Json | None:
         """A done phase's manifest; its files are checked when it is first asked for."""
         if lineage not in self._manifests:
-            self._manifests[lineage] = self._checked(lineage)
+            place = self._phases / lineage
+            self._manifests[lineage] = self._whole(place, lambda _: self._checked(lineage))
         return self._manifests[lineage]
 
-    def _checked(self, lineage: str) -> Json | None:
-        place = self._phases / lineage
-        if not place.exists():
-            return None
-        try:
-            return checked_manifest(self.folder.path, lineage)
-        except Damaged as problem:
-            self.folder.set_aside(place, problem)
-            return None
+    def _checked(self, lineage: str) -> Json:
+        found = checked_manifest(self.folder.path, lineage)
+        if self._looks_closely:
+            self.record(lineage)
+        return found
 
     def _read_failure(self, lineage: str) -> str | None:
         place = self._failed / f"{lineage}.json"
-        if not place.exists():
+        return self._whole(place, lambda place: str(read_json(place, FailureShape)["error"]))
+
+    def _whole(self, place: Path, read: Callable[[Path], T]) -> T | None:
+        """What `read` gives of a place; None where nothing is there, or something damaged, which
+        is set aside."""
+        if not os.path.lexists(place):
             return None
         try:
-            return str(read_json(place)["error"])
+            return read(place)
         except Damaged as problem:
             self.folder.set_aside(place, problem)
             return None
@@ -314,7 +356,7 @@ class Store:
 
     def _read_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
         if lineage not in self._partials:
-            self._partials[lineage] = self._read_arrays(self._partial_place(lineage))
+            self._partials[lineage] = self._read_arrays(self._partial_place(lineage), PartialShape)
         return self._partials[lineage]
 
     def _round_place(self, lineage: str, number: int) -> Path:
@@ -325,29 +367,55 @@ class Store:
         text = json.dumps(progress)
         about = {"progress": text, "sha256": _digest(leaves, text)}
         with self.folder.publishing(place) as beside:
-            save_file(leaves, beside, about)
+            write_tensors(beside, leaves, about)
 
-    def _read_arrays(self, place: Path) -> tuple[list[np.ndarray], Record] | None:
-        if not place.exists():
-            return None
-        try:
-            with safe_open(place, framework="numpy") as file:
-                leaves = {str(i): file.get_tensor(str(i)) for i in range(len(file.keys()))}
-                about = file.metadata()
-            if about["sha256"] != _digest(leaves, about["progress"]):
-                raise Damaged(f"{place} is not what was written")
-        except (Damaged, SafetensorError, OSError, KeyError, TypeError) as problem:
-            self.folder.set_aside(place, Damaged(f"{place} cannot be read ({problem})"))
-            return None
-        return list(leaves.values()), json.loads(about["progress"])
+    def _read_arrays(
+        self, place: Path, shape: type[BaseModel]
+    ) -> tuple[list[np.ndarray], Record] | None:
+        return self._whole(place, partial(_arrays, shape))
 
     def _write(self, place: Path, tree: Tree) -> None:
         # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
         if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with disk_errors():
-            self._checkpointer.save(place.absolute(), tree)
+        with writing():
+            self._checkpointer.save(place.resolve(), tree)
             self._checkpointer.wait_until_finished()
+
+
+def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Record]:
+    """Arrays of a file, and what stands beside them.
+
+    Raises:
+        Damaged: they are not what was written.
+    """
+    with reading(place):
+        sha256(place)  # where the disk cannot give back what is mapped into memory, a process dies
+        with safe_open(place, framework="numpy") as file:
+            leaves = {str(i): file.get_tensor(str(i)) for i in range(len(file.keys()))}
+            about = file.metadata() or {}
+        text = about.get("progress", "")
+        if about.get("sha256") != _digest(leaves, text):
+            raise Damaged(f"{place} is not what was written")
+        progress = json.loads(text)
+    check_shape(place, progress, shape)
+    return list(leaves.values()), progress
+
+
+def _stranger(place: Path) -> Path | None:
+    """Something in a phase's or a snapshot's folder that its manifest does not account for."""
+    try:
+        known = read_json(place / "manifest.json", FilesShape)["sha256"]
+    except Damaged:
+        return place
+    return next(
+        (
+            path
+            for path in place.rglob("*")
+            if not path.is_dir() and str(path.relative_to(place)) not in (*known, "manifest.json")
+        ),
+        None,
+    )
 
 
 def _bytes(tree: Tree) -> int:

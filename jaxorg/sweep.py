@@ -28,13 +28,16 @@ from jaxorg.engine.mesh import (
     run_memory,
 )
 from jaxorg.engine.tables import TableWriter
-from jaxorg.folder import Damaged, Folder, free_place
+from jaxorg.folder import Damaged, Folder, StorageError, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
+from jaxorg.out_folder import check_out
 from jaxorg.plan import Phase, Plan, make_plan
 from jaxorg.prereg import block_hash
 from jaxorg.runtime import Refusal
 from jaxorg.store import Keep, Record, Store, glance
+
+WALKS = 10  # through the cohorts, before damage is no accident
 
 
 def sweep(
@@ -50,7 +53,11 @@ def sweep(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of results. [default: results/SWEEP-SIZE]"),
+        typer.Option(
+            metavar="DIR",
+            parser=cli.folder_name,
+            help="Folder of results. [default: results/SWEEP-SIZE]",
+        ),
     ] = None,
     mesh: Annotated[
         str | None,
@@ -100,6 +107,7 @@ def sweep(
         asked = parse(mesh)
         console = Console(plan)
         folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
+        processes.first("folder", lambda: check_out(folder.path, fresh))
         inputs = Inputs(plan, Pools(folder))
         inputs.check()
         for line in inputs.passed_over() if processes.leads() else ():
@@ -123,7 +131,7 @@ def sweep(
             if fresh:
                 processes.first("fresh", lambda: _forget(store, tables, inputs))
             processes.first(
-                "folder", lambda: _enter(plan, folder, store, tables, console, retry_failed)
+                "enter", lambda: _enter(plan, folder, store, tables, console, retry_failed)
             )
             _see(plan, folder)
 
@@ -139,12 +147,31 @@ def sweep(
             try:
                 with watched if processes.leads() else nullcontext():
                     ask_teachers(due, inputs, store, devices, stopping, console.asked)
-                    for cohort in plan.cohorts:
-                        engine.run(cohort)
-                        processes.first("tables", partial(tables.write, cohort))
+                    _walk(plan, engine, tables)
             except Stopped as stopped:
                 return stopped.exit_code
         return processes.first("results", lambda: _tell(plan, folder, store, console))
+
+
+def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
+    """Bring every cohort to its end, and its results into the tables; from the first again where
+    something that was done turned out to be damaged.
+
+    Raises:
+        Stopped: a signal asked for it.
+        StorageError: the disk does not take the results, or damages them again and again.
+    """
+    for _ in range(WALKS):
+        try:
+            for cohort in plan.cohorts:
+                engine.run(cohort)
+                processes.first("tables", partial(tables.write, cohort))
+            return
+        except Damaged as problem:
+            processes.shared(problem)
+            found = problem
+            engine.look_again()
+    raise StorageError(f"{found}, which was the {WALKS}th damage; see whether the disk fails")
 
 
 def _agree(plan: Plan, *options: Any) -> None:
@@ -168,8 +195,6 @@ def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devic
     """Refuse a sweep that the folder, its disk or a device is not for."""
     done: set[str] = set()
     if not fresh:
-        with suppress(Damaged):  # later: nothing is moved before the lock is held
-            ledger.read(folder.path)  # refuses a folder of another version
         done = _done(plan, folder.path)
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
 

@@ -117,7 +117,7 @@ def die_in_write(aim: int) -> None:
     folder._sync = dying(folder._sync)  # files are written and not yet renamed, or just renamed
     folder.write_json = dying(folder.write_json)
     store.write_json = dying(store.write_json)
-    store.save_file = dying(store.save_file)
+    store.write_tensors = dying(store.write_tensors)
     store.Store._write = dying(store.Store._write)  # type: ignore[method-assign]
     results._write_parquet = dying(results._write_parquet)
 

@@ -26,6 +26,7 @@ from jaxorg.engine.inputs import Inputs, data_seed
 from jaxorg.engine.step import abstract_model
 from jaxorg.engine.weights import weights_before
 from jaxorg.folder import Folder, read_json
+from jaxorg.layout import AnswersShape
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Plan, make_plan
@@ -106,7 +107,7 @@ class Greedy:
 def kept(folder: Path) -> dict[str, dict[str, str]]:
     """What models answered, by the name of the file."""
     places = sorted((folder / "answers").glob("*.json"))
-    return {place.stem: read_json(place)["answers"] for place in places}
+    return {place.stem: read_json(place, AnswersShape)["answers"] for place in places}
 
 
 def planned(out: Path, base: Path, *overrides: str) -> Plan:

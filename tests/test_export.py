@@ -293,7 +293,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
     "plan": ("full", damage("plan.json"), {}, "plan.json is not what was written; run the"),
     "weights": ("full", damage("phases/*/weights/**/*"), {}, "is not what was written; run the"),
     "record": ("full", damage("phases/*/record.json"), {}, "is not what was written; run the"),
-    "table": ("full", lambda out: shutil.rmtree(out / "runs"), {}, "has not ended"),
+    "table": ("full", lambda out: shutil.rmtree(out / "runs"), {}, "is missing; run the sweep"),
     "undone": ("full", lambda out: shutil.rmtree(out / "phases"), {}, "is missing; export an"),
 }
 

@@ -25,6 +25,7 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.group import Group
 from jaxorg.engine.inputs import Inputs
 from jaxorg.folder import Damaged, Folder, StorageError, read_json
+from jaxorg.layout import VersionShape
 from jaxorg.lock import Lock
 from jaxorg.plan import Phase
 from jaxorg.runtime import Refusal
@@ -242,6 +243,7 @@ def test_a_dead_owners_lock_is_taken_over(
 import os
 from pathlib import Path
 from jaxorg.folder import Folder
+from jaxorg.layout import VersionShape
 from jaxorg.lock import Lock
 with Lock(Folder(Path({str(done)!r}), print)).held():
     os._exit(9)
@@ -469,12 +471,12 @@ def cells(said: str, name: str) -> list[int]:
 
 def test_each_single_changed_bit_of_a_note_is_noticed(tmp_path: Path) -> None:
     note = tmp_path / "note.json"
-    Folder(tmp_path, print).write_json(note, {"step": 3})
+    Folder(tmp_path, print).write_json(note, {"version": 3})
     whole = note.read_bytes()
-    assert read_json(note) == {"step": 3}
+    assert read_json(note, VersionShape) == {"version": 3}
     for bit in range(8 * len(whole)):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         note.write_bytes(changed)
         with pytest.raises(Damaged):
-            read_json(note)
+            read_json(note, VersionShape)

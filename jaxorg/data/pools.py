@@ -19,7 +19,18 @@ import numpy as np
 import tensorstore as ts
 
 from jaxorg.data.pool import Pool
-from jaxorg.folder import Damaged, Folder, check_files, disk_errors, read_json, sums_of, write_json
+from jaxorg.folder import (
+    Damaged,
+    Folder,
+    check_files,
+    named,
+    read_json,
+    reading,
+    sums_of,
+    write_json,
+    writing,
+)
+from jaxorg.layout import ENTRIES, PoolShape
 from jaxorg.store import glance
 
 LARGE = 2**24  # tokens from which on a pool lies on disk: 64 MiB
@@ -39,8 +50,10 @@ class StoredPool:
 
     def __init__(self, place: Path, longest: int, pad_id: int):
         """`longest` is the number of tokens of the longest."""
-        self._tokens = _open(place / "tokens")
-        self._spans = np.asarray(_open(place / "spans").read().result())
+        self._place = place
+        with reading(place):
+            self._tokens = _open(place / "tokens")
+            self._spans = np.asarray(_open(place / "spans").read().result())
         self._first = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
         self._longest, self._pad_id = longest, pad_id
 
@@ -53,14 +66,19 @@ class StoredPool:
         return self._spans[:, 1]
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some rows' tokens and spans, as `Pool.read` gives them."""
+        """Some rows' tokens and spans, as `Pool.read` gives them.
+
+        Raises:
+            Damaged: the disk cannot give them back.
+        """
         spans = self._spans[rows]
         lengths = spans[:, 1]
         moved = self._first[rows] - (np.cumsum(lengths) - lengths)
         places = np.repeat(moved, lengths) + np.arange(lengths.sum())
         tokens = np.full((len(rows), self._longest), self._pad_id, np.int32)
         inside = np.arange(self._longest)[None] < lengths[:, None]
-        tokens[inside] = self._tokens[places].read().result()
+        with reading(self._place):
+            tokens[inside] = self._tokens[places].read().result()
         return tokens, spans
 
 
@@ -73,7 +91,7 @@ class Pools:
 
     def known(self, lineage: str) -> bool:
         """Whether a phase's conversations were tokenised as a whole before, unchecked."""
-        there = (self._place / lineage / "manifest.json").exists()
+        there = os.path.lexists(self._place / lineage / "manifest.json")
         return there or glance(self._folder.path, lineage).state in ("done", "diverged")
 
     def keep(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> Pool | StoredPool:
@@ -93,18 +111,21 @@ class Pools:
 
     def drop_others(self, needed: Collection[str]) -> None:
         """Forget pools of phases that are not to be trained any more."""
-        if self._place.exists():
-            for place in self._place.iterdir():
-                if place.name not in needed:
-                    self._folder.remove(place)
+        for place in named(self._place, ENTRIES["pools"]):
+            if place.name not in needed:
+                self._folder.remove(place)
+
+    def look_again(self) -> None:
+        """Forget which pools were found to be whole: one turned out to be damaged."""
+        self._whole.clear()
 
     def _stored(self, lineage: str) -> StoredPool | None:
         place = self._place / lineage
-        if not place.exists():
+        if not os.path.lexists(place):
             return None
         try:
             if lineage not in self._whole:
-                check_files(place, read_json(place / "manifest.json")["sha256"])
+                check_files(place, read_json(place / "manifest.json", PoolShape)["sha256"])
                 self._whole.add(lineage)
             return self._opened(lineage)
         except Damaged as problem:
@@ -113,20 +134,22 @@ class Pools:
 
     def _opened(self, lineage: str) -> StoredPool:
         place = self._place / lineage
-        about = read_json(place / "manifest.json")
+        about = read_json(place / "manifest.json", PoolShape)
         return StoredPool(place, about["longest"], about["pad_id"])
 
     def _write(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> None:
-        with self._folder.publishing(self._place / lineage) as beside, disk_errors():
+        with self._folder.publishing(self._place / lineage) as beside:
             beside.mkdir()
-            tokens, spans = _create(beside / "tokens", ()), _create(beside / "spans", (2,))
+            with writing():
+                tokens, spans = _create(beside / "tokens", ()), _create(beside / "spans", (2,))
             rows = total = longest = 0
             for block in blocks:
                 if shutil.disk_usage(beside).free < block.tokens.nbytes + _MARGIN:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 inside = np.arange(block.tokens.shape[1])[None] < block.lengths[:, None]
-                tokens = _append(tokens, total, block.tokens[inside])
-                spans = _append(spans, rows, block.spans)
+                with writing():
+                    tokens = _append(tokens, total, block.tokens[inside])
+                    spans = _append(spans, rows, block.spans)
                 rows, total = rows + len(block), total + int(block.lengths.sum())
                 longest = max(longest, int(block.lengths.max(initial=0)))
             about = {"longest": longest, "pad_id": pad_id, "sha256": sums_of(beside)}
@@ -158,7 +181,7 @@ def _spec(place: Path) -> dict[str, Any]:
     codec = {"name": "zstd", "configuration": {"level": 1}}
     return {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(place.absolute())},
+        "kvstore": {"driver": "file", "path": str(place.resolve())},
         "metadata": {"codecs": [codec]},
     }
 

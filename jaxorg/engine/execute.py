@@ -105,6 +105,7 @@ class Engine:
 
         Raises:
             Stopped: a signal asked for it; what was trained is kept.
+            Damaged: something that was done is not what was written any more; see `look_again`.
             StorageError: the disk does not take the results.
         """
         processes.first("cohort", lambda: self._begin(cohort))
@@ -115,10 +116,8 @@ class Engine:
             group = self._next_group(cohort, scorer.lanes, alone)
             try:
                 self._bring(cohort, scorer, group, width)
-            except (Stopped, StorageError, Parted):
+            except (Stopped, Damaged, StorageError, Parted):
                 raise
-            except Damaged:  # and set aside by now
-                continue
             except Exception as error:  # whatever it is must not take the others with it
                 processes.shared(error)
                 self._go_on_after(error, cohort, group, width, alone)
@@ -137,6 +136,13 @@ class Engine:
     def _begin(self, cohort: Cohort) -> None:
         left = len(self._due_of(cohort.phases))
         self._tell(lambda watcher: watcher.began(cohort, left))
+
+    def look_again(self) -> None:
+        """Find out again what is to do, since something that was done is damaged: whoever asks
+        runs the cohorts from the first on."""
+        vars(self).pop("_pending", None)
+        self._store.look_again()
+        self._inputs.look_again()
 
     def _due_of(self, phases: Sequence[Phase]) -> list[Phase]:
         return [phase for phase in phases if self._is_due(phase)]

@@ -145,6 +145,10 @@ class Inputs:
         pad_id = self._tokenizer_of(phase).pad_id
         return self._pools.keep(phase.lineage, self._blocks(phase, own), pad_id)
 
+    def look_again(self) -> None:
+        """Have pools checked again when they are next asked for."""
+        self._pools.look_again()
+
     def drop_pools(self, needed: Collection[Phase]) -> None:
         """Forget what was kept of phases other than those `needed`."""
         self._pools.drop_others({phase.lineage for phase in needed})

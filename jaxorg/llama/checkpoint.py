@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
+from jaxorg.folder import write_tensors
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
@@ -44,6 +44,7 @@ SPEECH_FILES = (
 
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
 
+_PYTORCH = {"format": "pt"}  # how Transformers lays out what it reads
 SHARD_BYTES = 5 * 10**9  # of one file of weights, as on the Hugging Face Hub
 
 
@@ -175,7 +176,7 @@ def write_weights(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES
     total = 0
     for name, count in zip(names, counts, strict=True):
         shard = dict(itertools.islice(tensors, count))
-        _save(shard, folder / name)
+        write_tensors(folder / name, shard, _PYTORCH)
         places |= dict.fromkeys(shard, name)
         total += sum(tensor.nbytes for tensor in shard.values())
     if len(names) > 1:
@@ -199,14 +200,8 @@ def _shards(weights: Weights, most: int) -> list[int]:
 
 def write_adapters(folder: Path, adapters: Weights) -> None:
     """Write adapters (fp32) into an existing folder: adapter_model.safetensors, as PEFT does."""
-    _save(dict(_named(adapters, _SOURCES)), folder / "adapter_model.safetensors")
-
-
-def _save(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    path.touch()
-    mode = path.stat().st_mode
-    save_file(dict(tensors), path, {"format": "pt"})  # lets nobody else read it
-    path.chmod(mode)
+    named = dict(_named(adapters, _SOURCES))
+    write_tensors(folder / "adapter_model.safetensors", named, _PYTORCH)
 
 
 def _named(weights: Weights, sources: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jaxorg import labels, results
+from jaxorg.folder import Damaged
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Count
 
-SCHEMA = results.SCHEMA_VERSION.encode()
 PHASES = labels.ORDER
 
 RUNS = results.runs_schema({}).names
@@ -45,35 +43,21 @@ History: TypeAlias = Mapping[str, Mapping[Metric, Sequence[Reading]]]
 def read_table(
     folder: Path, table: str, columns: Sequence[str], required: bool = True
 ) -> pd.DataFrame:
-    """All part files of one table; of `runs` every column, as the grid's fields are there too.
+    """All rows of one table; of `runs` every column, as the grid's fields are there too.
 
     Raises Refusal where there is none, or one that is damaged or of another schema.
     """
     if not folder.is_dir():
         raise Refusal(f"DIR: {folder} is not a folder; give a sweep's results folder")
-    files = sorted((folder / table).glob("*.parquet"))
-    if not files and not required:
-        return pd.DataFrame(columns=columns)
-    if not files:
-        raise Refusal(f"DIR: {folder} has no {table}/*.parquet; give a sweep's results folder")
-    parts = []
     try:
-        for file in files:
-            schema = pq.read_schema(file)
-            found = (schema.metadata or {}).get(b"jaxorg_schema", b"none")
-            if found != SCHEMA:
-                raise Refusal(
-                    f"jaxorg_schema: {file} has version {found.decode(errors='replace')}, this "
-                    f"jaxorg reads {SCHEMA.decode()}; run the sweep again, or use the jaxorg that "
-                    "wrote it"
-                )
-            if missing := [name for name in columns if name not in schema.names]:
-                raise Refusal(f"columns: {file} lacks {', '.join(missing)}; run the sweep again")
-            parts.append(pq.read_table(file, columns=None if table == "runs" else list(columns)))
-        whole = pa.concat_tables(parts, promote_options="permissive")
-    except (pa.ArrowException, OSError) as error:
-        raise Refusal(f"{table}: {error}; remove or replace the damaged part file") from error
-    frame: pd.DataFrame = whole.to_pandas()
+        found = results.read(folder, table, columns)
+    except Damaged as problem:
+        raise Refusal(
+            f"DIR: {problem}; run the sweep again, which makes it anew, or copy it again"
+        ) from problem
+    if found is None and required:
+        raise Refusal(f"DIR: {folder} has no {table}/*.parquet; give a sweep's results folder")
+    frame: pd.DataFrame = pd.DataFrame(columns=columns) if found is None else found.to_pandas()
     return frame
 
 
