@@ -7,7 +7,7 @@ their metadata. A part is a pure function of records, so making it anew gives th
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,35 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     if value is None or not pa.types.is_string(kind) or isinstance(value, str):
         return value
     return json.dumps(value)
+
+
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Part files of a table as one. A grid field that sweeps of several folders have in columns of
+    different types becomes text, as in one sweep whose values are mixed."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for part in parts:
+        for column in part.schema:
+            kinds.setdefault(column.name, set()).add(column.type)
+    mixed = {name for name, found in kinds.items() if not _alike(found)}
+    return pa.concat_tables([_as_text(part, mixed) for part in parts], promote_options="permissive")
+
+
+def _alike(kinds: Iterable[pa.DataType]) -> bool:
+    """Whether columns of these types can be one as they are."""
+    found = {kind for kind in kinds if not pa.types.is_null(kind)}
+    return len(found) < 2 or all(map(_is_number, found))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _as_text(part: pa.Table, names: Collection[str]) -> pa.Table:
+    for place, column in enumerate(part.schema):
+        if column.name in names:
+            cells = [cell(value, pa.string()) for value in part[column.name].to_pylist()]
+            part = part.set_column(place, column.name, pa.array(cells, pa.string()))
+    return part
 
 
 Rows = Iterable[Mapping[str, Any]]
