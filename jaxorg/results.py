@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -168,7 +168,7 @@ def _read(folder: Path, table: str, columns: Collection[str]) -> pa.Table | None
         check_files(folder, {name: s for name, s in sums.items() if name.startswith(f"{table}/")})
     files = sorted((folder / table).glob("*.parquet"))
     parts = [_read_part(file, table, columns) for file in files]
-    return pa.concat_tables(parts, promote_options="permissive") if parts else None
+    return joined(parts) if parts else None
 
 
 def _read_part(file: Path, table: str, columns: Collection[str]) -> pa.Table:
@@ -196,6 +196,35 @@ def _check_schema(file: Path, schema: pa.Schema, table: str, columns: Collection
         found, kind = schema.field(name).type, expected.field(name).type
         if found != kind and not pa.types.is_null(found):
             raise Refusal(f"columns: {name} of {file} is {found}, not {kind}; run the sweep again")
+
+
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Part files of a table as one. A grid field that sweeps of several folders have in columns of
+    different types becomes text, as in one sweep whose values are mixed."""
+    kinds: dict[str, set[pa.DataType]] = {}
+    for part in parts:
+        for column in part.schema:
+            kinds.setdefault(column.name, set()).add(column.type)
+    mixed = {name for name, found in kinds.items() if not _alike(found)}
+    return pa.concat_tables([_as_text(part, mixed) for part in parts], promote_options="permissive")
+
+
+def _alike(kinds: Iterable[pa.DataType]) -> bool:
+    """Whether columns of these types can be one as they are."""
+    found = {kind for kind in kinds if not pa.types.is_null(kind)}
+    return len(found) < 2 or all(map(_is_number, found))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _as_text(part: pa.Table, names: Collection[str]) -> pa.Table:
+    for place, column in enumerate(part.schema):
+        if column.name in names:
+            cells = [cell(value, pa.string()) for value in part[column.name].to_pylist()]
+            part = part.set_column(place, column.name, pa.array(cells, pa.string()))
+    return part
 
 
 Rows = Iterable[Mapping[str, Any]]

@@ -132,7 +132,15 @@ def test_an_unchanged_model_has_a_level_curve_and_lies_in_its_hulls_corner(seed:
         for phase, steps in (("organism", (9,)), ("treatment", STEPS))
         for row in unchanged(steps, hits)["evals"]
     )
-    columns = {"sweep": "s", "size": "", "arm": "a", "control": "", "seed": 0, "status": "done"}
+    columns = {
+        "sweep": "s",
+        "size": "",
+        "arm": "a",
+        "control": "",
+        "seed": 0,
+        "status": "done",
+        "config": "{}",
+    }
     runs, measured = label_runs(pd.DataFrame([{**about, **columns}])), histories(evals)
     (group,) = groups_of(runs, measured)
     assert {*group.points} == {Point(1, 1)} and group.figures["hull_auc"] == pytest.approx(0.5)

@@ -280,7 +280,7 @@ def test_sizes_and_controls_are_never_pooled(folder: Path) -> None:
 
 def test_arms_are_ordered_by_their_grid_fields(folder: Path) -> None:
     rows = [
-        {**row, "arm": f"rate={rate:g}", "rate": rate, "run_id": f"{rate}-{row['seed']}"}
+        {**row, "arm": f"rate={rate:g}", "rate": rate, "run_id": f"{rate}-{row['run_id']}"}
         for rate in (0.001, 1e-5, 3e-4)
         for row in run_rows(2)
     ]

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
+import pyarrow as pa
 
 from jaxorg import labels, results
 from jaxorg.folder import Damaged
 from jaxorg.runtime import Refusal
 from jaxorg.stats import Count
+from jaxorg.summary.merged import once, untold
 
 PHASES = labels.ORDER
 
@@ -43,9 +45,11 @@ History: TypeAlias = Mapping[str, Mapping[Metric, Sequence[Reading]]]
 def read_table(
     folder: Path, table: str, columns: Sequence[str], required: bool = True
 ) -> pd.DataFrame:
-    """All rows of one table; of `runs` every column, as the grid's fields are there too.
+    """All part files of one table; of `runs` every column, as the grid's fields are there too. Of
+    results that were copied together, what several have alike stands there once.
 
-    Raises Refusal where there is none, or one that is damaged or of another schema.
+    Raises Refusal where there is none, or one that is damaged or of another schema, and where one
+    run has different results.
     """
     if not folder.is_dir():
         raise Refusal(f"DIR: {folder} is not a folder; give a sweep's results folder")
@@ -58,7 +62,7 @@ def read_table(
     if found is None and required:
         raise Refusal(f"DIR: {folder} has no {table}/*.parquet; give a sweep's results folder")
     frame: pd.DataFrame = pd.DataFrame(columns=columns) if found is None else found.to_pandas()
-    return frame
+    return once(frame, table)
 
 
 def grid_fields(runs: pd.DataFrame) -> list[str]:
@@ -72,16 +76,20 @@ def label_runs(
     """Add `label` (the arm's name, unique) and `group` (its treatment); sort for showing: as values
     stand on the sweep's axes, where these are known, and else by size.
 
-    Results of several sweeps, sizes or controls may lie in one folder under one arm name: what
-    differs goes into the label, so that only equal runs are pooled.
+    Results of several sweeps, sizes or controls may lie in one folder under one arm name, and with
+    settings that the grid does not sweep: what differs goes into the label, so that only equal runs
+    are pooled, and such settings become fields of the grid, too.
     """
-    parts = pd.DataFrame(index=runs.index)
-    for name in ("sweep", "size", "arm", "control"):
-        if name == "arm" or runs[name].nunique() > 1:
-            parts[name] = runs[name].map(text)
-    if "control" in parts:
-        parts["control"] = parts.control.map(lambda name: name and f"{name} control")
+    named = _labels(runs)
+    apart = untold([text(config) for config in runs.config], named)
+    columns = {path: _column(values) for path, values in apart.items() if path not in runs}
+    runs = runs.assign(**{path: cells.set_axis(runs.index) for path, cells in columns.items()})
     grid = grid_fields(runs)
+    names = labels.short_names(grid)
+    beside = [
+        labels.phrase({p: values[n] for p, values in apart.items() if values[n] is not None}, names)
+        for n in range(len(runs))
+    ]
     known = {path: values for axis in axes for path, values in axis.items()}
     first = ("treatment.label", "treatment.kind")
     treatments = [name for name in grid if name.startswith("treatment") and name not in first]
@@ -89,7 +97,7 @@ def label_runs(
         name for name in (*first, *treatments) if name in grid and runs[name].map(text).any()
     ]
     return runs.assign(
-        label=[" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()],
+        label=[" · ".join(filter(None, row)) for row in zip(named, beside, strict=True)],
         group=runs[textual[0]].map(text) if textual else "",
         order=[
             (
@@ -100,6 +108,23 @@ def label_runs(
             for row in runs.to_dict("records")
         ],
     ).sort_values(["order", "run_id"])
+
+
+def _labels(runs: pd.DataFrame) -> list[str]:
+    """What the grid, and the columns beside it, say of each run."""
+    parts = pd.DataFrame(index=runs.index)
+    for name in ("sweep", "size", "arm", "control"):
+        if name == "arm" or runs[name].nunique() > 1:
+            parts[name] = runs[name].map(text)
+    if "control" in parts:
+        parts["control"] = parts.control.map(lambda name: name and f"{name} control")
+    return [" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()]
+
+
+def _column(values: Sequence[Any]) -> pd.Series[Any]:
+    """Settings of runs as a column of the `runs` table holds them."""
+    kind = results.field_type(values)
+    return pa.array([results.cell(value, kind) for value in values], kind).to_pandas()
 
 
 def text(cell: object) -> str:
