@@ -216,7 +216,7 @@ def test_what_cannot_be_asked_is_refused(sweep: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(Refusal, match="--mesh: 'cpu-8' is no TPU slice; choose from v4-8, "):
         fit(sweep, "cpu-8", "laptop")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(Refusal, match=r"TPU compiler is missing; pip install 'jaxorg\[tpu\]'"):
+    with pytest.raises(Refusal, match=r"TPU compiler is missing; run pip install -e '\.\[tpu\]'"):
         fit(sweep, "v5e-1", "laptop")
 
 

@@ -353,5 +353,5 @@ def test_without_matplotlib_the_extra_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(Refusal, match=r"pip install 'jaxorg\[report\]'"):
+    with pytest.raises(Refusal, match=r"pip install -e '\.\[report\]'"):
         report(folder)
