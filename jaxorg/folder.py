@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
@@ -160,6 +161,33 @@ def sha256(path: Path) -> str:
     """A file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write files to; then put each of them in `folder`, as a whole.
+
+    For folders that are no results folders, and in which others may write, too: where files are
+    written has a name that nobody can foresee, and a link that is in their place is replaced, not
+    followed.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+    """
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=".jaxorg-", dir=folder, ignore_cleanup_errors=True
+        ) as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                _sync(path)
+                os.replace(path, folder / path.name)
+        _sync(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written to ({error.strerror or error}); make room or mend it, and "
+            f"start again"
+        ) from error
 
 
 def free_place(place: Path) -> Path:
