@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg import shipped
+from jaxorg.folder import placing
 
 PAGE = Path(__file__).parent / "fit.md"
 MODELS, SWEEPS, END = (f"<!-- fit_table.py: {it} -->\n" for it in ("models", "sweeps", "end"))
@@ -80,7 +81,8 @@ def _write(mark: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
     table = "".join(f"| {line} |\n" for line in lines)
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(mark)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{mark}\n{table}\n{END}{after}", encoding="utf-8")
+    with placing(PAGE.parent) as beside:
+        (beside / PAGE.name).write_text(f"{before}{mark}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def _fit(sweep: str, mesh: str, changes: Iterable[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from jaxorg.folder import placing
 from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.summary.arms import arm_of
@@ -88,7 +89,10 @@ def main(name: str, folder: Path) -> None:
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     made = "\n".join(_page(PAGES[name], folder))
-    page.write_text(f"{before}{BEGIN}\n{made}\n\n{END}{after}", encoding="utf-8")
+    with placing(page.parent) as beside:
+        (beside / page.name).write_text(
+            f"{before}{BEGIN}\n{made}\n\n{END}{after}", encoding="utf-8"
+        )
 
 
 def _page(layout: Layout, folder: Path) -> Iterable[str]:

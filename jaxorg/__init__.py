@@ -1,1 +1,8 @@
 """Hundreds of small backdoor-robustness experiments at once."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m jaxorg.NAME`: Python is still looking for the module
+    from jaxorg.interrupt import leave_on_signals
+
+    leave_on_signals()

@@ -6,8 +6,7 @@ import importlib
 import sys
 from typing import NoReturn
 
-from jaxorg import cli
-from jaxorg.suggest import choose
+from jaxorg.interrupt import leave_on_signals
 
 # A door is imported when it is asked for: each needs much that the others do not.
 DOORS = {
@@ -23,11 +22,16 @@ DOORS = {
 
 def main() -> NoReturn:
     """Open the door that the first argument names."""
+    leave_on_signals()
+    from jaxorg import cli, streams  # which takes a while
+    from jaxorg.suggest import choose
+
+    streams.harden()
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h"):
         doors = "\n".join(f"  {door:<10}{about}" for door, about in DOORS.items())
         print(f"Usage: jaxorg NAME [OPTIONS]\n\n{doors}\n\njaxorg NAME --help says more.")
-        sys.exit(0)
+        cli.leave(0)
     if name not in DOORS:
         cli.refuse(f"{name!r} is no command; {choose(name, DOORS)}")
     cli.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")

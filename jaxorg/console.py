@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
 
 import rich.console
 from rich.markup import escape
@@ -27,7 +25,6 @@ from jaxorg.ledger import Ledger
 from jaxorg.lock import Lock
 from jaxorg.plan import Cohort, Phase, Plan, Teacher
 from jaxorg.store import Keep, Record
-from jaxorg.terminal import Lasting
 from jaxorg.visible import visible
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
@@ -39,8 +36,7 @@ class Console:
 
     def __init__(self, plan: Plan):
         self._plan = plan
-        out = cast(IO[str], Lasting(sys.stdout))  # which rich asks for, and io's classes are not
-        self._out = rich.console.Console(highlight=False, file=out)
+        self._out = rich.console.Console(highlight=False)
         self._tokens_a_step = {
             phase.lineage: cohort.tokens_a_step
             for cohort in plan.cohorts

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, count
@@ -300,6 +301,33 @@ def named(folder: Path, entries: re.Pattern[str]) -> list[Path]:
         return [path for path in sorted(folder.iterdir()) if entries.fullmatch(path.name)]
     except OSError as error:
         raise StorageError(f"{folder} cannot be looked into ({error.strerror})") from error
+
+
+@contextmanager
+def placing(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write files to; then put each of them in `folder`, as a whole.
+
+    For folders that are no results folders, and in which others may write, too: where files are
+    written has a name that nobody can foresee, and a link that is in their place is replaced, not
+    followed.
+
+    Raises:
+        StorageError: the disk is full, read-only or gone.
+    """
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=".jaxorg-", dir=folder, ignore_cleanup_errors=True
+        ) as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                _sync(path)
+                os.replace(path, folder / path.name)
+        _sync(folder)
+    except OSError as error:
+        raise StorageError(
+            f"{folder} cannot be written to ({error.strerror or error}); make room or mend it, and "
+            f"start again"
+        ) from error
 
 
 def free_place(place: Path) -> Path:

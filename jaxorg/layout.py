@@ -69,6 +69,7 @@ class OwnerShape(Shape):
     """owner.json"""
 
     process: Count
+    began: str | None = None
     host: str
     time: str
     share: Seconds | None = None
@@ -118,6 +119,7 @@ class ProgressShape(Shape):
     losses: list[Figure | None]
     samples: list[SampleShape]
     tokens: Count
+    measured: Count | None
     diverged: Count | None
     chip_seconds: Seconds
 

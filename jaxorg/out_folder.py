@@ -93,6 +93,6 @@ def _was_used(path: Path, names: Collection[str]) -> bool:
     with suppress(Damaged):
         read_json(path / OWNER, OwnerShape)
         return True
-    begun = {lock.NAME, ledger.NAME, TMP}
+    begun = {lock.NAME, lock.MARKER, ledger.NAME, TMP}
     strangers = set(named(path / TMP, _ANY)) - set(named(path / TMP, OURS))
     return lock.NAME in names and set(names) <= begun and not strangers

@@ -19,7 +19,7 @@ from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
-from jaxorg.folder import Folder
+from jaxorg.folder import Folder, placing
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.out_folder import check_out
@@ -41,6 +41,7 @@ JAXORG_1M = LlamaConfig(
     head_dim=32,
     max_position_embeddings=256,
 )
+GIVEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # before there are weights
 
 
 def pretrain(
@@ -66,9 +67,10 @@ def pretrain(
     except OSError as error:
         problem = error.strerror
         raise Refusal(f"FOLDER: {folder} cannot be made ({problem}); choose another") from error
-    if not (folder / "config.json").is_file():
-        train_toy(folder, JAXORG_1M.vocab_size)
-        checkpoint.write_config(folder, JAXORG_1M)
+    if not all((folder / name).is_file() for name in GIVEN):
+        with placing(folder) as beside:
+            train_toy(beside, JAXORG_1M.vocab_size)
+            checkpoint.write_config(beside, JAXORG_1M)
     code = sweep("pretrain", mesh=mesh, out=training, size=size, set_=overrides)
     if code:
         return code
@@ -76,9 +78,10 @@ def pretrain(
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
     shape = checkpoint.read_config(folder)
     shapes = abstract_model(ModelStatic(shape))[1]
-    checkpoint.write_weights(folder, everything(store.reader(phase.lineage), shapes))
     card = _card(folder.name, shape, phase, store.record(phase.lineage))
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with placing(folder) as beside:
+        checkpoint.write_weights(beside, everything(store.reader(phase.lineage), shapes))
+        (beside / "README.md").write_text(card, encoding="utf-8")
     return 0
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jaxorg.cli import run
+from jaxorg.folder import placing
 from jaxorg.page import render
 from jaxorg.runtime import Refusal, install
 from jaxorg.summary import summarise
+
+PAGE = "report.html"
 
 
 def report(
@@ -21,16 +23,14 @@ def report(
     """Write DIR/report.html from the parquet tables in DIR, and nothing else.
 
     Raises Refusal where DIR is missing, holds no results, or results of another schema, and
-    where matplotlib is not installed.
+    where matplotlib is not installed; StorageError where DIR cannot be written to.
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise Refusal(f"report: matplotlib is not installed; {install('report')}")
-    page = folder / "report.html"
     text = render(summarise(folder))
-    beside = page.with_suffix(".html.tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, page)
-    print(page)
+    with placing(folder) as beside:
+        (beside / PAGE).write_text(text, encoding="utf-8")
+    print(folder / PAGE)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
 import reprlib
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +127,7 @@ def start(cpu_devices: int | None = None) -> None:
                 f"{jax.local_device_count()}; start a new process"
             ) from None
     self_test()  # before there is a cache: what a wrong back end compiles must not be kept
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    _keep_programs()
 
 
 def cores() -> int:
@@ -135,10 +137,39 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def cache_folder() -> Path:
-    """Where compiled programs are kept: `JAXORG_CACHE`, else the user's cache folder."""
-    user = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("JAXORG_CACHE", f"{user}/jaxorg")).expanduser()
+def cache_folder() -> Path | None:
+    """Where compiled programs are kept: `JAXORG_CACHE`, else the user's cache folder; None where
+    this user has none.
+
+    As the XDG Base Directory Specification has it, what is empty counts as not set, and a relative
+    `XDG_CACHE_HOME` as invalid.
+    """
+    user = os.environ.get("XDG_CACHE_HOME", "")
+    usual = f"{user}/jaxorg" if os.path.isabs(user) else "~/.cache/jaxorg"
+    path = os.path.expanduser(os.environ.get("JAXORG_CACHE") or usual)
+    return None if path.startswith("~") else Path(path)
+
+
+def _keep_programs() -> None:
+    """Let JAX keep what it compiles; where that is not possible, say so and go on without."""
+    folder = cache_folder()
+    try:
+        if folder is None:
+            raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
+        folder /= "xla"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        where = folder or "JAXORG_CACHE is not set"
+        print(
+            f"jaxorg: {where}: compiled programs are not kept ({error.strerror}); set JAXORG_CACHE "
+            f"to a folder that can be written to",
+            file=sys.stderr,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def self_test() -> None:
@@ -176,10 +207,14 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit this package runs from, with `-dirty` if changed; empty outside a checkout."""
+    """The commit this package runs from, with `-dirty` if changed; empty outside a checkout, and
+    where git is not installed."""
     here = Path(__file__).resolve().parent
     if not (here.parent / ".git").exists():
         return ""
     command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git here
+        return ""
     return found.stdout.strip()

@@ -136,6 +136,8 @@ def sweep(
             _see(plan, folder)
 
             def stopping() -> int | None:
+                if processes.leads():
+                    lock.check()
                 return processes.any_of("signal", interrupt.exit_code)
 
             engine = Engine(

@@ -1,8 +1,10 @@
 """The doors open from the command line, and say what they take."""
 
 import importlib
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,6 +13,15 @@ from jaxorg.__main__ import DOORS, main
 from jaxorg.list import list as door
 from jaxorg.organisms import ORGANISMS
 from jaxorg.treatments import TREATMENTS
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """The command takes signals for its process; this one is pytest's."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_help_names_every_door(
