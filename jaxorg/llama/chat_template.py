@@ -34,7 +34,7 @@ from jaxorg.runtime import Refusal
 
 # Some templates write today's date into the system prompt. The same run must give the same tokens
 # tomorrow, so today is always the date that Llama 3's templates fall back on.
-_TODAY = datetime(2024, 7, 26)
+TODAY = datetime(2024, 7, 26)
 
 LONGEST = 2**18  # characters of a template
 _BUDGET = 2_000_000  # a rendering; Llama 3's templates need some thousands
@@ -67,7 +67,7 @@ class ChatTemplate:
 
     def __init__(self, text: str, special_tokens: Mapping[str, str], source: str) -> None:
         """Raises `Refusal` for a template that does not compile."""
-        self._special_tokens = dict(special_tokens)
+        self.text, self.special_tokens = text, dict(special_tokens)
         self._source = source
         if len(text) > LONGEST:
             raise self.refusal(f"it is longer than {LONGEST:,} characters")
@@ -87,7 +87,7 @@ class ChatTemplate:
             text = self._template.render(
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
+                **self.special_tokens,
             )
         except Exception as error:  # foreign code may fail in any way
             raise self.refusal(str(error) or type(error).__name__) from error
@@ -116,7 +116,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.budget = 0
         del self.globals["lipsum"]  # writes as much text as asked for
         self.globals["raise_exception"] = _raise_exception
-        self.globals["strftime_now"] = _TODAY.strftime
+        self.globals["strftime_now"] = TODAY.strftime
         self.tests = self._paying(self.tests)
         self.filters = {**self._paying(self.filters), _PAID: _paid, _EACH: _each}
 

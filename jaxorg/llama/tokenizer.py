@@ -82,6 +82,11 @@ class Tokenizer:
         return cls(backend, template, ends, ids.get("pad_token"))
 
     @property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        return self._template
+
+    @property
     def vocab_size(self) -> int:
         """One more than the largest token id, those of ends and padding included."""
         return self._vocab_size
