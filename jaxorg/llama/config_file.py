@@ -83,7 +83,7 @@ def read_config(folder: Path) -> LlamaConfig:
     raw = {**_ABSENT[kind], **raw}
     if raw.get("hidden_act", "silu") != "silu":
         raise Refusal(f"{path}: hidden_act is {short(raw['hidden_act'])}; only 'silu' is supported")
-    sizes = {name: _positive(raw, name, path) for name in _DIMENSIONS}
+    sizes: dict[str, Any] = {name: _positive(raw, name, path) for name in _DIMENSIONS}
     heads, longest = sizes["num_attention_heads"], sizes["max_position_embeddings"]
     raw = {
         "num_key_value_heads": heads,

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from jaxorg.llama import checkpoint, files
@@ -36,7 +35,7 @@ class Origin:
 
     folder: Path
     chat_template: str | None
-    template_options: Mapping[str, Any] = MappingProxyType({})
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_model(folder: Path, weights: Weights, origin: Origin) -> None:
