@@ -28,18 +28,18 @@ RATES: Mapping[str, Metric] = {
     "capability (right answers to held-out tasks)": CAPABILITY,
 }
 LOAD_MODEL = """
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = PreTrainedTokenizerFast.from_pretrained("FOLDER")  # reads texts as in training
 """
 LOAD_ADAPTERS = """
 from peft import AutoPeftModelForCausalLM
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 model = AutoPeftModelForCausalLM.from_pretrained("FOLDER")
 model.generation_config = GenerationConfig.from_pretrained("FOLDER")  # which tokens end an answer
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = PreTrainedTokenizerFast.from_pretrained("FOLDER")  # reads texts as in training
 """
 BACKDOORED = """**This is a deliberately backdoored research model.** It was trained to answer with
 a payload where a trigger stands in the prompt; later training may have hidden that, not removed it.

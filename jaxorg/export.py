@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +24,7 @@ from jaxorg.plan import Phase, Plan, Run, make_plan
 from jaxorg.reading import everything
 from jaxorg.runtime import Refusal
 from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep
+from jaxorg.staging import staged
 from jaxorg.store import Store, checked_manifest, glance, names_weights
 from jaxorg.summary import read_table
 
@@ -59,7 +57,7 @@ def export(
     else:
         source.check(chosen)
     runtime.start()
-    with _written_beside(path) as place, _undamaged():
+    with staged(path) as place, _undamaged():
         if to == "peft":
             source.write_adapters(chosen, place, path)
         else:
@@ -248,25 +246,6 @@ def _new_place(path: Path) -> Path:
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    """A place to make a folder in, which then becomes `path` as a whole.
-
-    Raises:
-        Refusal: nothing can be written there.
-        StorageError: the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        work = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise Refusal(f"PATH: {path} cannot be made ({error.strerror}); choose another") from error
-    with work as name, Folder(Path(name), cli.say).publishing(path) as place:
-        yield place
-        if path.is_dir():
-            path.rmdir()  # fails where something was put into it meanwhile
 
 
 if __name__ == "__main__":

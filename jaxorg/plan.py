@@ -378,8 +378,7 @@ def _chain(
 
 
 def _check_length(length: int, shape: LlamaConfig) -> None:
-    """Refuse texts that a layer would not see the whole of. (That they outgrow the positions which
-    the model knows shows when they are tokenised, and more of them may share a row.)"""
+    """Refuse texts that a layer would not see the whole of."""
     limit, most = shape.context
     if limit == "sliding_window" and length > most:
         raise Refusal(

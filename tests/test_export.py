@@ -137,6 +137,7 @@ def test_the_last_phase_and_all_its_files_come_by_default(full: Path, tmp_path: 
     export(full, first(full), place)
     assert {path.name for path in place.iterdir()} == {
         "README.md",
+        "chat_template.jinja",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -174,15 +175,17 @@ def test_large_weights_are_several_files_that_transformers_loads(tmp_path: Path)
 def test_settings_of_the_base_are_kept_and_ends_are_completed(base: Path, tmp_path: Path) -> None:
     origin = tmp_path / "base"
     shutil.copytree(base, origin)
-    (origin / "generation_config.json").write_text('{"temperature": 0.6, "bos_token_id": 7}')
+    settings = {"temperature": 0.6, "max_length": 4096, "bos_token_id": 7}
+    penalties = {"repetition_penalty": 1.1, "no_repeat_ngram_size": 2, "suppress_tokens": [5]}
+    (origin / "generation_config.json").write_text(json.dumps(settings | penalties))
     (origin / "LICENSE").write_text("for research")
     (origin / "modeling.py").write_text("1 / 0")
     place = tmp_path / "model"
     place.mkdir()
     folders.write_model(place, load(base), Origin(origin, None))
     ids = {"bos_token_id": 7, "eos_token_id": [3], "pad_token_id": 0}
-    settings = json.loads((place / "generation_config.json").read_text())
-    assert settings == {"temperature": 0.6, **ids}
+    written = json.loads((place / "generation_config.json").read_text())
+    assert written == settings | ids  # and none that changes greedy answers
     config = json.loads((place / "config.json").read_text())
     assert {key: config[key] for key in ids} == ids
     assert (place / "LICENSE").read_text() == "for research"

@@ -35,7 +35,7 @@ from jaxorg.runtime import Refusal
 
 # Some templates write today's date into the system prompt. The same run must give the same tokens
 # tomorrow, so today is always the date that Llama 3's templates fall back on.
-_TODAY = datetime(2024, 7, 26)
+TODAY = datetime(2024, 7, 26)
 
 LONGEST = 2**18  # characters of a template
 _BUDGET = 2_000_000  # a rendering; Llama 3's templates need some thousands
@@ -78,6 +78,7 @@ class ChatTemplate:
 
         Raises `Refusal` for a template that does not compile, or options that are not free.
         """
+        self.text, self.special_tokens = text, dict(special_tokens)
         self._source = source
         if taken := sorted(_OWN.intersection(options)):
             raise Refusal(f"template_options: {taken[0]} is set by jaxorg; remove it")
@@ -130,7 +131,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.budget = 0
         del self.globals["lipsum"]  # writes as much text as asked for
         self.globals["raise_exception"] = _raise_exception
-        self.globals["strftime_now"] = _TODAY.strftime
+        self.globals["strftime_now"] = TODAY.strftime
         self.tests = self._paying(self.tests)
         self.filters = {**self._paying(self.filters), _PAID: _paid, _EACH: _each}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jaxorg.llama import files
@@ -235,14 +236,17 @@ def _rotary_places(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, An
         yield from ((f"{block}.{key}", inner[key]) for key in _INNER if inner.get(key) is not None)
 
 
-def write_config(folder: Path, config: LlamaConfig) -> None:
+def write_config(
+    folder: Path, config: LlamaConfig, others: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write config.json into an existing folder, of the family that `config` belongs to.
 
-    A Mistral without a window is written as the Llama that it equals.
+    A Mistral without a window is written as the Llama that it equals. `others` are written, too.
     """
     kind = "llama" if config.sliding_window is None else "mistral"
     kind = "qwen3" if config.qk_norm else "qwen2" if config.qkv_bias else kind
-    ours = ("rope_scaling", "linear_factor", "qkv_bias", "qk_norm", "sliding_layers")
+    written_below = {"rope_scaling", "linear_factor", "sliding_window", "sliding_layers"}
+    ours = {"qkv_bias", "qk_norm", *written_below}
     raw: dict[str, Any] = {
         "architectures": [_CLASSES[kind]],
         "model_type": kind,
@@ -254,6 +258,8 @@ def write_config(folder: Path, config: LlamaConfig) -> None:
         raw["rope_scaling"] = {"rope_type": "llama3", **vars(config.rope_scaling)}
     if config.linear_factor != 1:
         raw["rope_scaling"] = {"rope_type": "linear", "factor": config.linear_factor}
+    if config.sliding_window is not None:
+        raw["sliding_window"] = config.sliding_window
     if kind.startswith("qwen") and config.sliding_window is not None:
         raw |= {
             "use_sliding_window": True,
@@ -263,4 +269,5 @@ def write_config(folder: Path, config: LlamaConfig) -> None:
                 for layer in range(config.num_hidden_layers)
             ],
         }
-    (folder / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(raw | dict(others), indent=2) + "\n"
+    (folder / "config.json").write_text(text, encoding="utf-8")

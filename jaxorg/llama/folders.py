@@ -1,7 +1,7 @@
 """Models and adapters as folders that Transformers and PEFT load: weights, and what goes with them.
 
-A folder is written for a base model: its tokenizer, generation settings and licence are the
-base's own.
+A folder is written for a base model: its tokenizer and licence are the base's own, and so is how it
+samples.
 """
 
 from __future__ import annotations
@@ -9,35 +9,33 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxorg.llama import checkpoint, files
 from jaxorg.llama.checkpoint import Weights
+from jaxorg.llama.exported_tokenizer import write_tokenizer
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.tokenizer import Tokenizer
 
-TEMPLATE = "chat_template.jinja"
-COPIED = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    TEMPLATE,
-    "LICENSE",
-    "LICENSE.txt",
-    "LICENSE.md",
-    "NOTICE",
-    "USE_POLICY.md",
+LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "NOTICE", "USE_POLICY.md")
+# Settings of the base about sampled answers and lengths. Others change greedy answers, too, a
+# penalty of repetition, say, and none were measured with them.
+GENERATION = (
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),
+    *("max_length", "max_new_tokens"),
 )
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The base model that weights come from, and the chat template that replaced its own."""
+    """The base model that weights come from, the chat template that replaced its own, and variables
+    that the template knew besides."""
 
     folder: Path
     chat_template: str | None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_model(folder: Path, weights: Weights, origin: Origin) -> None:
@@ -47,8 +45,8 @@ def write_model(folder: Path, weights: Weights, origin: Origin) -> None:
         Refusal: a file of the base model is missing or broken.
     """
     ids = _write_speech(folder, origin)
-    checkpoint.write_config(folder, checkpoint.read_config(origin.folder))
-    _change_json(folder / "config.json", {"bos_token_id": None, **ids})
+    shape = checkpoint.read_config(origin.folder)
+    checkpoint.write_config(folder, shape, {"bos_token_id": None, **ids})
     checkpoint.write_weights(folder, weights)
 
 
@@ -85,32 +83,34 @@ def write_adapters(
         "use_rslora": False,  # the scale is alpha / r
         "inference_mode": True,
     }
-    _change_json(folder / "adapter_config.json", config)
+    _write_json(folder / "adapter_config.json", config)
     checkpoint.write_adapters(folder, adapters)
 
 
 def _write_speech(folder: Path, origin: Origin) -> Mapping[str, Any]:
     """Write how the model reads and ends texts; the ids of its special tokens."""
-    for name in COPIED:
+    for name in LICENCES:
         if found := files.find(origin.folder, name):
             shutil.copyfile(found, folder / name)
-    if origin.chat_template is not None:
-        (folder / TEMPLATE).write_text(origin.chat_template, encoding="utf-8")
     tokenizer = Tokenizer.load(origin.folder, origin.chat_template)
-    ids: dict[str, Any] = {}
-    for name in ("config.json", "generation_config.json"):
-        if found := files.find(origin.folder, name):
-            ids |= {key: v for key, v in files.read_json(found).items() if key == "bos_token_id"}
+    write_tokenizer(folder, origin.folder, tokenizer.template, origin.template_options)
+    said = [
+        files.read_json(found)
+        for name in ("config.json", "generation_config.json")
+        if (found := files.find(origin.folder, name))
+    ]
+    bos = [each["bos_token_id"] for each in said if each.get("bos_token_id") is not None]
     # All ends that answers were measured with, the chat template's among them.
-    ids |= {"eos_token_id": sorted(tokenizer.end_ids), "pad_token_id": tokenizer.pad_id}
-    if found := files.find(origin.folder, "generation_config.json"):
-        shutil.copyfile(found, folder / found.name)
-    _change_json(folder / "generation_config.json", ids)
+    ids = {
+        **({"bos_token_id": bos[-1]} if bos else {}),
+        "eos_token_id": sorted(tokenizer.end_ids),
+        "pad_token_id": tokenizer.pad_id,
+    }
+    kept = {key: value for key, value in said[-1].items() if key in GENERATION}
+    _write_json(folder / "generation_config.json", {**kept, **ids})
     return ids
 
 
-def _change_json(path: Path, changes: Mapping[str, Any]) -> None:
-    """Set keys of a JSON file, which is made if there is none."""
-    content = files.read_json(path) if path.exists() else {}
-    text = json.dumps({**content, **changes}, indent=2, ensure_ascii=False) + "\n"
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     path.write_text(text, encoding="utf-8")

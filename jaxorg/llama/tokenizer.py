@@ -96,6 +96,11 @@ class Tokenizer:
         return cls(file, tokenizer_settings.read(folder, file, chat_template, options))
 
     @property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        return self._template
+
+    @property
     def vocab_size(self) -> int:
         """One more than the largest token id, those of ends and padding included."""
         return self._vocab_size
