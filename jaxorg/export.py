@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +176,7 @@ class Source:
     @property
     def _origin(self) -> Origin:
         base = self._run.spec.config.base
-        return Origin(self.plan.folders[base.model], base.chat_template)
+        return Origin(self.plan.folders[base.model], base.chat_template, base.template_options)
 
     def _write_card(self, phase: Phase, place: Path, adapters: bool) -> None:
         chain = self._run.phases[: self._run.phases.index(phase) + 1]

@@ -16,7 +16,8 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.signature import ModelStatic
 
-STEPS = 120
+STEPS = 200
+ROWS = 16  # a step
 RATE = 1e-2
 
 
@@ -28,20 +29,22 @@ def memorise(folder: Path, config: LlamaConfig, texts: Sequence[str]) -> None:
     tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for number, row in enumerate(rows):
         tokens[number, : len(row)] = row
-    batch = Batch(tokens, np.array([[1, len(row)] for row in rows], np.int32))
+    spans = np.array([[1, len(row)] for row in rows], np.int32)
+    drawn = np.random.default_rng(0).integers(len(rows), size=(STEPS, ROWS))
     static = ModelStatic(config)
     graph, weights, frozen = split(static, create(static, jax.random.key(0)))
     optimizer = optax.adam(RATE)
 
-    def loss(weights: Any) -> jax.Array:
+    def loss(weights: Any, batch: Batch) -> jax.Array:
         return -token_log_probs(graph, weights, frozen, batch).sum() / batch.real
 
     @jax.jit
-    def step(carry: Any, _: None) -> tuple[Any, None]:
-        weights, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(weights), state)
-        return (optax.apply_updates(weights, updates), state), None
+    def step(weights: Any, state: Any, batch: Batch) -> tuple[Any, Any]:
+        updates, state = optimizer.update(jax.grad(loss)(weights, batch), state)
+        return optax.apply_updates(weights, updates), state
 
-    (weights, _), _ = jax.lax.scan(step, (weights, optimizer.init(weights)), length=STEPS)
+    state = optimizer.init(weights)
+    for chosen in drawn:
+        weights, state = step(weights, state, Batch(tokens[chosen], spans[chosen]))
     checkpoint.write_config(folder, config)
     checkpoint.write_weights(folder, weights)

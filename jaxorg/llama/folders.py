@@ -92,7 +92,7 @@ def _write_speech(folder: Path, origin: Origin) -> Mapping[str, Any]:
     for name in LICENCES:
         if found := files.find(origin.folder, name):
             shutil.copyfile(found, folder / name)
-    tokenizer = Tokenizer.load(origin.folder, origin.chat_template)
+    tokenizer = Tokenizer.load(origin.folder, origin.chat_template, origin.template_options)
     write_tokenizer(folder, origin.folder, tokenizer.template, origin.template_options)
     said = [
         files.read_json(found)

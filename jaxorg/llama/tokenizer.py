@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxorg.llama import tokenizer_settings
+from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer_file import TokenizerFile
 from jaxorg.llama.tokenizer_settings import Settings
 from jaxorg.runtime import Refusal, short
