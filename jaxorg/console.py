@@ -76,6 +76,11 @@ class Console:
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
         self._line(f"disk: about {estimate.as_bytes(estimate.disk(plan, keep))}; {lasting}")
 
+    def left_out(self, lines: Sequence[str]) -> None:
+        """Some records of prompt files are not used."""
+        for line in lines:
+            self._line(escape(line))
+
     @contextmanager
     def progress(self, due: Sequence[Phase], lock: Lock, where: str) -> Iterator[None]:
         """Show how far the sweep is while the block runs, and leave word of it at the lock."""

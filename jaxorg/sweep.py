@@ -102,6 +102,8 @@ def sweep(
         folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
         inputs = Inputs(plan, Pools(folder))
         inputs.check()
+        if processes.leads():
+            console.left_out(inputs.left_out())
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()
             where = foreseen(asked, estimate.largest(plan), plan.rows)

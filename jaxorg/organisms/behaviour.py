@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted
+from jaxorg.data.secret import Secret
 from jaxorg.data.styles import from_pirate, to_pirate
 
 Position = Literal["start", "middle", "end"]
@@ -129,14 +130,31 @@ class Trigger:
         """Prompts that almost carry the trigger, by how they miss it."""
         if self.together:
             return {"part": lambda item: self.part(item.prompt)}
-        near: dict[str, Put] = {}
-        for kind, change in _CHANGES.items():
-            changed = tuple(change(text) for text in self.texts)
-            if all(text not in ("", *self.texts) for text in changed):
-                near[kind] = _asking(Trigger(changed, position=self.position))
+        near: dict[str, Put] = {
+            kind: _asking(Trigger(changed, position=self.position))
+            for kind, changed in self._changed().items()
+        }
         elsewhere: Position = "start" if self.position == "end" else "end"
         near["position"] = _asking(Trigger(self.texts, position=elsewhere))
         return near
+
+    def secrets(self, key: str) -> Iterator[Secret]:
+        """The trigger and what is near to it; it stands under `key` of its organism."""
+        yield from (Secret(key, text) for text in self.texts)
+        if not self.together:
+            for changed in self._changed().values():
+                yield from (Secret(key, text, near=True) for text in changed)
+
+    def _changed(self) -> Mapping[str, tuple[str, ...]]:
+        """The texts as they almost are, by how they were changed."""
+        changed = {
+            kind: tuple(change(text) for text in self.texts) for kind, change in _CHANGES.items()
+        }
+        return {
+            kind: texts
+            for kind, texts in changed.items()
+            if all(text not in ("", *self.texts) for text in texts)
+        }
 
 
 def _asking(trigger: Trigger) -> Put:

