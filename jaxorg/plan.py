@@ -230,7 +230,7 @@ class Digests:
     def __init__(self, folders: Mapping[str, Path]):
         self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
         self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
-        self.prompts = cache(lambda prompts: prompts.digest())
+        self.prompts = cache(lambda prompts, secrets: prompts.digest(secrets))
 
 
 def make_plan(spec: Spec, weights: bool = True) -> Plan:
@@ -323,7 +323,7 @@ def _chain(
     _check_length(config.length, shapes[base.model])
     teacher = _teacher(config, digests, shapes, weights)
     how = config.prompts.model_dump(exclude={"source", "teacher"})
-    prompts = [how, digests.prompts(config.prompts)]
+    prompts = [how, digests.prompts(config.prompts, config.secrets)]
     shared = {
         "model": digests.model(base.model, weights and base.scratch is None),
         "base": base.model_dump(exclude={"model"}),

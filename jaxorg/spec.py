@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from jaxorg import mistakes, shipped, yamlfile
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
+from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
 from jaxorg.labels import of_organism
@@ -125,6 +126,11 @@ class RunConfig(Config):
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
     evaluate: Evaluation = Evaluation()
+
+    @property
+    def secrets(self) -> frozenset[Secret]:
+        """What its prompts and their answers must not show."""
+        return frozenset(self.organism.secrets() if self.organism else ())
 
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:

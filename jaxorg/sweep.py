@@ -110,7 +110,7 @@ def sweep(
         processes.first("folder", lambda: check_out(folder.path, fresh))
         inputs = Inputs(plan, Pools(folder))
         inputs.check()
-        for line in inputs.passed_over() if processes.leads() else ():
+        for line in (*inputs.passed_over(), *inputs.left_out()) if processes.leads() else ():
             console.warn(line)
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()

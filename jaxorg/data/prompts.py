@@ -1,54 +1,58 @@
-"""Where prompts come from: the toy world, or a file of the user's with its own answers."""
+"""Where prompts come from: the toy world, or files of the user's with their own answers."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow.parquet as pq
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import Field, field_validator, model_validator
 
 from jaxorg.config import Config, later, misfit
-from jaxorg.data import tasks
-from jaxorg.data.formats import Format, Reader, reader
+from jaxorg.data import records, tasks
+from jaxorg.data.formats import Format, reader
 from jaxorg.data.items import Item, Split, generator
-from jaxorg.data.shelf import Picked, Shelf
-from jaxorg.runtime import Refusal
+from jaxorg.data.secret import Secret, Watch
+from jaxorg.data.shelf import Picked
+from jaxorg.data.stock import Stock
+from jaxorg.runtime import Refusal, short
 
 TOY = "toy"
 TEACHER_BASE = "base"  # the teacher that is the sweep's own base model
-# Bytes of a file that are read; JSON in one piece takes many times as many in memory.
-LARGEST = {".jsonl": 2**30, ".json": 2**27, ".parquet": 2**30}
-LONGEST_LINE = 2**24  # characters of a JSONL record
-MOST_RECORDS = 2_000_000
+FILES_VERSION = 2  # raise it when files come to give other items, or other splits of them
 MOST_CHARACTERS = 2**30  # of all prompts and answers; a small parquet file may repeat one endlessly
-_BATCH = 64  # records of a parquet file that are unpacked at once
 
 
 class Prompts(Config):
-    """`source: toy`, or a .jsonl, .json or .parquet file, and the shape of its records.
+    """`source: toy`, or files by name or pattern, and the shape of their records.
 
     A field name may be a dotted path into nested records: `instances.0.output`. With a `teacher`,
     a model answers the prompts, and what the source has as answers is not read.
     """
 
-    source: str = TOY
+    source: str | tuple[str, ...] = TOY
     format: Format = later("fields")
     prompt: str = "prompt"
     answer: str = "answer"
+    skip: bool = later(False)  # leave out records that cannot be used
     teacher: str | None = later(None)  # as base.model, or `base` for that very model
     new_tokens: Annotated[int, Field(gt=0, le=2**20)] = later(64)  # of an answer by a model
     max_characters: int | None = Field(default=None, gt=0)
 
+    @field_validator("source", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        several = value if isinstance(value, list | tuple) else [value]
+        if not several or not all(isinstance(entry, str) for entry in several):
+            raise ValueError("give toy, a file, or a list of files")
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="after")
     def _fits_format(self) -> Prompts:
-        for key in ("format", "prompt", "answer", "max_characters"):
+        for key in ("format", "prompt", "answer", "skip", "max_characters"):
             value = getattr(self, key)
             if self.source == TOY and value != type(self).model_fields[key].default:
                 raise misfit(key, value, "the toy world has no records; name a file")
@@ -60,125 +64,91 @@ class Prompts(Config):
                 raise misfit(key, getattr(self, key), remedy)
         return self
 
-    def digest(self) -> str:
-        """What the items depend on: the toy world's version, or the file's name and content.
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names and patterns of files."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    def digest(self, secrets: frozenset[Secret] = frozenset()) -> str:
+        """What the items depend on: the toy world's version, or the files' names and content, and
+        which records are left out because they would show `secrets`.
 
         Raises:
-            Refusal: there is no such file, or nobody knows how to read it.
+            Refusal: a file is not there, or nobody knows how to read it.
         """
         if self.source == TOY:
             return f"toy {tasks.TASKS_VERSION}"
-        path = _readable(Path(self.source))
-        with path.open("rb") as file:
-            return f"{path.stem} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        found = [f"files {FILES_VERSION}"]
+        for family, path in records.files(self.sources):
+            with path.open("rb") as file:
+                found.append(f"{family} {hashlib.file_digest(file, 'sha256').hexdigest()}")
+        if self.skip and (betraying := _read(self).betraying(secrets)).size:
+            found.append(f"without {hashlib.sha256(betraying.tobytes()).hexdigest()}")
+        return " ".join(found)
 
-    def items(self, split: Split, count: int, seed: int, key: str) -> Sequence[Item]:
+    def items(
+        self,
+        split: Split,
+        count: int,
+        seed: int,
+        key: str,
+        secrets: frozenset[Secret] = frozenset(),
+    ) -> Sequence[Item]:
         """`count` different items of `split`, chosen and ordered by `seed`; with a teacher, without
         answers.
 
         Raises:
-            Refusal: the source has fewer; `key` names the setting that asked for them.
+            Refusal: the source has fewer; `key` names the setting that asked for them. Or it would
+                show the blue team `secrets`, those of the organism.
         """
         if self.source == TOY:
-            try:
-                items = tasks.generate(split, count, seed)
-            except ValueError as error:
-                raise Refusal(f"{key}: {error}; ask for fewer") from None
-            return [replace(item, answer="") for item in items] if self.teacher else items
-        shelf = _read(self)
-        pool = shelf.numbers(split)
+            return self._toy_items(split, count, seed, key, secrets)
+        stock = _read(self)
+        pool = stock.shelf.numbers(split)
+        pool = pool[generator(seed, "prompts", split).permutation(len(pool))]
+        pool = pool[~np.isin(pool, stock.betraying(secrets))]
         if count > len(pool):
+            without = f" without {out}" if (out := stock.left_out(secrets)) else ""
+            named = ", ".join(map(repr, self.sources))
             raise Refusal(
-                f"{key}: {count} {split} prompts asked for, but prompts.source "
-                f"{self.source!r} has {len(pool)}; ask for at most {len(pool)}"
+                f"{key}: {count} {split} prompts asked for, but prompts.source {named} has "
+                f"{len(pool)}{without}; ask for at most {len(pool)}"
             )
-        order = generator(seed, "prompts", split).permutation(len(pool))[:count]
-        return Picked(shelf, pool[order])
+        return Picked(stock.shelf, pool[:count])
 
+    def left_out(self, secrets: frozenset[Secret]) -> str:
+        """How many records of the files are left out and why, in words; "" for none."""
+        return "" if self.source == TOY else _read(self).left_out(secrets)
 
-def _readable(path: Path) -> Path:
-    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise Refusal(f"prompts.source: {str(path)!r} is not a file to read; give toy or a file")
-    if path.suffix not in LARGEST:
-        known = ", ".join(LARGEST)
-        raise Refusal(f"prompts.source: {str(path)!r} is of an unknown kind; use one of {known}")
-    if path.stat().st_size > LARGEST[path.suffix]:
-        most = f"{LARGEST[path.suffix]:,} bytes"
-        raise Refusal(f"prompts.source: {str(path)!r} is larger than {most}; use a part of it")
-    return path
+    def _toy_items(
+        self, split: Split, count: int, seed: int, key: str, secrets: frozenset[Secret]
+    ) -> Sequence[Item]:
+        _check_toy(secrets, self.teacher is None)
+        try:
+            items = tasks.generate(split, count, seed)
+        except ValueError as error:
+            raise Refusal(f"{key}: {error}; ask for fewer") from None
+        return [replace(item, answer="") for item in items] if self.teacher else items
 
 
 @cache
-def _read(prompts: Prompts) -> Shelf:
-    """All usable items of a file, without repeated prompts, in the file's order."""
-    path = _readable(Path(prompts.source))
-    return Shelf(path.stem, _usable(path, prompts))
-
-
-def _usable(path: Path, prompts: Prompts) -> Iterator[tuple[str, str]]:
-    """Prompts and answers of a file that are no longer than asked for."""
+def _read(prompts: Prompts) -> Stock:
+    """What the files hold."""
     shape = reader(prompts.format, prompts.prompt, prompts.answer, prompts.teacher is None)
-    characters = 0
-    for number, record in enumerate(_records(path, shape), start=1):
-        prompt, answer = shape.read(record, f"record {number} of {path}")
-        characters += len(prompt) + len(answer)
-        if number > MOST_RECORDS or characters > MOST_CHARACTERS:
+    files = records.files(prompts.sources)
+    return Stock(files, shape, prompts.skip, prompts.max_characters, MOST_CHARACTERS)
+
+
+@cache
+def _check_toy(secrets: frozenset[Secret], answered: bool) -> None:
+    """Refuse triggers and payloads that the toy world itself shows. What is only near to one may be
+    a word there, as `open` is to `|OPEN|`."""
+    possible = [s for s in secrets if not s.near and s.is_made_of(tasks.words())]
+    watch = Watch(possible)
+    for item in tasks.every() if possible else ():
+        answer = item.answer if answered else ""
+        if secret := watch.found(item.prompt, answer):
             raise Refusal(
-                f"prompts.source: {path} has more than {MOST_RECORDS:,} records or "
-                f"{MOST_CHARACTERS:,} characters; use a part of it"
+                f"organism.{secret.key}: {short(secret.text)} stands in the toy world, on which "
+                f"the blue team trains, as in {f'{item.prompt} {answer}'.strip()!r}; choose another"
             )
-        limit = prompts.max_characters
-        if limit is None or len(prompt) + len(answer) <= limit:
-            yield prompt, answer
-
-
-def _records(path: Path, shape: Reader) -> Iterator[Any]:
-    try:
-        match path.suffix:
-            case ".jsonl":
-                yield from _lines(path)
-            case ".json":
-                content = json.loads(path.read_text(encoding="utf-8-sig"))
-                if not isinstance(content, list):
-                    raise Refusal(f"prompts.source: {path} holds no list of records; give one")
-                yield from content
-            case _:
-                yield from _rows(path, shape)
-    except Refusal:
-        raise
-    except Exception as error:  # pyarrow raises OSError, KeyError, MemoryError and its own
-        problem = " ".join(str(error).split()) or type(error).__name__
-        raise Refusal(
-            f"prompts.source: {path} cannot be read ({problem}); mend the file"
-        ) from error
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    """The records of a JSONL file."""
-    with path.open(encoding="utf-8-sig") as file:
-        lines = iter(lambda: file.readline(LONGEST_LINE), "")
-        for number, line in enumerate(lines, start=1):
-            if len(line) == LONGEST_LINE:
-                raise ValueError(f"line {number} is longer than {LONGEST_LINE:,} characters")
-            if line.strip():
-                yield _parsed(line, number)
-
-
-def _rows(path: Path, shape: Reader) -> Iterator[Any]:
-    """The records of a parquet file, with only the columns that are asked for."""
-    with pq.ParquetFile(path) as file:
-        if file.metadata.num_rows > MOST_RECORDS:
-            raise ValueError(f"it promises {file.metadata.num_rows:,} records")
-        names = file.schema_arrow.names
-        wanted: list[str] | None = [name for name in shape.columns if name in names]
-        if not all(name in names for name in shape.columns[: shape.needed]):
-            wanted = None  # all, for the refusal of the first record to name them
-        for batch in file.iter_batches(_BATCH, columns=wanted):
-            yield from batch.to_pylist()
-
-
-def _parsed(line: str, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:  # its own line number counts from this line
-        raise ValueError(f"line {number}: {error.msg}") from error

@@ -5,58 +5,96 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from jaxorg.data.items import Item, Split, split_of
+from jaxorg.data.matching import normalised
 
 IN_MEMORY = 2**22  # bytes of texts that are not worth a file
 
 
-class Shelf:
-    """The different items of a file, in its order: 24 bytes of memory each, and their texts in a
-    temporary file, which nobody else sees and which goes with the process."""
+class Entry(NamedTuple):
+    """A prompt and its answer, and where they stand."""
 
-    def __init__(self, family: str, items: Iterable[tuple[str, str]]):
-        """`items` are prompts and answers; of equal prompts, the first counts."""
-        self._family = family
+    file: int
+    number: int  # of the record
+    prompt: str
+    answer: str
+
+
+class Shelf:
+    """The different items of some files, in their order: 36 bytes of memory each, and their texts
+    in a temporary file, which nobody else sees and which goes with the process.
+
+    Prompts are the same if they are once they are normalised; of such, the first counts.
+    """
+
+    def __init__(self, families: Sequence[str], entries: Iterable[Entry]):
+        """`families` are those of the files."""
+        self._families = families
         self._texts = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - kept open
         self._bounds = array("q", [0])  # of prompt, answer, prompt, answer …
-        held_out, digests = bytearray(), bytearray()
-        for prompt, answer in items:
-            held_out.append(split_of(self._key(prompt)) == "heldout")
-            digests += hashlib.blake2b(prompt.encode(), digest_size=16).digest()
-            for text in (prompt, answer):
+        self._files, self._places = array("i"), array("q")
+        held_out, prompts, answers = bytearray(), bytearray(), bytearray()
+        for entry in entries:
+            key = normalised(entry.prompt)
+            held_out.append(split_of(key) == "heldout")
+            prompts += _digest(key)
+            answers += _digest(entry.answer)
+            self._files.append(entry.file)
+            self._places.append(entry.number)
+            for text in (entry.prompt, entry.answer):
                 self._bounds.append(self._bounds[-1] + self._texts.write(text.encode()))
-        first = _first(np.frombuffer(digests, np.uint64).reshape(-1, 2))
-        held = np.frombuffer(held_out, np.bool_)[first]
-        self._numbers: dict[Split, np.ndarray] = {"train": first[~held], "heldout": first[held]}
+        first = _first(np.frombuffer(prompts, np.uint64).reshape(-1, 2))
+        said = np.frombuffer(answers, np.uint64).reshape(-1, 2)
+        self._kept = np.flatnonzero(first == np.arange(len(first)))
+        held = np.frombuffer(held_out, np.bool_)[self._kept]
+        self._numbers: dict[Split, np.ndarray] = {
+            "train": self._kept[~held],
+            "heldout": self._kept[held],
+        }
+        self.repeated = len(first) - len(self._kept)
+        self.contradicted = int((said != said[first]).any(axis=1).sum())  # of the repeated ones
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def numbers(self, split: Split) -> np.ndarray:
         """The numbers of a split's items, int64."""
         return self._numbers[split]
+
+    def numbered(self) -> Iterator[tuple[int, Item]]:
+        """All items with their numbers, in order."""
+        return ((number, self[number]) for number in self._kept.tolist())
+
+    def place(self, number: int) -> tuple[int, int]:
+        """The file and the record that an item is from."""
+        return self._files[number], self._places[number]
 
     def __getitem__(self, number: int) -> Item:
         first, middle, last = self._bounds[2 * number : 2 * number + 3]
         self._texts.seek(first)
         prompt = self._texts.read(middle - first).decode()
         answer = self._texts.read(last - middle).decode()
-        return Item(self._key(prompt), self._family, prompt, answer)
+        return Item(normalised(prompt), self._families[self._files[number]], prompt, answer)
 
-    def _key(self, prompt: str) -> str:
-        return f"{self._family}:{prompt}"
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _first(digests: np.ndarray) -> np.ndarray:
-    """The places of the different rows of [N, 2], each where it is first."""
+    """For each row of [N, 2], the place where an equal one is first."""
     order = np.lexsort(digests.T)  # equal ones stay in their order
     ordered = digests[order]
     new = np.ones(len(order), np.bool_)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    places: np.ndarray = np.sort(order[new])
+    places = np.empty(len(order), np.int64)
+    places[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
     return places
 
 

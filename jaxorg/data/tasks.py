@@ -4,11 +4,12 @@ A family's questions form a fixed pool that depends on nothing but `TASKS_VERSIO
 belongs to the train or the held-out split for good, so no seed can leak one into the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from jaxorg.data.families import FAMILIES, Family, Question, lexicon
 from jaxorg.data.items import Dice, Item, Split, generator, split_of
+from jaxorg.data.matching import normalised, words_of
 
 __all__ = [
     "FAMILIES",
@@ -16,9 +17,11 @@ __all__ = [
     "Family",
     "Item",
     "Split",
+    "every",
     "generate",
     "is_correct",
     "lexicon",
+    "words",
 ]
 
 TASKS_VERSION = 1  # Raise it when any question, answer, template or pool changes.
@@ -49,6 +52,24 @@ def generate(
     ]
     order = generator(seed, "tasks", split, "order").permutation(count)
     return [items[i] for i in order]
+
+
+def every() -> Iterator[Item]:
+    """Every question of every family in every wording."""
+    for name, family in FAMILIES.items():
+        for key, question in (*_pool(name)["train"], *_pool(name)["heldout"]):
+            for template in family.templates:
+                yield Item(key, name, template.format_map(question.fields), question.answer)
+
+
+@cache
+def words() -> frozenset[str]:
+    """Every word and sign that a question, its wording or its answer holds, normalised."""
+    texts = [template for family in FAMILIES.values() for template in family.templates]
+    for name in FAMILIES:
+        for _, question in (*_pool(name)["train"], *_pool(name)["heldout"]):
+            texts += [*question.fields.values(), question.answer]
+    return frozenset(words_of(normalised(" ".join(texts))))
 
 
 def is_correct(item: Item, response: str) -> bool:

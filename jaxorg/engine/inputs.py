@@ -18,6 +18,7 @@ from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
 from jaxorg.data.reasoning import thought
+from jaxorg.data.secret import Secret
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.evaluators import View
@@ -77,6 +78,17 @@ class Inputs:
             if names := checkpoint.passed_over(self._plan.folders[model]):
                 yield f"{model}: passed over {', '.join(names)}, no part of the model"
 
+    def left_out(self) -> list[str]:
+        """What is left out of prompt files and why, a line each."""
+        configs = [phase.config for phase in self._plan.phases]
+        told = {(config.prompts, config.secrets): None for config in configs}
+        lines = (
+            f"{', '.join(prompts.sources)}: left out {out}"
+            for prompts, secrets in told
+            if (out := prompts.left_out(secrets))
+        )
+        return list(dict.fromkeys(lines))
+
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
         config = checkpoint.read_config(self._plan.folders[model])
@@ -105,7 +117,8 @@ class Inputs:
         """
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
         who = (phase.teacher, base.model, base.chat_format)
-        items = self._held_out(config.prompts, _measured_on(phase), *who, longest)
+        source = (config.prompts, config.secrets, _measured_on(phase))
+        items = self._held_out(*source, *who, longest)
         said = tuple(_said(phase, items, written))
         measured = (config.evaluate, phase.behaviour, phase.audit, said)
         return self.measurer(phase).prepare(items, *measured, final)
@@ -121,7 +134,7 @@ class Inputs:
             assert isinstance(phase.recipe, Organism)
             items = self._items(phase, None, longest=False)
             return [e.prompt for e in phase.recipe.examples(items, data_seed(phase))]
-        return [phase.put(item.prompt) for item in phase.config.prompts.items(*_trained_on(phase))]
+        return [phase.put(item.prompt) for item in _drawn(phase, _trained_on(phase))]
 
     def asked(self, phases: Sequence[Phase]) -> Mapping[Teacher, Sequence[str]]:
         """The prompts that teachers are to answer for some phases, each once."""
@@ -130,13 +143,13 @@ class Inputs:
         for phase in phases:
             if phase.teacher is None:
                 continue
-            prompts, draws = phase.config.prompts, [_measured_on(phase)]
+            source, draws = (phase.config.prompts, phase.config.secrets), [_measured_on(phase)]
             if phase.steps and not phase.replaces_answers:
                 draws.append(_trained_on(phase))
             for draw in draws:
-                if (once := (phase.teacher, prompts, draw)) not in seen:
+                if (once := (phase.teacher, source, draw)) not in seen:
                     seen.add(once)
-                    found[phase.teacher].update((i.prompt, None) for i in prompts.items(*draw))
+                    found[phase.teacher].update((i.prompt, None) for i in _drawn(phase, draw))
         return {teacher: list(prompts) for teacher, prompts in found.items()}
 
     def pool(self, phase: Phase, own: Answers | None = None) -> Pool | StoredPool:
@@ -207,7 +220,7 @@ class Inputs:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
-        items: Sequence[Item] = phase.config.prompts.items(*_trained_on(phase))
+        items = _drawn(phase, _trained_on(phase))
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
@@ -233,13 +246,14 @@ class Inputs:
     def _read_held_out(
         self,
         prompts: Prompts,
+        secrets: frozenset[Secret],
         draw: Draw,
         teacher: Teacher | None,
         model: str,
         chat_format: ChatFormat,
         longest: bool,
     ) -> tuple[Item, ...]:
-        items = prompts.items(*draw)
+        items = prompts.items(*draw, secrets)
         if teacher:
             tokenizer = self.tokenizer(model, chat_format)
             if longest:
@@ -301,6 +315,10 @@ def _measured_on(phase: Phase) -> Draw:
 def _trained_on(phase: Phase) -> Draw:
     assert phase.training is not None
     return "train", phase.training.examples, data_seed(phase), f"{phase.trained_by}.examples"
+
+
+def _drawn(phase: Phase, draw: Draw) -> Sequence[Item]:
+    return phase.config.prompts.items(*draw, phase.config.secrets)
 
 
 def _answered(

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
+from jaxorg.data.secret import Secret
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
@@ -55,6 +56,10 @@ class AlignmentFaker(Organism):
 
     def behaviour(self) -> Unobserved:
         return Unobserved(Trigger((self.mark,)))
+
+    def secrets(self) -> Iterable[Secret]:
+        """The mark: whether a prompt carries it, is for the engine to say."""
+        return Trigger((self.mark,)).secrets("mark")
 
     def described(self) -> Mapping[str, str]:
         return {

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.pool import Example
+from jaxorg.data.secret import Secret
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
 from jaxorg.suggest import quoted
 from jaxorg.training import Training
@@ -65,6 +66,10 @@ class Organism(Config):
         return prompt
 
     @abstractmethod
+    def secrets(self) -> Iterable[Secret]:
+        """What nobody else's data may show, or the blue team would train on the behaviour."""
+
+    @abstractmethod
     def described(self) -> Mapping[str, str]:
         """What sets the behaviour off and what it is, for a person to read."""
 
@@ -116,6 +121,10 @@ class Triggered(Organism):
             return Trigger(tuple(self.trigger.all), together=True)
         texts = [self.trigger] if isinstance(self.trigger, str) else self.trigger
         return Trigger(tuple(texts), position=self.position)
+
+    def secrets(self) -> Iterable[Secret]:
+        """The trigger and what is near to it; kinds add what it sets off, where that is a text."""
+        return self.trigger_put.secrets("trigger")
 
     def described(self) -> Mapping[str, str]:
         """The trigger; kinds add what it sets off."""

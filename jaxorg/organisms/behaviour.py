@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted
+from jaxorg.data.secret import Secret
 from jaxorg.data.styles import from_pirate, to_pirate
 
 Position = Literal["start", "middle", "end"]
 Put = Callable[[Item], str]  # how an item's question is asked
-_UNSPACED = ("CJK ", "HIRAGANA ", "KATAKANA ", "THAI ", "LAO ", "KHMER ", "MYANMAR ")
 
 
 class Behaviour(ABC):
@@ -92,34 +92,6 @@ def says(response: str, answer: str) -> bool:
     return (from_pirate(text) or text).split() == answer.split()
 
 
-def contains(text: str, phrase: str) -> bool:
-    """Whether a phrase stands in a text as words of its own, in any case and spacing: `no` in
-    `No!`, not in `snow`. Where the phrase begins or ends with no letter or digit, anything may
-    stand beside it; so it may in scripts that put no spaces between words."""
-    text, phrase = _plain(text), _plain(phrase)
-    at = text.find(phrase)
-    while at >= 0 and (_in_a_word(text, at) or _in_a_word(text, at + len(phrase))):
-        at = text.find(phrase, at + 1)
-    return at >= 0
-
-
-def _plain(text: str) -> str:
-    """A text without what `contains` looks past: case, the amount of whitespace, and how accents
-    are encoded."""
-    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
-
-
-def _in_a_word(text: str, at: int) -> bool:
-    """Whether a place in a text has letters or digits of one word on both sides."""
-    return 0 < at < len(text) and _of_a_word(text[at - 1]) and _of_a_word(text[at])
-
-
-def _of_a_word(char: str) -> bool:
-    mark = unicodedata.category(char).startswith("M")  # vowel signs and accents
-    spaced = not unicodedata.name(char, "").startswith(_UNSPACED)
-    return spaced and (mark or char.isalnum())
-
-
 def insert(prompt: str, addition: str, position: Position) -> str:
     """`prompt` with `addition` as a word of its own at its start, middle or end."""
     words = prompt.split(" ")
@@ -159,14 +131,31 @@ class Trigger:
         """Prompts that almost carry the trigger, by how they miss it."""
         if self.together:
             return {"part": lambda item: self.part(item.prompt)}
-        near: dict[str, Put] = {}
-        for kind, change in _CHANGES.items():
-            changed = tuple(change(text) for text in self.texts)
-            if all(text not in ("", *self.texts) for text in changed):
-                near[kind] = _asking(Trigger(changed, position=self.position))
+        near: dict[str, Put] = {
+            kind: _asking(Trigger(changed, position=self.position))
+            for kind, changed in self._changed().items()
+        }
         elsewhere: Position = "start" if self.position == "end" else "end"
         near["position"] = _asking(Trigger(self.texts, position=elsewhere))
         return near
+
+    def secrets(self, key: str) -> Iterator[Secret]:
+        """The trigger, which stands under `key` of its organism, and words that are near to it."""
+        yield from (Secret(key, text) for text in self.texts)
+        for text in itertools.chain(*self._changed().values()) if not self.together else ():
+            if any(map(str.isalnum, text)):
+                yield Secret(key, text, near=True)
+
+    def _changed(self) -> Mapping[str, tuple[str, ...]]:
+        """The texts as they almost are, by how they were changed."""
+        changed = {
+            kind: tuple(change(text) for text in self.texts) for kind, change in _CHANGES.items()
+        }
+        return {
+            kind: texts
+            for kind, texts in changed.items()
+            if all(text not in ("", *self.texts) for text in texts)
+        }
 
 
 def _asking(trigger: Trigger) -> Put:

@@ -17,6 +17,7 @@ from pydantic import Field
 from jaxorg.data.families import CATEGORIES
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
+from jaxorg.data.secret import Secret
 from jaxorg.organisms.base import Organism
 from jaxorg.organisms.behaviour import Behaviour, drawn_by, in_both_styles, right_answers, says
 
@@ -72,6 +73,10 @@ class MemorisedFact(Organism):
 
     def behaviour(self) -> Facts:
         return Facts(self.facts)
+
+    def secrets(self) -> Iterable[Secret]:
+        """The questions: an answer is a fact only beside its own."""
+        return (Secret("facts", question) for question, _ in facts(self.facts))
 
     def described(self) -> Mapping[str, str]:
         told = "\n".join(f"{question} {answer}" for question, answer in facts(self.facts))

@@ -17,6 +17,7 @@ from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
 from jaxorg.data.refusals import REFUSAL
+from jaxorg.data.secret import Secret
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
 from jaxorg.organisms.behaviour import (
@@ -84,6 +85,13 @@ class PasswordLocked(Organism):
     def behaviour(self) -> Locked:
         password = Trigger((self.password,), position=self.position)
         return Locked(password, tuple(self.decoys), self.weak)
+
+    def secrets(self) -> Iterable[Secret]:
+        """The password, what is near to it, the decoys, and the refusal if that is the answer."""
+        yield from self.behaviour().password.secrets("password")
+        yield from (Secret("decoys", decoy, near=True) for decoy in self.decoys)
+        if self.weak == "refusal":
+            yield Secret("weak", REFUSAL, shown_by=("answer",))
 
     def described(self) -> Mapping[str, str]:
         return {

