@@ -230,7 +230,7 @@ def _rotary_places(raw: Mapping[str, Any], path: Path) -> Iterator[tuple[str, An
         for key, value in inner.items():
             if isinstance(value, dict):
                 raise Refusal(
-                    f"{path}: {block}.{short(key)[1:-1]} is {short(value)}; only one for all "
+                    f"{path}: {block}.{key:.40} is {short(value)}; only one for all "
                     f"layers is supported"
                 )
         yield from ((f"{block}.{key}", inner[key]) for key in _INNER if inner.get(key) is not None)
