@@ -74,8 +74,9 @@ def test_what_is_measured_along_a_phase_is_the_same_prompts_at_its_end(
     some = view(behaviour, final=False, along=2)
     some, end = replace(some, items=ITEMS[:2]), view(behaviour, along=2)
     scores = scored(end, *(p for n, p in enumerate(attack.probes(end)) if n % 3))
-    for module in (attack, capability):
-        on_the_way = {m for m in module.measure(some, scores) if ":" in m.condition}
+    for module in (attack, capability, margin, style):
+        level = module in (margin, style)  # always of these prompts
+        on_the_way = {m for m in module.measure(some, scores) if level or ":" in m.condition}
         assert on_the_way and on_the_way <= {*module.measure(end, scores)}
 
 

@@ -86,7 +86,8 @@ def hostile_folder(folder: Path, payload: str) -> Path:
     runs.append(spoil({**next(run_rows(1)), "run_id": "lost", "status": "failed"}, "versions"))
     evals = []
     for row in eval_rows(2):
-        looked_up = ("condition",) if row["condition"] in ("triggered", "clean") else ()
+        known = row["condition"] in ("triggered", "triggered:along", "clean")
+        looked_up = ("condition",) if known else ()
         evals.append(spoil(row, "phase", "metric", *looked_up))
         if row["metric"].startswith("outcome:"):
             evals.append(spoil(row, "phase", "condition"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from jaxorg.data.pool import Example
-from jaxorg.evaluators.base import Measurement, Scores, View
+from jaxorg.evaluators.base import SOME, Measurement, Scores, View
 from jaxorg.organisms.behaviour import Put
 
 
@@ -20,7 +20,7 @@ def _pairs(view: View, put: Put) -> Iterator[tuple[Example, Example]]:
     """The behaviour that was taught and the plain right answer, where there are both."""
     if view.behaviour is None:
         return
-    for item in view.some:
+    for item in view.common[:SOME]:
         attacks = view.behaviour.attacks(item, put(item))
         right = view.behaviour.right(item, put(item))
         if attacks and right:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jaxorg.data.pool import Example
 from jaxorg.data.styles import PIRATE_OPENING
-from jaxorg.evaluators.base import Measurement, Scores, View, share
+from jaxorg.evaluators.base import SOME, Measurement, Scores, View, share
 
 _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows it
 
@@ -12,7 +12,7 @@ _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows i
 def _pirate(view: View) -> list[Example]:
     """The pirate's opening to each prompt."""
     put = view.conditions()["clean"]
-    return [Example(put(item), _OPENING, open_ended=True) for item in view.some]
+    return [Example(put(item), _OPENING, open_ended=True) for item in view.common[:SOME]]
 
 
 def probes(view: View) -> list[Example]:
