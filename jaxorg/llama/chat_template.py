@@ -23,6 +23,7 @@ from collections.abc import (
 )
 from datetime import datetime
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, NoReturn, cast
 
 import jinja2
@@ -39,6 +40,7 @@ _TODAY = datetime(2024, 7, 26)
 LONGEST = 2**18  # characters of a template
 _BUDGET = 2_000_000  # a rendering; Llama 3's templates need some thousands
 _BUDGET_A_CHARACTER = 100  # of the messages, which a template may copy many times
+_OWN = frozenset(("messages", "add_generation_prompt"))  # variables that are no options
 _STEP = 200  # what a turn or call costs besides its operands
 _DEEPEST = 20  # containers inside each other
 
@@ -65,10 +67,22 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 class ChatTemplate:
     """A Hugging Face chat template, compiled; `source` says in messages where it comes from."""
 
-    def __init__(self, text: str, special_tokens: Mapping[str, str], source: str) -> None:
-        """Raises `Refusal` for a template that does not compile."""
-        self._special_tokens = dict(special_tokens)
+    def __init__(
+        self,
+        text: str,
+        special_tokens: Mapping[str, str],
+        source: str,
+        options: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        """`options` are variables that the template knows besides, such as `enable_thinking`.
+
+        Raises `Refusal` for a template that does not compile, or options that are not free.
+        """
         self._source = source
+        if taken := sorted(_OWN.intersection(options)):
+            raise Refusal(f"template_options: {taken[0]} is set by jaxorg; remove it")
+        # Transformers passes tools and documents always, and options win over tokens there, too.
+        self._variables = {"tools": None, "documents": None, **special_tokens, **options}
         if len(text) > LONGEST:
             raise self.refusal(f"it is longer than {LONGEST:,} characters")
         self._environment = _Environment()
@@ -87,7 +101,7 @@ class ChatTemplate:
             text = self._template.render(
                 messages=messages,
                 add_generation_prompt=add_generation_prompt,
-                **self._special_tokens,
+                **self._variables,
             )
         except Exception as error:  # foreign code may fail in any way
             raise self.refusal(str(error) or type(error).__name__) from error
