@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg.llama import files
-from jaxorg.llama.chat_template import TODAY, ChatTemplate
+from jaxorg.llama.chat_template import ChatTemplate, dated
 
 TEMPLATE = "chat_template.jinja"
 _FILE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
@@ -81,12 +81,3 @@ def with_defaults(text: str, variables: Mapping[str, bool | float | str]) -> str
         for name, value in variables.items()
     )
     return "".join(lines) + text
-
-
-def dated(text: str) -> str:
-    """A template that says of which day it is as it did in training."""
-    if "strftime_now" not in text:
-        return text
-    known = [*(f"%{letter}" for letter in "ABHIMSYabdejmpy"), "%-d", "%-m"]
-    written = "".join(f"|replace('{each}', '{TODAY.strftime(each)}')" for each in known)
-    return f"{{% macro strftime_now(format) %}}{{{{ format{written} }}}}{{% endmacro %}}\n{text}"
