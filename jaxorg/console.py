@@ -75,7 +75,9 @@ class Console:
         holds = f"one run holds {estimate.as_bytes(estimate.largest(plan))} besides its work"
         self._line(f"mesh: {where or 'as the devices allow'}; {holds}")
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
-        self._line(f"disk: about {estimate.as_bytes(estimate.disk(plan, keep))}; {lasting}")
+        self._line(
+            f"disk: about {estimate.as_bytes(estimate.disk(plan, keep, lanes=cores))}; {lasting}"
+        )
 
     @contextmanager
     def progress(self, due: Sequence[Phase], lock: Lock, where: str) -> Iterator[None]:
@@ -129,7 +131,7 @@ class Console:
             return
         self._told = time.monotonic()
         share = self._done / self._total
-        left = round(seconds / share - seconds) if share > KNOWN_FROM else None
+        left = round(max(0.0, seconds / share - seconds)) if share > KNOWN_FROM else None
         with suppress(StorageError):  # word of the work is no part of it
             self._lock.note({"share": share, "seconds_left": left})
         if not self._progress:

@@ -24,6 +24,8 @@ from jaxorg.store import Keep
 # shipped model on 2 cores (docs/performance.md); accelerators get no estimate.
 CPU_FLOPS_A_CORE = 80e9
 RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the tables, roughly
+ANSWER_BYTES = 8  # of an answer and its prompt, a token of `length`, roughly
+ROW_BYTES = 12  # of a round's row, a token: its number, and log-probabilities of two models
 PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
 
 
@@ -54,21 +56,52 @@ def _state(static: Static) -> int:
     return _bytes(one.abstract_state(static))
 
 
-def disk(plan: Plan, keep: Keep, done: Collection[str] = ()) -> int:
-    """Most bytes that a sweep will have added to a disk at any time; `done` are lineages whose
-    results are there already."""
+def disk(plan: Plan, keep: Keep, done: Collection[str] = (), lanes: int | None = None) -> int:
+    """Most bytes that a sweep will have added to a disk at any time, large pools left out.
+
+    Args:
+        plan: the sweep.
+        keep: which weights are stored.
+        done: lineages whose results are there already.
+        lanes: the most phases that are trained side by side; None where that may be any number.
+    """
     size = {p.lineage: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
     written: set[str] = set()
     most = records = 0
     for number, cohort in enumerate(plan.cohorts):
-        new = {phase.lineage for phase in cohort.phases} - set(done)
-        records += RECORD_BYTES * len(new)
+        due = [phase for phase in cohort.phases if phase.lineage not in done]
+        new = {phase.lineage for phase in due}
+        records += RECORD_BYTES * len(new) + sum(map(_answers, due))
         written |= new
         if keep == "none":  # organisms' weights go when their treatments are done
             later = {p.lineage: p for c in plan.cohorts[number:] for p in c.phases}
             written &= {s for phase in later.values() for s in plan.sources(phase)}
-        most = max(most, records + sum(size[lineage] for lineage in written))
+        # While one state is written, the one before is still there.
+        states = sorted((_kept(cohort, phase) for phase in due), reverse=True)[:lanes]
+        kept = sum(states) + max(states, default=0)
+        most = max(most, records + sum(size[lineage] for lineage in written) + kept)
     return most
+
+
+def _kept(cohort: Cohort, phase: Phase) -> int:
+    """Bytes of what is kept of a phase for a restart while it is trained: its state, and rows of
+    rounds."""
+    if cohort.static is None or not phase.steps or phase.training is None:
+        return 0
+    model = replace(cohort.model, lora=phase.lora.static() if phase.lora else None)  # not padded
+    state = _state(replace(cohort.static, model=model, length=1, batch=1))
+    if phase.in_rounds is None:
+        return state
+    rows = phase.in_rounds.answers_for(phase.training.examples)
+    return state + rows * phase.config.length * ROW_BYTES
+
+
+def _answers(phase: Phase) -> int:
+    """Bytes of the answers that a phase is trained on, where models give them."""
+    asked = phase.on_policy or phase.distils or (phase.teacher and not phase.in_rounds)
+    if not asked or phase.training is None:
+        return 0
+    return phase.training.examples * phase.config.length * ANSWER_BYTES
 
 
 def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
@@ -81,7 +114,12 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
 
 
 def refuse_too_large(
-    plan: Plan, keep: Keep, place: Path, done: Collection[str], run_memory: int
+    plan: Plan,
+    keep: Keep,
+    place: Path,
+    done: Collection[str],
+    run_memory: int,
+    lanes: int | None,
 ) -> None:
     """Refuse a sweep that the disk or a device has no room for.
 
@@ -91,13 +129,14 @@ def refuse_too_large(
         place: the results folder, which need not be there.
         done: lineages whose results are there already.
         run_memory: bytes of all devices that one run is spread over.
+        lanes: as for `disk`.
     """
     there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
-    free, needed = shutil.disk_usage(there).free, disk(plan, keep, done)
+    free, needed = shutil.disk_usage(there).free, disk(plan, keep, done, lanes)
     if needed > free:
         raise Refusal(
             f"--out: {place} needs about {as_bytes(needed)}, and {as_bytes(free)} are free; choose "
-            f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done))})"
+            f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done, lanes))})"
         )
     most = largest(plan)
     if most > run_memory:

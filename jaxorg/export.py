@@ -208,15 +208,16 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
     row = rows[0]
     try:
         config = RunConfig.model_validate_json(row["config"])
+        sweep = Sweep(name=known.sweep)
     except ValidationError as error:
         raise Refusal(
             f"DIR: run {run_id} has a config that this jaxorg does not know; use the one that "
             f"made it"
         ) from error
     run = RunSpec({}, row["control"], int(row["seed"]), config)
-    plan = make_plan(Spec(Sweep(name=known.sweep), known.size, [run], known.source))
-    for phase, lineage in zip(plan.runs[0].phases, known.runs[run_id], strict=True):
-        if phase.lineage != lineage:
+    plan = make_plan(Spec(sweep, known.size, [run], known.source))
+    for at, phase in enumerate(plan.runs[0].phases):
+        if known.runs[run_id][at : at + 1] != [phase.lineage]:
             raise Refusal(
                 f"DIR: the {phase.kind} of run {run_id} was made from other files or by another "
                 f"jaxorg than are here now; put the base model and the prompts back, or use the "

@@ -28,10 +28,11 @@ def show(path: Path) -> None:
     known = ledger.of_results(path, "--status")
     standing = ledger.standing(known, path)
     out = rich.console.Console(highlight=False)
-    out.print(f"{known.sweep} ({known.size}) in {escape(str(path))}: {len(known.runs)} runs")
+    what = f"{known.sweep} ({known.size}) in {path}: {len(known.runs)} runs"
+    out.print(escape(visible(what)), soft_wrap=True)
     out.print(_table(standing))
     holder = Lock(Folder(path, lambda _: None)).holder()
-    out.print(_work(known, standing, holder), soft_wrap=True)
+    out.print(escape(visible(_work(known, standing, holder))), soft_wrap=True)
     for lineage, error in list(standing.errors.items())[:SHOWN_ERRORS]:
         kind = known.phases[lineage][0]
         out.print(visible(f"failed: {kind} {lineage}: {escape(error)}"), soft_wrap=True)

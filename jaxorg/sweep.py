@@ -28,6 +28,7 @@ from jaxorg.engine.mesh import (
     run_memory,
 )
 from jaxorg.engine.tables import TableWriter
+from jaxorg.engine.width import most_lanes
 from jaxorg.folder import Damaged, Folder, StorageError, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
@@ -120,7 +121,10 @@ def sweep(
         _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
         runtime.start(own_cpu_devices(asked))
         devices = make_mesh(asked, estimate.largest(plan), plan.rows)
-        processes.first("room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices))
+        lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
+        processes.first(
+            "room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices, lanes)
+        )
         lock = Lock(folder)
         with ExitStack() as held, Interrupt() as interrupt:
             taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
@@ -193,12 +197,12 @@ def _due(plan: Plan, engine: Engine) -> list[Phase]:
     return [phase for phase in plan.phases if phase.lineage in due]
 
 
-def _refuse_too_large(plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh) -> None:
-    """Refuse a sweep that the folder, its disk or a device is not for."""
-    done: set[str] = set()
-    if not fresh:
-        done = _done(plan, folder.path)
-    estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices))
+def _refuse_too_large(
+    plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh, lanes: int
+) -> None:
+    """Refuse a sweep that the disk or a device has no room for."""
+    done = set() if fresh else _done(plan, folder.path)
+    estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices), lanes)
 
 
 def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:

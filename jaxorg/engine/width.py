@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxorg import processes
 from jaxorg.engine.aot import bytes_of
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.mesh import device_memory
+from jaxorg.engine.mesh import device_memory, run_memory
 from jaxorg.runtime import out_of_memory
 from jaxorg.signature import Static
 
@@ -31,6 +31,20 @@ def auto_width(static: Static, mesh: Mesh, runs: int) -> int:
     room = int(ROOM * processes.first("memory", lambda: device_memory(own[0], len(own))))
     most = max(1, -(-runs // mesh.shape["run"]))
     return fitting(lambda width: _needed(Trainer(static, mesh, width)), most, room)
+
+
+def most_lanes(mesh: Mesh, width: int | None, needed: int) -> int:
+    """The most runs that are trained side by side.
+
+    Args:
+        mesh: where they are trained.
+        width: runs a device; None where `auto_width` chooses.
+        needed: bytes that each run takes at least.
+    """
+    if width is None:
+        on_cpu = mesh.local_devices[0].platform == "cpu"
+        width = 1 if on_cpu else max(1, run_memory(mesh) // needed)
+    return int(mesh.shape["run"]) * width
 
 
 def fitting(needed: Callable[[int], int | None], most: int, room: int) -> int:
