@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxorg.llama import tokenizer_settings
+from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer_file import TokenizerFile
 from jaxorg.llama.tokenizer_settings import Settings
 from jaxorg.runtime import Refusal, short
@@ -94,6 +95,11 @@ class Tokenizer:
         """
         file = TokenizerFile(folder)
         return cls(file, tokenizer_settings.read(folder, file, chat_template, options))
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template."""
+        return self._template
 
     @property
     def vocab_size(self) -> int:
