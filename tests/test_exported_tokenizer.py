@@ -212,9 +212,9 @@ def test_a_template_says_the_date_of_its_training() -> None:
 
 def test_what_a_sweep_told_the_template_is_exported(tmp_path: Path) -> None:
     thinks = "{% if enable_thinking is not defined or enable_thinking %}thinks{% endif %}"
-    folder, _ = exported("llama 2", tmp_path, {"enable_thinking": False}, TEMPLATE + thinks)
+    folder, _ = exported("llama 2", tmp_path, {"enable_thinking": False}, thinks + TEMPLATE)
     text = (folder / "chat_template.jinja").read_text()
-    assert rendered(TEMPLATE + thinks, **SPECIAL).endswith("thinks")
+    assert rendered(thinks + TEMPLATE, **SPECIAL).startswith("thinks")
     assert rendered(text, **SPECIAL) == rendered(TEMPLATE, **SPECIAL)
 
 
@@ -225,7 +225,7 @@ def test_a_named_token_that_is_no_token_stays_text(tmp_path: Path) -> None:
         each.mkdir()
     backend.save(str(origin / "tokenizer.json"))
     tokens = {**SPECIAL, "bos_token": "<begin>", "sep_token": "<never>", "image_token": "<|box|>"}
-    given = {**tokens, "chat_template": TEMPLATE + "{{ image_token }}"}
+    given = {**tokens, "chat_template": "{{ image_token }}" + TEMPLATE}
     (origin / "tokenizer_config.json").write_text(json.dumps(given))
     tokenizer = Tokenizer.load(origin)
     write_tokenizer(folder, origin, tokenizer.template, {})
