@@ -16,7 +16,7 @@ import typer
 
 from jaxorg import streams
 from jaxorg.folder import StorageError
-from jaxorg.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Unwinding
+from jaxorg.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Leaving
 from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
@@ -69,7 +69,7 @@ def _opened(door: Callable[..., int | None], argv: Sequence[str] | None, name: s
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(help=(inspect.getdoc(door) or "").partition("\n\n")[0])(door)
     try:
-        with Unwinding():
+        with Leaving():
             code: int = app(args=argv, prog_name=name, standalone_mode=False) or 0
     except typer.TyperException as error:
         refuse(f"{error.format_message().rstrip('.')}; see --help")

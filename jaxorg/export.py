@@ -20,6 +20,7 @@ from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.folder import Damaged, Folder
+from jaxorg.interrupt import Unwinding
 from jaxorg.labels import Kind
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
@@ -256,7 +257,7 @@ def _written_beside(path: Path) -> Iterator[Path]:
         work = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise Refusal(f"PATH: {path} cannot be made ({error.strerror}); choose another") from error
-    with work as name, Folder(Path(name), cli.say).publishing(path) as place:
+    with Unwinding(), work as name, Folder(Path(name), cli.say).publishing(path) as place:
         yield place
         if path.is_dir():
             path.rmdir()  # fails where something was put into it meanwhile

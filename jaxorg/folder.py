@@ -18,6 +18,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from jaxorg.interrupt import Unwinding
+
 Json = dict[str, Any]
 
 
@@ -175,9 +177,10 @@ def placing(folder: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only or gone.
     """
     try:
-        with tempfile.TemporaryDirectory(
+        work = tempfile.TemporaryDirectory(
             prefix=".jaxorg-", dir=folder, ignore_cleanup_errors=True
-        ) as name:
+        )
+        with Unwinding(), work as name:
             yield Path(name)
             for path in sorted(Path(name).iterdir()):
                 _sync(path)
