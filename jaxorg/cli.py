@@ -17,7 +17,7 @@ import typer
 
 from jaxorg import streams
 from jaxorg.folder import Damaged, StorageError
-from jaxorg.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Unwinding
+from jaxorg.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Leaving
 from jaxorg.processes import Parted
 from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
@@ -78,7 +78,7 @@ def _opened(door: Callable[..., int | None], argv: Sequence[str] | None, name: s
     app.command(help=(inspect.getdoc(door) or "").partition("\n\n")[0])(door)
     takes_set = "set_" in inspect.signature(door).parameters
     try:
-        with Unwinding():
+        with Leaving():
             code: int = app(args=argv, prog_name=name, standalone_mode=False) or 0
     except typer.TyperException as error:
         key = str(getattr(error, "option_name", "")).lstrip("-").replace("-", "_")

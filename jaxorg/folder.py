@@ -24,6 +24,8 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from jaxorg.interrupt import Unwinding
+
 Json = dict[str, Any]
 
 TMP = "tmp"
@@ -315,9 +317,10 @@ def placing(folder: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only or gone.
     """
     try:
-        with tempfile.TemporaryDirectory(
+        work = tempfile.TemporaryDirectory(
             prefix=".jaxorg-", dir=folder, ignore_cleanup_errors=True
-        ) as name:
+        )
+        with Unwinding(), work as name:
             yield Path(name)
             for path in sorted(Path(name).iterdir()):
                 _sync(path)

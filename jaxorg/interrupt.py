@@ -1,19 +1,19 @@
 """SIGTERM and SIGINT: how a door is left before its work is done.
 
-While a door starts, the first signal ends it. While it works, the first is raised where the program
-is, so that temporary files go, and the second stops at once. A sweep hears the first at its next
-seam instead.
+The first signal stops it at once; where there are temporary files it is raised instead, so that
+these go, and a sweep hears it at its next seam. The second always stops at once.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
 from contextlib import suppress
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 PREEMPTED = 75  # sysexits' EX_TEMPFAIL: try again
 INTERRUPTED = 130  # what a shell reports of Ctrl-C
@@ -30,17 +30,23 @@ class Stopped(Exception):
 
 
 class Interrupted(BaseException):
-    """A signal came while a door worked; no `except Exception` holds it up."""
+    """A signal asks to stop; no `except Exception` holds it up."""
 
-    def __init__(self, exit_code: int):
-        super().__init__(exit_code)
-        self.exit_code = exit_code
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that the signal asks for."""
+        return _EXIT_CODES[signal.Signals(self.number)]
 
 
 def leave_on_signals() -> None:
-    """End this process in one line at the first signal, while there is nothing to spoil yet."""
+    """Let signals end this process in one line, until somebody listens."""
     for number in _EXIT_CODES:
         signal.signal(number, _leave)
+    atexit.register(_ignore_signals)  # before others are, and so done after them
 
 
 class Interrupt:
@@ -86,10 +92,10 @@ class Interrupt:
             if self._heard:
                 _leave(byte[0])
             self._heard = byte[0]
-            self._ask()
+            self._ask(byte[0])
         os.close(reader)
 
-    def _ask(self) -> None:
+    def _ask(self, number: int) -> None:
         with suppress(OSError):  # a terminal that went
             print("\nstopping at the next seam; once more stops at once", file=sys.stderr)
 
@@ -97,22 +103,52 @@ class Interrupt:
         """Python writes to the pipe only for signals that it handles."""
 
 
+class Leaving(Interrupt):
+    """As `Interrupt`, but the first signal stops at once: there is nothing to tidy up.
+
+    It is not raised as an exception: when JAX compiles, most of the Python that runs is called from
+    C++, which drops what is raised there.
+    """
+
+    def _ask(self, number: int) -> None:
+        _leave(number)
+
+
 class Unwinding(Interrupt):
-    """As `Interrupt`, but the first signal is raised in the main thread.
+    """As `Interrupt`, but the first signal is raised in the main thread: temporary files go.
 
     Raises:
         Interrupted: within the block, as soon as Python has its turn.
     """
 
-    _raised = False
+    def __enter__(self) -> Unwinding:
+        self._raised = False
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._dropped
+        super().__enter__()
+        return self
 
-    def _ask(self) -> None:
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        sys.unraisablehook = self._hook
+
+    def _ask(self, number: int) -> None:
         """Whoever catches what is raised says what is to be said."""
 
     def _handle(self, number: int, frame: object) -> None:
         if not self._raised:
             self._raised = True
-            raise Interrupted(_EXIT_CODES[signal.Signals(number)])
+            raise Interrupted(number)
+
+    def _dropped(self, problem: sys.UnraisableHookArgs) -> None:
+        if isinstance(problem.exc_value, Interrupted):
+            _leave(problem.exc_value.number)
+        self._hook(problem)
+
+
+def _ignore_signals() -> None:
+    """Let the exit code stand: all is done, and only Python itself still shuts down."""
+    for number in _EXIT_CODES:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(number: int, frame: object = None) -> NoReturn:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jaxorg import cli
 from jaxorg.folder import Folder
+from jaxorg.interrupt import Unwinding
 from jaxorg.runtime import Refusal
 
 MARK = ".jaxorg-export"
@@ -32,6 +33,7 @@ def staged(path: Path) -> Iterator[Path]:
         StorageError: the disk is full.
     """
     with ExitStack() as ends:
+        ends.enter_context(Unwinding())  # a signal leaves nothing behind
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(path.parent)

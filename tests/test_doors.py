@@ -167,44 +167,54 @@ def test_every_door_ends_in_one_line_while_it_is_imported(number: int, code: int
             assert (process.returncode, *said) == (code, "", "jaxorg: stopped at once\n")
 
 
-WORKS = """
-import tempfile, time
-with tempfile.TemporaryDirectory() as name:
-    print(name, flush=True)
-    {}
-"""
 PYTHON = "time.sleep(60)"
-# A call that Python does not come back from for a while.
-SILENT = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+DEAF = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # Python does not come back from it
+# As when JAX compiles: what is raised in Python's code is dropped.
+DROPPING = """class Dropping:
+        def __del__(self):
+            time.sleep(60)
+    Dropping()"""
+WRITES = "with placing(pathlib.Path(sys.argv[1])) as beside:\n        {}"
+STOPPED, AT_ONCE = "stopped before it was done", "stopped at once"
+DOOR = """
+import hashlib, pathlib, sys, time
+from jaxorg import cli
+from jaxorg.folder import placing
+def door():
+    print(flush=True)
+    {}
+cli.run(door, [])
+"""
 
 
 @pytest.mark.parametrize(
     ("work", "signals", "code", "said"),
     [
-        (PYTHON, [signal.SIGTERM], 75, "stopped before it was done"),
-        (PYTHON, [signal.SIGINT], 130, "stopped before it was done"),
-        (SILENT, [signal.SIGINT, signal.SIGINT], 130, "stopped at once"),
-        (SILENT, [signal.SIGINT, signal.SIGTERM], 75, "stopped at once"),
+        (PYTHON, [signal.SIGTERM], 75, AT_ONCE),
+        (DEAF, [signal.SIGINT], 130, AT_ONCE),
+        (DROPPING, [signal.SIGINT], 130, AT_ONCE),
+        (WRITES.format(PYTHON), [signal.SIGTERM], 75, STOPPED),
+        (WRITES.format(PYTHON), [signal.SIGINT], 130, STOPPED),
+        (WRITES.format(DEAF), [signal.SIGINT, signal.SIGTERM], 75, AT_ONCE),
+        (WRITES.format(DROPPING.replace("\n", "\n    ")), [signal.SIGINT], 130, AT_ONCE),
     ],
-    ids=["SIGTERM", "Ctrl-C", "Ctrl-C twice", "both"],
+    ids=["SIGTERM", "deaf", "dropping", "writes", "writes-C", "writes, deaf", "writes, dropping"],
 )
 def test_a_door_that_works_leaves_nothing_behind_or_stops_at_once(
-    work: str, signals: Sequence[int], code: int, said: str
+    work: str, signals: Sequence[int], code: int, said: str, tmp_path: Path
 ) -> None:
-    body = WORKS.format(work).strip().replace("\n", "\n    ")
-    program = f"from jaxorg import cli\ndef door():\n    {body}\ncli.run(door, [])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout
-    place = Path(process.stdout.readline().strip())
-    for number in signals:
-        time.sleep(0.1)
-        process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    command = [sys.executable, "-c", DOOR.format(work), str(tmp_path)]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout
+        process.stdout.readline()
+        for number in signals:
+            time.sleep(0.2)
+            process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (code, f"jaxorg: {said}\n")
-    if len(signals) == 1:
-        assert not place.exists()
+    if said == STOPPED:
+        assert not list(tmp_path.iterdir())
 
 
 # Files beside those of others
