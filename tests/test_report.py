@@ -345,7 +345,7 @@ def test_missing_column_is_refused(folder: Path, column: str) -> None:
 
 def test_damaged_part_file_is_refused(folder: Path) -> None:
     (folder / "evals" / "part-0.parquet").write_bytes(b"PAR1 cut short")
-    with pytest.raises(Refusal, match="part-0.parquet is not what was written; run"):
+    with pytest.raises(Refusal, match=r"part-0.parquet cannot be read .*; run the sweep"):
         report(folder)
 
 
