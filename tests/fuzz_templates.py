@@ -11,11 +11,12 @@ LITERALS = st.sampled_from(
 
 FILTERS = (
     "center join replace list length tojson string format indent batch sort map reverse trim "
-    "upper wordwrap unique sum int float round first last pprint urlize default"
+    "upper wordwrap unique sum int float round first last pprint urlize default select items "
+    "dictsort min safe escape title"
 )
 METHODS = (
     "ljust replace join format split strip zfill expandtabs translate items append upper encode "
-    "to_bytes __class__ format_map startswith"
+    "to_bytes __class__ format_map startswith get rfind rsplit count partition index endswith"
 )
 OPERATORS = "+ - * / // % ** ~ == < in and or"
 
@@ -41,6 +42,12 @@ def _statements(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("{}{}".format, inner, inner),
         st.builds("{{% for y in {} %}}{}{{% endfor %}}".format, EXPRESSIONS, inner),
         st.builds("{{% if {} %}}{}{{% endif %}}".format, EXPRESSIONS, inner),
+        st.builds(
+            "{{% for y in {} if y %}}{{% generation %}}{}{{% endgeneration %}}".format,
+            EXPRESSIONS,
+            inner,
+        ).map(lambda text: text + "{% endfor %}"),
+        st.builds("{{% set x %}}{}{{% endset %}}".format, inner),
         st.builds("{{% macro x(y) %}}{}{{% endmacro %}}{{{{ x(1) }}}}".format, inner),
     )
 

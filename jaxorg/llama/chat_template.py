@@ -26,6 +26,7 @@ TODAY = date(2024, 7, 26)
 LONGEST = 2**16  # characters of a template, which take up to two seconds to compile
 _BUDGET = 500_000  # a rendering
 _BUDGET_A_CHARACTER = 100  # of the messages, which a template may copy many times
+_LONGEST_PROBLEM = 200  # characters, as a template may say what is wrong itself
 _OWN = frozenset(("messages", "add_generation_prompt"))  # variables that are no options
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -48,7 +49,7 @@ class ChatTemplate:
         self.text, self.special_tokens = text, dict(special_tokens)
         self._source = source
         if taken := sorted(_OWN.intersection(options)):
-            raise Refusal(f"template_options: {taken[0]} is set by jaxorg; remove it")
+            raise Refusal(f"base.template_options: {taken[0]} is no option; remove it")
         # Transformers passes tools and documents always, and options win over tokens there, too.
         self._variables = {"tools": None, "documents": None, **special_tokens, **options}
         if len(text) > LONGEST:
@@ -63,12 +64,9 @@ class ChatTemplate:
         """The conversation as text. Raises `Refusal` when the template fails or is not safe."""
         size = sum(len(text) for message in messages for text in message.values())
         self._sandbox.budget = _BUDGET + _BUDGET_A_CHARACTER * size
+        said = {"messages": messages, "add_generation_prompt": add_generation_prompt}
         try:
-            text = self._template.render(
-                messages=messages,
-                add_generation_prompt=add_generation_prompt,
-                **self._variables,
-            )
+            text = self._template.render({**self._variables, **said})
         except Exception as error:  # foreign code may fail in any way
             raise self.refusal(str(error) or type(error).__name__) from error
         if _HALF_CHARACTER.search(text):
@@ -77,7 +75,7 @@ class ChatTemplate:
 
     def refusal(self, problem: str) -> Refusal:
         """The error that says in one line what is wrong with this template."""
-        line = " ".join(problem.split())
+        line = " ".join(problem[:_LONGEST_PROBLEM].split())
         return Refusal(f"{self._source}: the chat template does not work ({line}); pass another")
 
 

@@ -33,14 +33,18 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-# A unit is a tenth of a microsecond or less, and a character or two of memory.
-_COMPILING = 1_000_000
+# A unit is what takes about a tenth of a microsecond, or as much memory as an element of a list.
 _STEP = 20  # what a turn, call, filter or test costs besides
 _DEEPEST = 20  # containers inside each other
-_WIDEST = 16  # characters that JSON is indented by
+_WIDEST = 16  # characters that JSON is indented by at a level
 
 _TEXTS = (str, range)
 _CONTAINERS = (dict, list, tuple, KeysView, ValuesView, ItemsView)
+_VALUES = _TEXTS + _CONTAINERS  # whose methods are those in `_METHODS`
+
+# What Jinja passes besides a template's own arguments, to filters and to calls.
+_SURROUNDINGS = (jinja2.Environment, jinja2.runtime.Context, nodes.EvalContext)
+_JINJAS_OWN = frozenset(("_loop_vars", "_block_vars"))
 
 # What an operation costs, by its operands; sizes need not be counted beyond the second argument.
 Price = Callable[[Sequence[Any], int], int]
@@ -75,10 +79,10 @@ def _nothing(operands: Sequence[Any], most: int) -> int:
 
 def _sizes(operands: Sequence[Any], most: int) -> int:
     """Of what reads its operands once or a few times."""
-    return sum(_size(operand, most) for operand in operands)
+    return _size(tuple(operands), most)
 
 
-def _key(operands: Sequence[Any], most: int) -> int:
+def _looking_up(operands: Sequence[Any], most: int) -> int:
     """Of a look-up in the first operand."""
     return _sizes(operands[1:], most)
 
@@ -91,13 +95,29 @@ def _product(operands: Sequence[Any], most: int) -> int:
 def _extent(value: Any) -> int:
     if isinstance(value, int):
         return abs(value)
-    return len(value) if isinstance(value, _TEXTS + _CONTAINERS) else 1
+    return len(value) if isinstance(value, _VALUES) else 1
+
+
+def _ordering(operands: Sequence[Any], most: int) -> int:
+    """Of what calls Python for each element, some ten times what it takes to read it."""
+    return 10 * _sizes(operands, most)
+
+
+def _pairs(operands: Sequence[Any], most: int) -> int:
+    """Of what compares each element with each other, if their hashes are chosen to be equal."""
+    return _sizes(operands, most) + _extent(operands[0]) ** 2
 
 
 def _replacing(operands: Sequence[Any], most: int) -> int:
     whole = _sizes(operands, most)
     text, old, new = (str(operand) for operand in operands[:3])
     return whole + text.count(old) * len(new)
+
+
+def _indenting(operands: Sequence[Any], most: int) -> int:
+    if not isinstance(operands[0], str):  # Jinja would add a line to the caller's own list
+        raise jinja2.TemplateRuntimeError("it indents what is no text")
+    return _product(operands, most)
 
 
 def _formatting(operands: Sequence[Any], most: int) -> int:
@@ -115,24 +135,28 @@ def _prices(names: Mapping[Price, str]) -> dict[str, Price]:
 _FILTERS = _prices(
     {
         _nothing: "count d default first last length",
-        _sizes: "abs capitalize dictsort e escape float int items list lower map max min reject "
-        "rejectattr reverse safe select selectattr sort string title tojson unique upper",
-        _product: "indent join trim",
+        _sizes: "abs capitalize e escape float int items list lower map reject rejectattr reverse "
+        "safe select selectattr string title tojson upper",
+        _ordering: "dictsort max min sort",
+        _pairs: "unique",
+        _product: "join trim",
+        _indenting: "indent",
         _formatting: "format",
         _replacing: "replace",
     }
 )
 _TESTS = _prices(
     {
-        _nothing: "boolean callable defined divisibleby even false float integer iterable mapping "
-        "none number odd sameas sequence string true undefined",
-        _sizes: "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lower lt ne upper",
+        _nothing: "boolean callable defined false float integer iterable mapping none number "
+        "sameas sequence string true undefined",
+        _sizes: "!= < <= == > >= divisibleby eq equalto even ge greaterthan gt in le lessthan "
+        "lower lt ne odd upper",
     }
 )
 _METHODS = _prices(
     {
         _nothing: "items keys values",
-        _key: "get",
+        _looking_up: "get",
         _sizes: "capitalize count endswith find index isalnum isalpha isdigit islower isspace "
         "isupper lower partition removeprefix removesuffix split splitlines startswith swapcase "
         "title upper",
@@ -150,7 +174,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
-        """`functions` are known to the template besides `range`, `dict` and `namespace`."""
+        """The template knows `functions`, `range`, `namespace` and `raise_exception`."""
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
@@ -159,11 +183,16 @@ class Sandbox(ImmutableSandboxedEnvironment):
             optimized=False,  # nothing is computed before there is a budget
         )
         self.budget = 0
-        own = {name: self.globals[name] for name in ("range", "dict", "namespace")}
-        self.globals = {**own, "raise_exception": _raise_exception, **functions}
-        self.filters["tojson"] = _tojson
-        filters = self._paying(self.filters, _FILTERS)
-        self.filters = {**filters, _PAID: self._paid, _EACH: self._each, _SPENT: self._spend}
+        given = {name: self.globals[name] for name in ("range", "namespace")}
+        self.globals = {**given, "raise_exception": _raise_exception, **functions}
+        self.filters["tojson"] = self._tojson
+        self.filters = {
+            **self._paying(self.filters, _FILTERS),
+            _PAID: self._paid,
+            _KEY: _key,
+            _EACH: self._each,
+            _SPENT: self._spend,
+        }
         self.tests = self._paying(self.tests, _TESTS)
 
     def compiled(self, text: str) -> jinja2.Template:
@@ -175,22 +204,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        if isinstance(obj, (*_TEXTS, *_CONTAINERS)):
+        if isinstance(obj, _VALUES):
             return attr in _METHODS
         own = isinstance(obj, LoopContext | Namespace)
         return own and super().is_safe_attribute(obj, attr, value)
 
-    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+    def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
+        # Jinja's own would be written as nothing, without a word.
         problem = f"a template may not use {attribute!r} of a {type(obj).__name__}"
-        return self.undefined(problem, exc=jinja2.exceptions.SecurityError)
+        raise jinja2.exceptions.SecurityError(problem)
 
     def call(self, context: Any, called: Any, /, *operands: Any, **named: Any) -> Any:
         values = [*operands, *(named[name] for name in named if name not in _JINJAS_OWN)]
         self._spend(len(values))
         method = getattr(called, "__wrapped__", called)  # Jinja wraps str.format
         owner = getattr(method, "__self__", None)
-        if isinstance(owner, (*_TEXTS, *_CONTAINERS)):
-            self._pay(_METHODS[method.__name__], (owner, *values))
+        if isinstance(owner, _VALUES):
+            if (price := _METHODS.get(method.__name__)) is None:
+                self.unsafe_undefined(owner, method.__name__)
+            self._pay(price, (owner, *values))
         elif not isinstance(called, Macro):  # which pay for what they do with their arguments
             self._pay(_sizes, values)
         return super().call(context, called, *operands, **named)
@@ -229,6 +261,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
             self._spend(cost)
             yield value
 
+    def _tojson(
+        self,
+        value: Any,
+        ensure_ascii: bool = False,
+        indent: int | str | None = None,
+        separators: tuple[str, str] | None = None,
+        sort_keys: bool = False,
+    ) -> str:
+        """As in Transformers: Jinja's own sorts the keys and escapes the signs of HTML."""
+        if _extent(indent) > _WIDEST:
+            raise jinja2.TemplateRuntimeError(f"it indents by more than {_WIDEST} characters")
+        encoder = json.JSONEncoder(
+            ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+        parts = []
+        for part in encoder.iterencode(value):
+            self._spend(len(part))
+            parts.append(part)
+        return "".join(parts)
+
     def _paying(self, calls: Mapping[str, Any], prices: Mapping[str, Price]) -> dict[str, Any]:
         """Filters or tests that pay before they work, and have done their work when they return."""
 
@@ -243,11 +295,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return paid
 
         return {name: paying(calls[name], price) for name, price in prices.items()}
-
-
-# What Jinja passes besides a template's own arguments, to filters and to calls.
-_SURROUNDINGS = (jinja2.Environment, jinja2.runtime.Context, nodes.EvalContext)
-_JINJAS_OWN = frozenset(("_loop_vars", "_block_vars"))
 
 
 class _Generation(Extension):
@@ -267,37 +314,42 @@ class _Generation(Extension):
 class _Watched(NodeTransformer):
     """Sends what the environment does not intercept through filters that do."""
 
+    def __init__(self) -> None:
+        self._read = 0  # nodes and characters of text, up to here
+
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        before = self._read
         super().generic_visit(node)  # what is inside it comes first
+        self._read += 1 + len(getattr(node, "data", ""))
+        once = nodes.Const(_STEP + self._read - before, lineno=node.lineno)  # to go through it
         match node:
             case nodes.For(recursive=True):
                 raise jinja2.TemplateSyntaxError("a loop may not be recursive", node.lineno)
-            case nodes.Block() | nodes.Extends() | nodes.Include() | nodes.Import():
+            case (
+                nodes.Block()
+                | nodes.Extends()
+                | nodes.Include()
+                | nodes.Import()
+                | nodes.FromImport()
+            ):
                 raise jinja2.TemplateSyntaxError("a template may not be in parts", node.lineno)
             case nodes.For():
-                node.iter = _filtered(node.iter, _EACH, _cost(node))
+                node.iter = _filtered(node.iter, _EACH, once)
             case nodes.Macro() | nodes.CallBlock():
-                spent = _filtered(_cost(node), _SPENT)
-                node.body.insert(0, nodes.ExprStmt(spent, lineno=node.lineno))
+                node.body.insert(0, nodes.ExprStmt(_filtered(once, _SPENT), lineno=node.lineno))
             case nodes.Concat():
                 node.nodes = [_filtered(part, _PAID) for part in node.nodes]
             case nodes.Compare() | nodes.Operand():
                 node.expr = _filtered(node.expr, _PAID)
             case nodes.Pair():
-                node.key = _filtered(node.key, _PAID)
+                node.key = _filtered(node.key, _KEY)
             case nodes.Getitem(arg=nodes.Slice()):
                 node.node = _filtered(node.node, _PAID)
         return node
 
 
 # Names that no template can write.
-_PAID, _EACH, _SPENT = "its size", "its turns", "a turn"
-
-
-def _cost(node: nodes.Node) -> nodes.Expr:
-    """What it costs to go once through what is written in a loop or macro."""
-    inside = [1 + len(getattr(part, "data", "")) for part in node.find_all(nodes.Node)]
-    return nodes.Const(_STEP + sum(inside), lineno=node.lineno)
+_PAID, _KEY, _EACH, _SPENT = "its size", "its key", "its turns", "a turn"
 
 
 def _filtered(node: nodes.Node, name: str, *arguments: nodes.Expr) -> nodes.Expr:
@@ -313,20 +365,12 @@ def _repeated(value: Any, times: Any) -> int:
     return 0
 
 
+def _key(key: Any) -> Any:
+    """The key, which is no tuple: thousands of these with one hash are easily made."""
+    if not isinstance(key, str | int):
+        raise jinja2.TemplateRuntimeError("its keys are neither texts nor numbers")
+    return key
+
+
 def _raise_exception(message: str) -> NoReturn:
     raise jinja2.TemplateError(message)
-
-
-def _tojson(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """As in Transformers: Jinja's own sorts the keys and escapes the signs of HTML."""
-    if _extent(indent or 0) > _WIDEST:
-        raise jinja2.TemplateRuntimeError(f"it indents JSON by more than {_WIDEST} characters")
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
