@@ -23,9 +23,11 @@ long: .venv/installed
 real-tokenizers: .venv/installed
 	$(BIN)/python -m pytest -m long -rs tests/test_real_tokenizers.py
 
-## Kills, hostile input and a thousand runs: an hour on 2 cores.
+## Kills, faults of disks and terminals, hostile input and a thousand runs: an hour and a half on 2
+## cores. Faults need a C compiler.
 torture: .venv/installed
 	$(BIN)/python tests/kills.py --kills 60
+	$(BIN)/python tests/faults.py
 	$(BIN)/python tests/fuzz.py --cases 5000
 	$(BIN)/python tests/thousand.py
 
