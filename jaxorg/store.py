@@ -21,8 +21,9 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -378,9 +379,26 @@ class Store:
         # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
         if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with writing():
+        with writing(), _quiet_after_failure():
             self._checkpointer.save(place.resolve(), tree)
             self._checkpointer.wait_until_finished()
+
+
+@contextmanager
+def _quiet_after_failure() -> Iterator[None]:
+    """Where a write fails, let what Orbax left running end without a traceback: it finds the event
+    loop closed, and the failure is said once."""
+    try:
+        yield
+    except Exception:
+        before = sys.unraisablehook
+
+        def hook(unraisable: sys.UnraisableHookArgs) -> None:
+            if str(unraisable.exc_value) != "Event loop is closed":
+                before(unraisable)
+
+        sys.unraisablehook = hook
+        raise
 
 
 def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Record]:
