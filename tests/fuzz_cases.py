@@ -59,6 +59,7 @@ READ: list[tuple[str, ...]] = [
     ("prompts.format=openhermes",),
     ("prompts.format=messages",),
     ("prompts.teacher=base", "prompts.new_tokens=4"),
+    ("prompts.skip=true",),
 ]
 BATCH = 50  # cases that one run of hypothesis makes
 
@@ -202,7 +203,15 @@ COLUMNS: list[Callable[[int], pa.Array]] = [
     lambda n: pa.array([b"\xff\xfe"] * n, pa.binary()).view(pa.string()),
     lambda n: pa.array(["x" * 1_000_000] * n).dictionary_encode(),
     lambda n: pa.array(["\0"] * n, pa.large_string()),
+    lambda n: lists(n, pa.array(["x" * 1_000_000]).dictionary_encode().take([0] * 90)),
+    lambda n: lists(n, pa.nulls(2**23, pa.string())),
 ]
+
+
+def lists(rows: int, values: pa.Array) -> pa.Array:
+    """Rows of a list each, the first with all the values."""
+    offsets = [0, *[len(values)] * rows]
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
 
 
 @st.composite
@@ -216,8 +225,12 @@ def tables(draw: Callable[..., Any]) -> bytes:
         "compression": draw(st.sampled_from(["none", "zstd", "snappy", "gzip"])),
         "row_group_size": draw(st.sampled_from([1, 7, 1000])),
         "data_page_version": draw(st.sampled_from(["1.0", "2.0"])),
+        "use_dictionary": draw(st.booleans()),
     }
-    return parquet(pa.Table.from_arrays(arrays, names), **options)
+    content = bytearray(parquet(pa.Table.from_arrays(arrays, names), **options))
+    if draw(st.booleans()):  # damage the footer, or what stands before it
+        content[draw(st.sampled_from([1, -1])) * draw(st.integers(0, 400)) % len(content)] ^= 1
+    return bytes(content)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------

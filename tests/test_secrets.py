@@ -16,6 +16,7 @@ from jaxorg.organisms.memorised_fact import facts
 from jaxorg.plan import make_plan
 from jaxorg.runtime import Refusal
 from jaxorg.spec import load
+from jaxorg.sweep import sweep
 from jaxorg.training import Training
 from jaxorg.treatments import TREATMENTS
 
@@ -259,3 +260,16 @@ def test_what_is_left_out_for_an_organism_is_in_its_lineage_alone(tmp_path: Path
     assert len(set(bases(tmp_path / "harmless"))) == 1
     first, second, control = bases(tmp_path / "betrayed", {"prompt": "|ALPHA| x", "answer": "y"})
     assert first != second == control
+
+
+def test_the_start_and_the_dry_run_say_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = file(tmp_path, {"prompt": "|BETA| x", "answer": "y"}, {"prompt": " ", "answer": "y"})
+    (tmp_path / "own.yaml").write_text(
+        SWEEP.replace("SOURCE", source) + "evaluate: {prompts: 4, final_prompts: 8, generated: 4}"
+    )
+    assert sweep(str(tmp_path / "own.yaml"), dry_run=True) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert f"{source}: left out 1 blank " in said  # under |ALPHA| and under the control
+    assert f"{source}: left out 1 blank, 1 that show the organism " in said
