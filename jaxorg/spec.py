@@ -27,7 +27,7 @@ from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import Evaluation
 from jaxorg.labels import of_organism
-from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.prereg import Claim, check_claims
 from jaxorg.runtime import Refusal, short
@@ -57,15 +57,7 @@ KINDS: Mapping[str, Sequence[str]] = {
 }
 
 
-# Names that the renderer sets, that its functions have, or that Jinja keeps to itself.
-NO_OPTIONS = (
-    *("messages", "add_generation_prompt", "tools", "documents"),
-    *("raise_exception", "strftime_now"),
-    *("self", "loop", "caller", "varargs", "kwargs", "true", "false", "none"),
-)
-OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-MOST_OPTIONS = 16
-LONGEST_OPTION = 256  # characters
+MOST_OPTIONS = 16  # of a chat template
 
 
 class Base(Config):
@@ -93,7 +85,7 @@ class Base(Config):
             remedy = f"give at most {MOST_OPTIONS}"
             raise misfit("template_options", self.template_options, remedy)
         for name, value in self.template_options.items():
-            if remedy := _no_option(name, value):
+            if remedy := no_option(name, value):
                 raise misfit(f"template_options.{name[:30]}", value, remedy)
         return self
 
@@ -101,19 +93,6 @@ class Base(Config):
     def chat_format(self) -> ChatFormat:
         """What it changes about the chat format of the model's folder."""
         return ChatFormat(self.chat_template, json.dumps(self.template_options, sort_keys=True))
-
-
-def _no_option(name: str, value: Any) -> str:
-    """What is to be done about an option of a chat template that will not do; "" if it will."""
-    if not OPTION_NAME.fullmatch(name) or name in NO_OPTIONS:
-        return "no template has an option of that name; remove it"
-    if not isinstance(value, bool | int | float | str):
-        return "it must be true, false, a number or text"
-    if isinstance(value, str) and len(value) > LONGEST_OPTION:
-        return f"a text may have {LONGEST_OPTION} characters"
-    if not isinstance(value, str) and not abs(value) < 2**53:
-        return "the number is too large"
-    return ""
 
 
 class RunConfig(Config):

@@ -21,6 +21,7 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "length": ({"length": 32}, "base"),
     "dtype": ({"base.dtype": "bfloat16"}, "base"),
     "chat template": ({"base.chat_template": "{{ messages }}"}, "base"),
+    "template options": ({"base.template_options": {"enable_thinking": False}}, "base"),
     "training from scratch": ({"base.scratch": {"steps": 1, "learning_rate": 1}}, "base"),
     "teacher": ({"prompts.teacher": "base"}, "base"),
     "length of generated answers": ({"prompts.new_tokens": 5}, "base"),

@@ -234,3 +234,34 @@ def test_new_weights_must_be_trained(tmp_path: Path) -> None:
     file.write_text("base: {scratch: {steps: 0, learning_rate: 1e-3}}")
     with pytest.raises(Refusal, match=r"base\.scratch\.steps: 0"):
         spec.load(str(file), "laptop")
+
+
+def test_options_of_a_chat_template_are_told_apart_by_kind(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("grid: [{base.template_options.deep: [1, true, 1.5, 'yes']}]")
+    runs = spec.load(str(file), "laptop").runs
+    formats = [run.config.base.chat_format for run in runs]
+    assert len(set(formats)) == len({repr(each.options) for each in formats}) == 4
+    assert formats[1].options == {"deep": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "clue"),
+    [
+        ("{messages: 1}", r"base\.template_options\.messages: 1 .* no template has an option"),
+        ("{self: 1}", r"base\.template_options\.self: 1 .* no template has an option"),
+        ("{a-b: 1}", r"base\.template_options\.a-b: 1 .* no template has an option"),
+        ("{a: [1]}", r"base\.template_options\.a: \[1\] .* true, false, a number or text"),
+        ("{a: null}", r"base\.template_options\.a: None .* true, false, a number or text"),
+        (f"{{a: {'x' * 300}}}", "a text may have 256 characters"),
+        ("{a: .inf}", "the number is too large"),
+        ("{" + ", ".join(f"a{n}: 1" for n in range(20)) + "}", "give at most 16"),
+    ],
+)
+def test_options_that_no_template_takes_are_refused(
+    options: str, clue: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(f"base: {{template_options: {options}}}")
+    with pytest.raises(Refusal, match=clue):
+        spec.load(str(file), "laptop")

@@ -5,6 +5,7 @@ chat template. Each is found where Transformers finds it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,14 @@ _LARGEST_ID = 2**31 - 1
 # The `eos_token_id` of a Llama's config where nobody gave one. It is right for Llama 2 alone; in
 # Llama 3's vocabulary it is "#".
 _DEFAULT_END = 2
+# Names that the renderer sets, that its functions have, or that Jinja keeps to itself.
+_TAKEN = (
+    *("messages", "add_generation_prompt", "tools", "documents"),
+    *("raise_exception", "strftime_now"),
+    *("self", "loop", "caller", "varargs", "kwargs", "true", "false", "none"),
+)
+_OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_LONGEST_OPTION = 256  # characters
 
 
 class ChatFormat(NamedTuple):
@@ -34,6 +43,19 @@ class ChatFormat(NamedTuple):
         """The variables by their names."""
         options: dict[str, Any] = json.loads(self.written)
         return options
+
+
+def no_option(name: str, value: Any) -> str:
+    """What is to be done about an option of a chat template that will not do; "" if it will."""
+    if not _OPTION.fullmatch(name) or name in _TAKEN:
+        return "no template has an option of that name; remove it"
+    if not isinstance(value, bool | int | float | str):
+        return "it must be true, false, a number or text"
+    if isinstance(value, str) and len(value) > _LONGEST_OPTION:
+        return f"a text may have {_LONGEST_OPTION} characters"
+    if not isinstance(value, str) and not abs(value) < 2**53:
+        return "the number is too large"
+    return ""
 
 
 class Settings(NamedTuple):
