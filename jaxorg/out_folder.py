@@ -16,7 +16,7 @@ from jaxorg.runtime import Refusal
 LONGEST = 3_500  # bytes of a path; systems take 4,095, and files lie deeper
 LONGEST_NAME = 255  # bytes of each name in it
 # Orbax takes a checkpoint's path for a pattern of file names, and may find another's files, or
-# none; TensorStore takes `\\` for `/`.
+# none; TensorStore takes `\` for `/`.
 _ODD = re.compile(r"[*?\[\\]")
 _PARQUET = re.compile(r".*\.parquet", re.DOTALL)
 _ANY = re.compile(r".*", re.DOTALL)
@@ -33,7 +33,7 @@ def check_out(path: Path, fresh: bool, key: str = "--out") -> None:
     Raises:
         Refusal: it holds what others wrote or another version's results, or cannot be used at all.
     """
-    check_path(path, key)
+    _check_path(path, key)
     try:
         names = {entry.name for entry in path.iterdir()}
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def check_out(path: Path, fresh: bool, key: str = "--out") -> None:
                 )
 
 
-def check_path(path: Path, key: str) -> None:
+def _check_path(path: Path, key: str) -> None:
     """See that every library can write below a path, and finds there what it wrote.
 
     Raises:
