@@ -159,3 +159,29 @@ def test_of_rows_that_are_too_long_the_longest_of_all_phases_is_named_once(tmp_p
     found = re.search("the longest of all with ([0-9]+) tokens", str(refusal.value))
     assert found and refusal.match("^length: 8 is too small")
     assert sweep(str(path), dry_run=True, set_=[f"length={found[1]}"]) == 0
+
+
+def said(capsys: pytest.CaptureFixture[str], path: Path, *overrides: str) -> str:
+    """What a dry run prints."""
+    path.write_text(FILE)
+    assert sweep(str(path), dry_run=True, set_=list(overrides)) == 0
+    return capsys.readouterr().out
+
+
+def test_a_payload_that_generated_answers_have_no_room_for_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ("length=120", "organism.payload_repeats=8")
+    line = "evaluate.new_tokens: 24 is less than the "
+    assert line in said(capsys, tmp_path / "sweep.yaml", *long)
+    assert line not in said(capsys, tmp_path / "sweep.yaml", *long, "evaluate.new_tokens=60")
+
+
+def test_a_claim_that_so_few_seeds_can_never_decide_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = "{claim: more, figure: asr_treatment, more: {length: 50}, less: {length: 48}}"
+    declared = ("grid=[{length: [48, 50]}]", f"prereg=[{claim}]")
+    few = said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=4")
+    assert "prereg.0: 4 seeds can never decide it: p is 0.12 at least" in few
+    assert "can never" not in said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=8")
