@@ -15,6 +15,7 @@ from jaxorg import cli, estimate, ledger, processes, runtime, spec, status
 from jaxorg.config import fingerprint
 from jaxorg.console import Console
 from jaxorg.data.pools import Pools
+from jaxorg.doubts import doubts
 from jaxorg.engine.answers import ask_teachers
 from jaxorg.engine.execute import Engine
 from jaxorg.engine.inputs import Inputs
@@ -111,8 +112,9 @@ def sweep(
         processes.first("folder", lambda: check_out(folder.path, fresh))
         inputs = Inputs(plan, Pools(folder))
         inputs.check()
-        for line in (*inputs.passed_over(), *inputs.left_out()) if processes.leads() else ():
-            console.warn(line)
+        if processes.leads():
+            for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
+                console.warn(line)
         if dry_run:
             cores = cpu_devices(asked) or runtime.cores()
             where = foreseen(asked, estimate.largest(plan), plan.rows)

