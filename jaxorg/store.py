@@ -22,9 +22,10 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -143,9 +144,8 @@ class Store:
 
     @cached_property
     def _checkpointer(self) -> ocp.StandardCheckpointer:
-        # Made when first needed, since it starts a JAX back end. What goes wrong is raised; that
-        # Orbax's threads log it, too, would bury the one line that a person needs.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Made when first needed, since it starts a JAX back end.
+        _hush()
         # The first of several processes writes alone, and waits for no other.
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         return ocp.StandardCheckpointer(multiprocessing_options=alone)
@@ -376,29 +376,28 @@ class Store:
         return self._whole(place, partial(_arrays, shape))
 
     def _write(self, place: Path, tree: Tree) -> None:
-        # Asked first, since what Orbax leaves running when a write fails prints tracebacks later.
+        # Asked first: what Orbax writes before it fails would take the last room.
         if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with writing(), _quiet_after_failure():
+        with writing():
             self._checkpointer.save(place.resolve(), tree)
             self._checkpointer.wait_until_finished()
 
 
-@contextmanager
-def _quiet_after_failure() -> Iterator[None]:
-    """Where a write fails, let what Orbax left running end without a traceback: it finds the event
-    loop closed, and the failure is said once."""
-    try:
-        yield
-    except Exception:
-        before = sys.unraisablehook
+@cache
+def _hush() -> None:
+    """Let Orbax raise what goes wrong, and say nothing besides: its threads log it, too, and when a
+    write fails, those of other arrays find the event loop closed, some of them before it is raised.
+    That would bury the one line that a person needs."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    report = sys.unraisablehook
 
-        def hook(unraisable: sys.UnraisableHookArgs) -> None:
-            if str(unraisable.exc_value) != "Event loop is closed":
-                before(unraisable)
+    def heed(found: sys.UnraisableHookArgs) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            report(found)
 
-        sys.unraisablehook = hook
-        raise
+    sys.unraisablehook = heed
 
 
 def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Record]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
+import gc
 import json
 import os
 import random
@@ -168,7 +169,7 @@ class Bench:
     def __init__(self, name: str, work: Path, disk: Disk):
         self._name, self._kind, self._disk = name, KINDS[name], disk
         self._starts = count()
-        self._work = work / name.replace(" ", "-")
+        self._work = work / str(list(KINDS).index(name))
         self._work.mkdir()
         self._base = write_base(self._work / "base")
         self._reference = self._work / "reference"
@@ -222,6 +223,7 @@ class Bench:
                     traceback.print_exc()
                     code = 1
                 if code:
+                    gc.collect()
                     time.sleep(A_WHILE)
             errors.seek(0)
             return Ended(code, errors.read())

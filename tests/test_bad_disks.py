@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -105,6 +107,31 @@ def test_whatever_a_disk_does_not_take_is_one_line_and_can_be_written_later(
     assert len(list(tmp_path.iterdir())) > 1
     Folder(tmp_path, print).tidy()
     assert not (tmp_path / "tmp").exists()
+
+
+MANY = """
+import gc, resource, signal, time
+from pathlib import Path
+import numpy as np
+from jaxorg.folder import Folder, StorageError
+from jaxorg.store import Store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+arrays = {{str(n): np.random.default_rng(n).random((200, 200), np.float32) for n in range(50)}}
+for number in range(3):
+    try:
+        Store(Folder(Path({place!r}), print)).save(str(number) * 16, arrays, {record})
+    except StorageError:
+        gc.collect()
+        time.sleep(0.2)
+"""
+
+
+def test_what_is_left_of_a_write_that_failed_says_nothing_more(tmp_path: Path) -> None:
+    code = MANY.format(place=str(tmp_path), record=RECORD | {"losses": []})
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_a_disk_that_is_full_when_a_state_is_kept_fails_no_run(
