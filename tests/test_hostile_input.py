@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,13 +104,52 @@ TEMPLATES = [
     "{{ " + "(" * 9999 + "1" + ")" * 9999 + " }}",
     "{{ '\\ud800' }}",
     "x" * 10**6,
+    "{{ ((')' * 10000) ~ 'a)') | urlize }}",
+    "{{ ([[1] * 1000] * 5000) | sum(start=[]) | length }}",
+    "{{ ('a' * 50000) | map(attribute='0" + ".0" * 9000 + "') | list | length }}",
+    "{{ range(100000)" + " | select" * 90 + " | list | length }}",
+    "{{ 'x'.join(['a' * 90000] * 9000) }}",
+    "{{ ('a' * 90000).strip('b' * 50000 ~ 'a') }}",
+    "{{ ('a' * 90000).rfind('b' ~ 'a' * 50000) }}",
+    "{{ '{:{}}'.format(1, '9999999999') }}",
+    "{{ '{0:{1[a]}}'.format(1, {'a': 10 ** 9}) }}",
+    "{{ ('%s' * 10000) | format('x' * 10000) }}",
+    "{{ ('x\n' * 1000) | indent('x' * 10000) }}",
+    "{{ range(50000) | list | tojson(indent=10 ** 9) }}",
+    "{{ range(50000) | list | tojson(separators=('x' * 10000, ':')) }}",
+    "{{ (('f' * 150000) | int(base=16)) is divisibleby(('f' * 70000) | int(base=16)) }}",
+    "{% set a = ('f' * 99999) | int(base=16) %}{{ a * a }}",
+    "{% for i in range(99999) if i < 0 %}{% endfor %}" * 9,
+    "{% for i in range(9999) %}" + "{% set x = 1 %}" * 3000 + "{% endfor %}",
+    "{% macro f() %}" + "{% set x = 1 %}" * 3000 + "{% endmacro %}"
+    "{% for i in range(9999) %}{{ f() }}{% endfor %}",
+    "{% macro f() %}{% for i in range(9999) %}{% set x = caller() %}{% endfor %}{% endmacro %}"
+    "{% call f() %}" + "y" * 50000 + "{% endcall %}",
+    *(
+        "{% set a = (1,) * 1000 %}{% set b = (a,) * 1000 %}{% set c = (b,) * 1000 %}" + use
+        for use in (
+            "{{ {1: 2}[c] }}",
+            "{{ {c: 1} }}",
+            "{{ {1: 2}.get(c) }}",
+            "{{ [c] | unique | list }}",
+            "{{ c == (b,) * 1000 }}",
+            "{{ '{}'.format(*[b] * 1000) }}",
+            "{% set n = namespace(c=c) %}{{ n }}",
+            "{% for i in [1, 2] %}{{ loop.changed(c) }}{% endfor %}",
+        )
+    ),
+    "{{ ["
+    + ", ".join(str(tuple(-1 - (i >> bit & 1) for bit in range(11))) for i in range(1400))
+    + "] | unique | list | length }}",  # tuples of one hash
 ]
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda text: text[:40])
 def test_a_template_that_would_not_end_is_refused(template: str) -> None:
+    start = time.process_time()
     with pytest.raises(Refusal, match="the chat template does not work"):
         ChatTemplate(template, {}, "test").render([{"role": "user", "content": "hi"}], True)
+    assert time.process_time() - start < 5
 
 
 def test_a_template_may_do_what_templates_do() -> None:

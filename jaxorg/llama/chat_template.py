@@ -3,7 +3,8 @@
 They render as in Transformers, with two exceptions: today is always `TODAY`, and what
 `template_sandbox.py` does not allow is refused.
 
-Not covered: a template that uses up its whole budget for each of thousands of prompts.
+Not covered: a template that uses up its whole budget, a tenth of a second, for each of thousands of
+prompts.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class ChatTemplate:
 
         Raises `Refusal` for a template that does not compile, or options that are not free.
         """
-        self.text, self.special_tokens = text, dict(special_tokens)
+        self.text, self.special_tokens = text, dict(special_tokens)  # as they were given
         self._source = source
         if taken := sorted(_OWN.intersection(options)):
             raise Refusal(f"base.template_options: {taken[0]} is no option; remove it")
@@ -91,7 +92,7 @@ _DATED = (
 
 def dated(text: str) -> str:
     """A template that says `TODAY` wherever it is rendered, for use as it was trained."""
-    if "strftime_now" not in text or text.startswith(_DATED):
+    if "strftime_now" not in text or _DATED in text:
         return text
     return _DATED + text
 
