@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 from jaxorg.interrupt import Unwinding
 
 Json = dict[str, Any]
+PLACING = ".jaxorg-"  # how folders begin that `placing` makes
 
 TMP = "tmp"
 OURS = re.compile(r"jaxorg-\d+")  # names of all that is in there, so that nothing else is removed
@@ -317,9 +318,7 @@ def placing(folder: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only or gone.
     """
     try:
-        work = tempfile.TemporaryDirectory(
-            prefix=".jaxorg-", dir=folder, ignore_cleanup_errors=True
-        )
+        work = tempfile.TemporaryDirectory(prefix=PLACING, dir=folder, ignore_cleanup_errors=True)
         with Unwinding(), work as name:
             yield Path(name)
             for path in sorted(Path(name).iterdir()):

@@ -19,7 +19,7 @@ from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
-from jaxorg.folder import Folder, placing
+from jaxorg.folder import PLACING, Folder, placing
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.out_folder import check_out
@@ -93,7 +93,8 @@ def _check_folder(folder: Path, training: Path) -> None:
     """
     check_out(training, fresh=False, key="FOLDER")
     try:
-        strangers = {place.name for place in folder.iterdir()} - {*GIVEN, training.name}
+        found = {place.name for place in folder.iterdir()} - {*GIVEN, training.name}
+        strangers = {name for name in found if not name.startswith(PLACING)}  # left by a kill
     except FileNotFoundError:
         return
     except OSError as error:
