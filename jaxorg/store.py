@@ -389,7 +389,8 @@ def _hush() -> None:
     """Let Orbax raise what goes wrong, and say nothing besides: its threads log it, too, and when a
     write fails, those of other arrays find the event loop closed, some of them before it is raised.
     That would bury the one line that a person needs."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     report = sys.unraisablehook
 

@@ -25,7 +25,7 @@ enum fault { NONE, FREEZE, TEAR, FAIL_ONCE, FAIL_FROM, FAIL_SPACE_FROM, FAIL_REA
 enum kind { CHANGES, SYNCS, TAKES_SPACE, WRITES, READS };
 
 static _Atomic int armed = NONE;
-static atomic_long changes, reads;
+static atomic_long changes, syncs, reads;
 static long at;
 static int code;
 static char folder[PATH_MAX];
@@ -40,11 +40,12 @@ void faults_arm(int fault, long number, int error, const char *place) {
     code = error;
     snprintf(folder, sizeof folder, "%s", place);
     folder_length = strlen(folder);
-    changes = reads = 0;
+    changes = syncs = reads = 0;
     armed = fault;
 }
 
 long faults_changes(void) { return changes; }
+long faults_syncs(void) { return syncs; }
 long faults_reads(void) { return reads; }
 
 static int below(const char *path) {
@@ -82,6 +83,7 @@ static enum answer decide(enum kind kind) {
     if (kind == READS) {
         if (atomic_fetch_add(&reads, 1) + 1 != at || fault != FAIL_READ) return GO;
     } else {
+        syncs += kind == SYNCS;
         int counts = kind != SYNCS || (fault != FREEZE && fault != TEAR);
         long number = atomic_fetch_add(&changes, counts) + 1;
         switch (fault) {

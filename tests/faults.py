@@ -18,6 +18,7 @@ import argparse
 import ctypes
 import errno
 import gc
+import itertools
 import json
 import os
 import random
@@ -33,7 +34,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,8 +121,11 @@ class Disk:
         self._library = ctypes.CDLL(None)
         kinds = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_char_p
         self._library.faults_arm.argtypes = kinds
-        self._library.faults_changes.restype = ctypes.c_long
-        self._library.faults_reads.restype = ctypes.c_long
+        self._counts = [
+            getattr(self._library, f"faults_{name}") for name in ("changes", "syncs", "reads")
+        ]
+        for count in self._counts:
+            count.restype = ctypes.c_long
 
     @contextmanager
     def armed(self, folder: Path, mode: Mode, at: int, error: int) -> Iterator[None]:
@@ -133,9 +136,10 @@ class Disk:
         finally:
             self._library.faults_arm(Mode.NONE, 0, 0, b"")
 
-    def counted(self) -> tuple[int, int]:
-        """Operations that change the disk, and that read it, since it was armed."""
-        return self._library.faults_changes(), self._library.faults_reads()
+    def counted(self) -> tuple[int, int, int]:
+        """Changes, syncs and reads since the disk was armed to freeze."""
+        changes, syncs, reads = (count() for count in self._counts)
+        return changes, syncs, reads
 
 
 class Ended(NamedTuple):
@@ -168,17 +172,14 @@ class Bench:
 
     def __init__(self, name: str, work: Path, disk: Disk):
         self._name, self._kind, self._disk = name, KINDS[name], disk
-        self._starts = count()
+        self._starts = itertools.count()
         self._work = work / str(list(KINDS).index(name))
         self._work.mkdir()
         self._base = write_base(self._work / "base")
         self._reference = self._work / "reference"
-        undisturbed = self._start(self._reference)
-        assert undisturbed == Ended(0, ""), undisturbed
-        counted = self._work / "counted"
-        self.changes, _ = self._count(counted, Mode.FREEZE)
-        _, self.reads = self._count(counted, Mode.FREEZE)
-        self.operations, _ = self._count(self._new("counted"), Mode.FAIL_FROM)
+        self.changes, syncs, _ = self._count(self._reference)
+        self.operations = self.changes + syncs
+        _, _, self.reads = self._count(self._reference)
         self._halfway = self._work / "halfway"
         self._start(self._halfway, FAULTS[KILL], self.changes // 2)
 
@@ -228,9 +229,10 @@ class Bench:
             errors.seek(0)
             return Ended(code, errors.read())
 
-    def _count(self, out: Path, mode: Mode) -> tuple[int, int]:
-        """Operations and reads of a sweep that nobody disturbs; changes only, with `FREEZE`."""
-        self._start(out, Fault(mode), sys.maxsize)
+    def _count(self, out: Path) -> tuple[int, int, int]:
+        """Changes, syncs and reads of a sweep that nobody disturbs."""
+        ended = self._start(out, FAULTS[KILL], sys.maxsize)
+        assert ended == Ended(0, ""), ended
         return self._disk.counted()
 
     def _new(self, name: str) -> Path:

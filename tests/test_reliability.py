@@ -11,6 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -404,9 +405,9 @@ def test_a_sweep_that_the_disk_has_no_room_for_is_refused(
 def test_a_read_only_folder_is_refused(small_disk: Path, reference: Path, tiny_base: Path) -> None:
     shutil.copytree(reference, small_disk / "out")
     assert remount(small_disk, "remount,ro") == 0
-    for out in (small_disk / "out", small_disk / "new"):
+    for out, fresh in product((small_disk / "out", small_disk / "new"), (False, True)):
         with pytest.raises(Refusal, match="cannot be written to .*; choose another"):
-            start(out, tiny_base, *SMALL)
+            start(out, tiny_base, *SMALL, fresh=fresh)
     assert same_tables(small_disk / "out", reference) == ""
 
 
