@@ -182,7 +182,7 @@ def test_settings_of_the_base_are_kept_and_ends_are_completed(base: Path, tmp_pa
     (origin / "modeling.py").write_text("1 / 0")
     place = tmp_path / "model"
     place.mkdir()
-    folders.write_model(place, load(base), Origin(origin, None))
+    folders.write_model(place, load(base), Origin(origin, None, {}))
     ids = {"bos_token_id": 7, "eos_token_id": [3], "pad_token_id": 0}
     written = json.loads((place / "generation_config.json").read_text())
     assert written == settings | ids  # and none that changes greedy answers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class Origin:
 
     folder: Path
     chat_template: str | None
-    template_options: Mapping[str, Any] = field(default_factory=dict)
+    template_options: Mapping[str, Any]
 
 
 def write_model(folder: Path, weights: Weights, origin: Origin) -> None:
