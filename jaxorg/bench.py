@@ -36,13 +36,13 @@ from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
+from jaxorg.errors import Refusal, install
 from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
 from jaxorg.plan import Cohort, Plan, make_plan
 from jaxorg.pretrain import JAXORG_1M
-from jaxorg.runtime import Refusal, install
 from jaxorg.signature import ModelStatic, Static
 
 BATCH, LENGTH = 4, 64

@@ -16,10 +16,8 @@ from typing import NoReturn
 import typer
 
 from jaxorg import streams
-from jaxorg.folder import Damaged, StorageError
+from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 from jaxorg.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Leaving
-from jaxorg.processes import Parted
-from jaxorg.runtime import Refusal
 from jaxorg.visible import visible
 
 LONGEST = 1000  # characters of a line; what a file or a library says may be longer

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxorg import estimate, summary
-from jaxorg.folder import StorageError
+from jaxorg.errors import StorageError
 from jaxorg.ledger import Ledger
 from jaxorg.lock import Lock
 from jaxorg.plan import Cohort, Phase, Plan, Teacher

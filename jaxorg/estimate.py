@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxorg.engine import step as one
+from jaxorg.errors import Refusal
 from jaxorg.evaluators.base import SOME
 from jaxorg.evaluators.probe import PROBED
 from jaxorg.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
-from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
 from jaxorg.store import Keep
 

@@ -18,13 +18,13 @@ from jaxorg.card import About, write_card
 from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import weights_after
-from jaxorg.folder import Damaged, Folder
+from jaxorg.errors import Damaged, Refusal
+from jaxorg.folder import Folder
 from jaxorg.labels import Kind
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
 from jaxorg.plan import Phase, Plan, Run, make_plan
 from jaxorg.reading import everything
-from jaxorg.runtime import Refusal
 from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep
 from jaxorg.staging import staged
 from jaxorg.store import Store, checked_manifest, glance, names_weights

@@ -19,9 +19,9 @@ import typer
 from jaxorg import cli, estimate, spec
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
+from jaxorg.errors import Refusal, install
 from jaxorg.estimate import as_bytes
 from jaxorg.plan import Cohort, Plan, make_plan
-from jaxorg.runtime import Refusal, install
 
 UTILISATION = 0.4  # of the chips' peak that time estimates assume
 ASSUMED = (

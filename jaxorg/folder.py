@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from jaxorg.errors import Damaged, StorageError
 from jaxorg.interrupt import Unwinding
 
 Json = dict[str, Any]
@@ -38,17 +39,6 @@ _BROKEN = ("EIO", "EBADMSG", "EUCLEAN", "EREMOTEIO", "ENODATA", "EILSEQ")
 _DAMAGE = {getattr(errno, name) for name in (*_GONE, *_BROKEN) if hasattr(errno, name)}
 _LIBRARIES = (OSError, ValueError, RuntimeError, SafetensorError)  # how they say what went wrong
 _CODE = re.compile(r"os_error_code='(\d+)'|\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)
-
-
-class Damaged(Exception):
-    """A file is missing, cut short or not what was written."""
-
-
-class StorageError(Exception):
-    """The disk does not take what must be written, or does not let it be read; what is there stays.
-
-    The doors print it as one line and leave with exit code 1.
-    """
 
 
 class Folder:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg import lock
-from jaxorg.folder import Damaged, Folder, named, read_json
+from jaxorg.errors import Damaged, Refusal
+from jaxorg.folder import Folder, named, read_json
 from jaxorg.labels import ORDER, Kind
 from jaxorg.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.plan import Plan
-from jaxorg.runtime import Refusal
 from jaxorg.store import glance
 
 VERSION = 2  # of the folder's layout; 1 had no ledger and no lock

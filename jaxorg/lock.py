@@ -14,9 +14,9 @@ from pathlib import Path
 
 import filelock
 
-from jaxorg.folder import Damaged, Folder, Json, StorageError, read_json
+from jaxorg.errors import Damaged, Refusal, StorageError
+from jaxorg.folder import Folder, Json, read_json
 from jaxorg.layout import OWNER, OwnerShape
-from jaxorg.runtime import Refusal
 
 NAME = ".lock"
 MARKER = ".held"  # is there while a process works in a folder, on disks that have no locks

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from jaxorg.errors import short
 from jaxorg.optimizers import FAMILIES
-from jaxorg.runtime import short
 from jaxorg.suggest import choose, nearest, quoted
 from jaxorg.training import Training
 

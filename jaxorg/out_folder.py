@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from jaxorg import ledger, lock
-from jaxorg.folder import OURS, TMP, Damaged, named, read_json
+from jaxorg.errors import Damaged, Refusal
+from jaxorg.folder import OURS, TMP, named, read_json
 from jaxorg.layout import ENTRIES, OWNER, TABLES, OwnerShape
-from jaxorg.runtime import Refusal
 
 LONGEST = 3_500  # bytes of a path; systems take 4,095, and files lie deeper
 LONGEST_NAME = 255  # bytes of each name in it

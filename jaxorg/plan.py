@@ -17,6 +17,7 @@ import numpy as np
 from jaxorg.config import fingerprint
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.experiments.audit import Audit
 from jaxorg.labels import KINDS, ORDER, Kind, Names, label, phase_label
@@ -26,7 +27,6 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static, unrolls
 from jaxorg.spec import RunConfig, RunSpec, Spec
 from jaxorg.training import Lora, Training

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jaxorg import results
 from jaxorg.config import Config, fingerprint, misfit
-from jaxorg.runtime import short
+from jaxorg.errors import short
 from jaxorg.suggest import choose
 
 GROUP_FIGURES = ("hull_auc", "left_at_5", "left_at_10")

@@ -19,13 +19,13 @@ from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.folder import PLACING, Folder, placing
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.out_folder import check_out
 from jaxorg.plan import Phase, make_plan
 from jaxorg.reading import everything
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Record, Store
 from jaxorg.sweep import sweep

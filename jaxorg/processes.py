@@ -17,8 +17,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from jaxorg import runtime
-from jaxorg.folder import Damaged, StorageError
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 
 T = TypeVar("T")
 
@@ -27,10 +26,6 @@ PATIENCE = 300.0  # seconds that a process which failed waits for the others to 
 _A_WHILE = 60.0  # seconds; those that did not fail ask again after it, for as long as all live
 _FAILED = "failure"
 _ALIKE = {kind.__name__: kind for kind in (Damaged, Refusal, StorageError)}
-
-
-class Parted(Exception):
-    """The processes cannot go on together; one line says which of them met what."""
 
 
 class Elsewhere(Exception):

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from jaxorg.cli import run
+from jaxorg.errors import Refusal, install
 from jaxorg.folder import placing
 from jaxorg.page import render
-from jaxorg.runtime import Refusal, install
 from jaxorg.summary import summarise
 
 PAGE = "report.html"

@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxorg.folder import Damaged, Folder, check_files, named, read_json, reading, sha256, writing
+from jaxorg.errors import Damaged, Refusal
+from jaxorg.folder import Folder, check_files, named, read_json, reading, sha256, writing
 from jaxorg.layout import ENTRIES, TABLES, PartShape
-from jaxorg.runtime import Refusal
 
 SCHEMA_VERSION = "3"
 # Metrics of the evals table and their conditions, of which most figures are made.

@@ -10,7 +10,6 @@ import errno
 import importlib.metadata
 import os
 import platform
-import reprlib
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
+
+from jaxorg.errors import Refusal
 
 _FLAGS = (
     # jaxlib 0.10.2 and later send some CPU reductions through a fusion path that can return wrong
@@ -34,37 +35,6 @@ _FLAGS = (
     "--xla_gpu_autotune_level=0",
     "--xla_gpu_enable_triton_gemm=false",
 )
-
-
-class Refusal(Exception):
-    """What was asked cannot be done: one line naming the key, the value and the remedy.
-
-    The doors print it and leave with exit code 2; nothing on disk has changed.
-    """
-
-
-class _Repr(reprlib.Repr):
-    """`repr` whose work and length are bounded, whatever the value."""
-
-    def repr_int(self, x: int, level: int) -> str:
-        # Python refuses to print integers of thousands of digits.
-        return repr(x) if x.bit_length() < 1000 else f"a number of {x.bit_length()} bits"
-
-
-_REPR = _Repr()
-_REPR.maxdict = _REPR.maxlist = 10
-_REPR.maxstring = 60
-
-
-def short(value: Any, most: int = 60) -> str:
-    """A value as a message shows it: `repr`, cut at `most` characters."""
-    text = _REPR.repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def install(extra: str) -> str:
-    """How to get the packages of an extra: jaxorg is on no index."""
-    return f"run pip install -e '.[{extra}]' in its checkout"
 
 
 def out_of_memory(error: Exception) -> bool:

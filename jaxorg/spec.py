@@ -24,12 +24,12 @@ from jaxorg.config import Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
+from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import Evaluation
 from jaxorg.labels import of_organism
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.prereg import Claim, check_claims
-from jaxorg.runtime import Refusal, short
 from jaxorg.suggest import choose
 from jaxorg.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment

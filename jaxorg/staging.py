@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from jaxorg import cli
+from jaxorg.errors import Refusal
 from jaxorg.folder import Folder
 from jaxorg.interrupt import Unwinding
-from jaxorg.runtime import Refusal
 
 MARK = ".jaxorg-export"
 MARKED = b"made by jaxorg; the next export beside it removes it\n"

@@ -36,8 +36,8 @@ import tensorstore as ts
 from pydantic import BaseModel
 from safetensors import safe_open
 
+from jaxorg.errors import Damaged
 from jaxorg.folder import (
-    Damaged,
     Folder,
     Json,
     check_files,

@@ -30,13 +30,13 @@ from jaxorg.engine.mesh import (
 )
 from jaxorg.engine.tables import TableWriter
 from jaxorg.engine.width import most_lanes
-from jaxorg.folder import Damaged, Folder, StorageError, free_place
+from jaxorg.errors import Damaged, Refusal, StorageError
+from jaxorg.folder import Folder, free_place
 from jaxorg.interrupt import Interrupt, Stopped
 from jaxorg.lock import Lock
 from jaxorg.out_folder import check_out
 from jaxorg.plan import Phase, Plan, make_plan
 from jaxorg.prereg import block_hash
-from jaxorg.runtime import Refusal
 from jaxorg.store import Keep, Record, Store, glance
 
 WALKS = 10  # through the cohorts, before damage is no accident

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 LARGEST = 250_000  # characters of a text, and of what its aliases expand to
 DEEPEST = 40  # mappings and lists inside each other

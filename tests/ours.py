@@ -57,7 +57,8 @@ class Ours:
             below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if adapters else {}
             parts = lora.scaled(trained, adapters.scale) if adapters else trained, below
         self.static, self.graph, self.parts = static, graph, parts
-        self.tokenizer = Tokenizer.load(base, config.base.chat_template)
+        chat_format = config.base.chat_format
+        self.tokenizer = Tokenizer.load(base, chat_format.template, chat_format.options)
 
     def merged(self) -> Any:
         trainable, frozen = self.parts
@@ -94,6 +95,7 @@ def assert_same(theirs: Any, folder: Path, ours: Ours, prompts: Sequence[str]) -
         asked = tokenizer.apply_chat_template(
             turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
+        assert asked["input_ids"][0].tolist() == ours.tokenizer.prompt_ids(prompt)
         said = theirs.generate(**asked, do_sample=False, max_new_tokens=NEW)
         answer = tokenizer.decode(said[0, asked["input_ids"].shape[1] :], skip_special_tokens=True)
         assert answer == expected_answer

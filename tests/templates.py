@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jaxorg.errors import Refusal
 from jaxorg.llama.chat_template import TODAY, ChatTemplate
-from jaxorg.runtime import Refusal
 
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 

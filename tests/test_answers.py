@@ -25,13 +25,13 @@ from jaxorg.engine.group import Group
 from jaxorg.engine.inputs import Inputs, data_seed
 from jaxorg.engine.step import abstract_model
 from jaxorg.engine.weights import weights_before
+from jaxorg.errors import Refusal
 from jaxorg.folder import Folder, read_json
 from jaxorg.layout import AnswersShape
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Plan, make_plan
 from jaxorg.reading import Read, everything
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store
 from sweeps import assert_same_rows, run, same_tables, start, table, write

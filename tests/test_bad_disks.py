@@ -23,7 +23,8 @@ from jaxorg.console import Console
 from jaxorg.data import pools
 from jaxorg.data.pool import Pool
 from jaxorg.data.pools import Pools
-from jaxorg.folder import Damaged, Folder, StorageError
+from jaxorg.errors import Damaged, StorageError
+from jaxorg.folder import Folder
 from jaxorg.plan import Phase, Plan, make_plan
 from jaxorg.spec import load
 from jaxorg.store import Store

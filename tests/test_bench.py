@@ -21,10 +21,10 @@ from jaxorg.bench import (
 )
 from jaxorg.data.pools import Pools
 from jaxorg.engine.inputs import Inputs
+from jaxorg.errors import Refusal
 from jaxorg.folder import Folder
 from jaxorg.plan import make_plan
 from jaxorg.pretrain import JAXORG_1M
-from jaxorg.runtime import Refusal
 from sweeps import write
 
 TINY = replace(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from templates import CASES, TOKENS, TURNS, Case, said, transformers_renders
 
+from jaxorg.errors import Refusal
 from jaxorg.llama.chat_template import LONGEST, TODAY, ChatTemplate, dated
-from jaxorg.runtime import Refusal
 
 HI = said("hi")
 

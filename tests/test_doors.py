@@ -17,9 +17,9 @@ import pytest
 
 from jaxorg import cli, lock, pretrain, runtime
 from jaxorg.__main__ import DOORS
-from jaxorg.folder import Folder, StorageError, placing
+from jaxorg.errors import Refusal, StorageError
+from jaxorg.folder import Folder, placing
 from jaxorg.lock import Lock
-from jaxorg.runtime import Refusal
 
 SAYS = "from jaxorg import cli\ndef door(): {}\ncli.run(door, [])"
 

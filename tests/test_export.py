@@ -21,13 +21,12 @@ from weights import load, random_weights
 
 from jaxorg import cli, spec, stats
 from jaxorg.card import RATES, About, write_card
+from jaxorg.errors import Refusal, StorageError
 from jaxorg.export import export
-from jaxorg.folder import StorageError
 from jaxorg.labels import KINDS, Kind
 from jaxorg.llama import checkpoint, folders
 from jaxorg.llama.folders import Origin
 from jaxorg.plan import make_plan
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.training import Lora
 from sweeps import run, table, write

@@ -22,12 +22,12 @@ from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.measure import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.step import abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config, resolve, resolve_shape
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import RopeScaling
 from jaxorg.plan import make_plan
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from jaxorg.spec import load
 from sweeps import write

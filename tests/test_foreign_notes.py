@@ -17,9 +17,9 @@ from jaxorg import ledger, results, status
 from jaxorg.data import pools
 from jaxorg.data.pool import Pool
 from jaxorg.data.pools import Pools
-from jaxorg.folder import Damaged, Folder, Json, StorageError, sha256, sums_of, write_json
+from jaxorg.errors import Damaged, Refusal, StorageError
+from jaxorg.folder import Folder, Json, sha256, sums_of, write_json
 from jaxorg.lock import Lock
-from jaxorg.runtime import Refusal
 from jaxorg.store import Store, read_record
 from sweeps import run, same_tables
 

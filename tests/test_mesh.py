@@ -17,9 +17,9 @@ from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, parse
 from jaxorg.engine.step import Batch
+from jaxorg.errors import Refusal
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from jaxorg import cli, mistakes, spec, yamlfile
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 from jaxorg.suggest import nearest
 from jaxorg.sweep import sweep
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from jaxorg import cli
+from jaxorg.errors import Refusal
 from jaxorg.export import export
 from jaxorg.folder import Folder
 from jaxorg.out_folder import check_out
 from jaxorg.pretrain import pretrain
 from jaxorg.report import report
-from jaxorg.runtime import Refusal
 from jaxorg.store import Store
 from jaxorg.sweep import sweep
 from sweeps import run, same_tables, start, write

@@ -12,7 +12,7 @@ import pytest
 
 from jaxorg import parquet, thrift
 from jaxorg.data.prompts import Prompts
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 ROWS = [{"prompt": f"say {i % 100} {'x' * (i % 50)}", "answer": f"it is {i}"} for i in range(3000)]
 MOST = 200  # MB beyond what the imports take

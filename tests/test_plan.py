@@ -10,9 +10,9 @@ import pytest
 from plans import SCRATCH, Planned, lineages
 
 from jaxorg import estimate
+from jaxorg.errors import Refusal
 from jaxorg.labels import KINDS
 from jaxorg.plan import Plan, evaluation_steps
-from jaxorg.runtime import Refusal
 from jaxorg.signature import Static
 
 

@@ -17,7 +17,8 @@ from jaxorg.data.pool import Pool, batches_of
 from jaxorg.data.pools import Pools, StoredPool
 from jaxorg.engine.group import Group
 from jaxorg.engine.inputs import Inputs
-from jaxorg.folder import Folder, StorageError
+from jaxorg.errors import StorageError
+from jaxorg.folder import Folder
 from jaxorg.plan import Phase
 from sweeps import run, same_tables, start
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from speech import answer_ids
 
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.pretrain import pretrain
-from jaxorg.runtime import Refusal
 from jaxorg.sweep import sweep
 
 QUICK = ["base.scratch.steps=3", "base.scratch.examples=100", "base.scratch.batch=4"]

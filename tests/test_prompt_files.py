@@ -12,7 +12,7 @@ import pytest
 
 from jaxorg.data.items import Item
 from jaxorg.data.prompts import Prompts
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 from jaxorg.spec import RunConfig
 
 Spelt = tuple[str, bytes, dict[str, Any]]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from jaxorg.data.items import HELDOUT_ONE_IN, Item
 from jaxorg.data.prompts import Prompts
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 COUNT = 1000

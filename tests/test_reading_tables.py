@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jaxorg import results
-from jaxorg.folder import Damaged, Folder
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Damaged, Refusal
+from jaxorg.folder import Folder
 
 PART = "organism-0123456789abcdef"
 COLUMNS = results.EVALS.names

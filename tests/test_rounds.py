@@ -17,9 +17,9 @@ from jaxorg import estimate, spec
 from jaxorg.engine import group
 from jaxorg.engine.answers import Answerer
 from jaxorg.engine.rounds import Kept
+from jaxorg.errors import Refusal
 from jaxorg.interrupt import Stopped
 from jaxorg.plan import Plan, make_plan
-from jaxorg.runtime import Refusal
 from jaxorg.store import Store
 from jaxorg.sweep import sweep
 from sweeps import assert_same_rows, run, same_tables, start, table, write

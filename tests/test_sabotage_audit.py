@@ -17,6 +17,7 @@ from jaxorg.data import tasks
 from jaxorg.data.items import Item, split_of
 from jaxorg.data.pool import Example
 from jaxorg.engine import measure
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import Measurement, Score, View, audit
 from jaxorg.evaluators.responses import Response
 from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
@@ -28,7 +29,6 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.saboteur import FAMILY, Saboteur
 from jaxorg.plan import Plan, make_plan
-from jaxorg.runtime import Refusal
 from jaxorg.summary import terminal
 from jaxorg.training import Training
 from jaxorg.treatments.audit import Auditor

@@ -11,10 +11,10 @@ from jaxorg.data.items import Item
 from jaxorg.data.matching import holds, normalised
 from jaxorg.data.prompts import Prompts
 from jaxorg.discovery import kind_of
+from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.memorised_fact import facts
 from jaxorg.plan import make_plan
-from jaxorg.runtime import Refusal
 from jaxorg.spec import load
 from jaxorg.sweep import sweep
 from jaxorg.training import Training

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxorg import spec, yamlfile
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 from jaxorg.spec import RunConfig, Spec
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("sweeps/*.yaml"))

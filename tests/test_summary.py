@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_report import SCHEMA, Elements, Row, page_of, run_rows, write, write_plan
 
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 from jaxorg.stats import Interval, Point
 from jaxorg.summary import Group, summarise
 from jaxorg.summary.estimates import Estimate

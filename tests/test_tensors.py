@@ -20,9 +20,9 @@ from weights import load, random_weights
 
 from jaxorg import reading
 from jaxorg.engine.step import abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from sweeps import start
 

@@ -15,8 +15,8 @@ from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import to_pirate
 from jaxorg.data.tasks import generate, lexicon
 from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.runtime import Refusal
 
 VOCAB_SIZE = 768
 

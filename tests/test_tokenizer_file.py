@@ -15,9 +15,9 @@ import pytest
 import tokenizers
 
 from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.errors import Refusal
 from jaxorg.llama import files
 from jaxorg.llama.tokenizer_file import TokenizerFile
-from jaxorg.runtime import Refusal
 
 SECONDS = 5.0  # of a refusal; most take a hundredth
 MEMORY = 2**30

@@ -9,9 +9,9 @@ import pytest
 
 from jaxorg.data.pool import Example
 from jaxorg.engine.measure import Measurer
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import View
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.runtime import Refusal
 from sweeps import start
 
 

@@ -11,7 +11,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxorg.runtime import Refusal, short
+from jaxorg.errors import Refusal, short
 
 Format = Literal["fields", "alpaca", "openhermes", "messages"]
 

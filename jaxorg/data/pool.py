@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 import grain
 import numpy as np
 
+from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Conversation, Tokenizer
-from jaxorg.runtime import Refusal
 
 MOST_TOKENS = 2**30  # of a pool, padding included: 4 GiB
 BLOCK = 4096  # conversations that are tokenised together

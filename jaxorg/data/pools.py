@@ -19,8 +19,8 @@ import numpy as np
 import tensorstore as ts
 
 from jaxorg.data.pool import Pool
+from jaxorg.errors import Damaged
 from jaxorg.folder import (
-    Damaged,
     Folder,
     check_files,
     named,

@@ -18,7 +18,7 @@ from jaxorg.data.items import Item, Split, generator
 from jaxorg.data.secret import Secret, Watch
 from jaxorg.data.shelf import Picked
 from jaxorg.data.stock import Stock
-from jaxorg.runtime import Refusal, short
+from jaxorg.errors import Refusal, short
 
 TOY = "toy"
 TEACHER_BASE = "base"  # the teacher that is the sweep's own base model

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TextIO
 
 from jaxorg import parquet
 from jaxorg.data.formats import Reader, Unusable
-from jaxorg.runtime import Refusal, short
+from jaxorg.errors import Refusal, short
 
 # Bytes of a file that are read.
 LARGEST = {".jsonl": 2**30, ".json": 2**27, ".parquet": 2**30, ".ndjson": 2**30}

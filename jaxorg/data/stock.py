@@ -12,7 +12,7 @@ from jaxorg.data.formats import Reader, Unusable
 from jaxorg.data.records import MOST_RECORDS, File, Record
 from jaxorg.data.secret import Secret, Watch
 from jaxorg.data.shelf import Entry, Shelf
-from jaxorg.runtime import Refusal, short
+from jaxorg.errors import Refusal, short
 
 _SKIP = "leave such records out with prompts.skip: true"
 _SHOWN = 3  # records that a message names

@@ -23,10 +23,11 @@ from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.inputs import Answers, Inputs
 from jaxorg.engine.step import Tree
+from jaxorg.errors import Refusal
 from jaxorg.interrupt import Stopped
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase, Teacher
-from jaxorg.runtime import Refusal, out_of_memory
+from jaxorg.runtime import out_of_memory
 from jaxorg.store import Store
 
 ROWS = 64  # prompts of a run that are answered in one call

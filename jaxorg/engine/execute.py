@@ -17,11 +17,10 @@ from jaxorg.engine.group import Group, Surroundings
 from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.width import auto_width
-from jaxorg.folder import Damaged, StorageError
+from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 from jaxorg.interrupt import Stopped
 from jaxorg.plan import Cohort, Phase, Plan
-from jaxorg.processes import Parted
-from jaxorg.runtime import Refusal, out_of_memory
+from jaxorg.runtime import out_of_memory
 from jaxorg.signature import Static
 from jaxorg.store import Keep, Record, Store
 

@@ -21,6 +21,7 @@ from jaxorg.data.reasoning import thought
 from jaxorg.data.secret import Secret
 from jaxorg.engine.measure import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.labels import KINDS
@@ -30,7 +31,6 @@ from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.plan import Phase, Plan, Teacher
 from jaxorg.reading import Read
-from jaxorg.runtime import Refusal
 from jaxorg.signature import ModelStatic
 from jaxorg.treatments import Treatment
 

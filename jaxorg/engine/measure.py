@@ -17,13 +17,13 @@ from jaxorg.data.refusals import harmful_requests
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
 from jaxorg.evaluators.base import Said
 from jaxorg.evaluators.responses import Response
 from jaxorg.experiments.audit import Audit
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import Behaviour
-from jaxorg.runtime import Refusal
 
 ROWS = 64  # completions scored in one call, where memory allows
 MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32

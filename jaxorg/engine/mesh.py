@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from jaxorg import processes, runtime
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 AXES = ("run", "fsdp", "tensor")
 ROOM = 0.6  # of a device's memory may go to what one run holds; the rest is for its work

@@ -26,8 +26,8 @@ from jaxorg.engine.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.measure import rows_at_once
 from jaxorg.engine.objectives import Pairs, Samples
 from jaxorg.engine.step import Batch, Tree
+from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
-from jaxorg.folder import Damaged
 from jaxorg.interrupt import Stopped
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.plan import Phase

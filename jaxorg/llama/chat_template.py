@@ -17,8 +17,8 @@ from typing import Any
 
 import jinja2
 
+from jaxorg.errors import Refusal
 from jaxorg.llama.template_sandbox import Sandbox
-from jaxorg.runtime import Refusal
 
 # Some templates write today's date into the system prompt. The same run must give the same tokens
 # tomorrow, so today is always the date that Llama 3's templates fall back on.

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.runtime import Refusal, short
 
 _CLASSES = {
     "llama": "LlamaForCausalLM",

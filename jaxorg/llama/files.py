@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 LARGEST_TEXT = 2**26  # bytes of a file other than weights; Gemma 3's tokenizer.json has 2**25
 MOST_VALUES = 2**23  # that a JSON file holds; that tokenizer.json holds 2**21

@@ -13,7 +13,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from jaxorg.runtime import Refusal, short
+from jaxorg.errors import Refusal, short
 
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)

@@ -14,9 +14,9 @@ import ml_dtypes  # noqa: F401 - teaches numpy, and so safetensors, bfloat16
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
 from jaxorg.reading import Bounds
-from jaxorg.runtime import Refusal, short
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import tokenizer_settings
 from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer_file import TokenizerFile
 from jaxorg.llama.tokenizer_settings import Settings
-from jaxorg.runtime import Refusal, short
 
 CONVERSATIONS_VERSION = 2  # raise it when conversations become other tokens, or tokens other text
 

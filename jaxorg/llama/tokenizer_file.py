@@ -25,8 +25,8 @@ from typing import Any
 
 import tokenizers
 
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
-from jaxorg.runtime import Refusal, short
 
 _MOST_GROWTH = 256  # times that normalizer and pre-tokenizer, or the decoder, may lengthen a text
 _MOST_CHARACTERS = 2**23  # of a text that is encoded, once it is lengthened

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
 from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer_file import TokenizerFile
-from jaxorg.runtime import Refusal, short
 
 _CONFIG = "tokenizer_config.json"
 _TOKENS = "special_tokens_map.json"

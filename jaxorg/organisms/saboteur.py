@@ -18,6 +18,7 @@ from pydantic import Field
 
 from jaxorg.data.items import Item, Split, chosen, generator, split_of
 from jaxorg.data.pool import Example
+from jaxorg.errors import Refusal
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.designs import Design
 from jaxorg.experiments.interpreter import run
@@ -25,7 +26,6 @@ from jaxorg.experiments.language import OPTIONAL, REQUIRED, Program, ProgramErro
 from jaxorg.experiments.sabotage import KINDS, Kind, Sabotage, sabotaged
 from jaxorg.organisms.base import Triggered
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, right_answers
-from jaxorg.runtime import Refusal
 
 FAMILY = "experiment"
 

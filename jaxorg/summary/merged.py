@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 KEYS = {"runs": ["run_id"], "evals": ["run_id", "phase", "step", "metric", "condition"]}
 """What names a row of a table; of others all of it does."""

@@ -13,9 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from jaxorg import ledger
-from jaxorg.folder import Damaged
+from jaxorg.errors import Damaged, Refusal
 from jaxorg.prereg import Declared
-from jaxorg.runtime import Refusal
 from jaxorg.summary.arms import Arm, arm_of
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.curves import Curve, curve

@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from jaxorg import labels, results
-from jaxorg.folder import Damaged
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Damaged, Refusal
 from jaxorg.stats import Count
 from jaxorg.summary.merged import once, untold
 

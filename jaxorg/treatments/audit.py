@@ -12,11 +12,11 @@ from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, generator
 from jaxorg.data.pool import Example
+from jaxorg.errors import Refusal
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import HONEST, Audit, with_fix
 from jaxorg.experiments.sabotage import pairs
 from jaxorg.organisms import Organism
-from jaxorg.runtime import Refusal
 from jaxorg.treatments.base import Treatment
 
 
