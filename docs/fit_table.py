@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxorg import shipped
-from jaxorg.folder import placing
+from jaxorg.storage.folder import placing
+from jaxorg.sweepfile import builtin
 
 PAGE = Path(__file__).parent / "fit.md"
 MODELS, SWEEPS, END = (f"<!-- fit_table.py: {it} -->\n" for it in ("models", "sweeps", "end"))
@@ -45,7 +45,7 @@ HEAD = [
 ]
 OTHERS = [
     name
-    for name, path in shipped.sweeps().items()
+    for name, path in builtin.sweeps().items()
     if name != "quickstart" and "  llama:" in path.read_text(encoding="utf-8")
 ]
 SLICE = "v4-64"

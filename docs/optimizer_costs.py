@@ -22,16 +22,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxorg import runtime, spec
-from jaxorg.data.pools import Pools
-from jaxorg.engine.batches import all_batches
+from jaxorg.data.cache import Pools
+from jaxorg.distributed import runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import described, make_mesh, parse
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import draws
-from jaxorg.folder import Folder
+from jaxorg.engine.train.batches import all_batches
 from jaxorg.optimizers import FAMILIES
-from jaxorg.plan import make_plan
+from jaxorg.planning.plan import make_plan
+from jaxorg.storage.folder import Folder
+from jaxorg.sweepfile import spec
 
 AGAINST = "adamw"
 COMMON = [

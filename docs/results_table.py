@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from jaxorg.folder import placing
-from jaxorg.prereg import GROUP_FIGURES
-from jaxorg.results import ATTACK, CAPABILITY
+from jaxorg.storage.folder import placing
+from jaxorg.storage.results import ATTACK, CAPABILITY
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate, mean_of
+from jaxorg.summary.format import effect_text, p_text, percent, play_text
 from jaxorg.summary.game import RedBlue
 from jaxorg.summary.summary import Summary, declared_in, summarise
 from jaxorg.summary.tables import (
@@ -30,7 +30,7 @@ from jaxorg.summary.tables import (
     read_table,
     text,
 )
-from jaxorg.summary.words import effect_text, p_text, percent, play_text
+from jaxorg.sweepfile.prereg import GROUP_FIGURES
 
 BEGIN, END = "<!-- made by docs/results_table.py -->\n", "<!-- end -->\n"
 

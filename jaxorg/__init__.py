@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m jaxorg.NAME`: Python is still looking for the module
-    from jaxorg.interrupt import leave_on_signals
+    from jaxorg.distributed.interrupt import leave_on_signals
 
     leave_on_signals()

@@ -6,7 +6,7 @@ import importlib
 import sys
 from typing import NoReturn
 
-from jaxorg.interrupt import leave_on_signals
+from jaxorg.distributed.interrupt import leave_on_signals
 
 # A door is imported when it is asked for: each needs much that the others do not.
 DOORS = {
@@ -23,7 +23,7 @@ DOORS = {
 def main() -> NoReturn:
     """Open the door that the first argument names."""
     leave_on_signals()
-    from jaxorg import cli, streams  # which takes a while
+    from jaxorg.cli import common, streams  # which takes a while
     from jaxorg.suggest import choose
 
     streams.harden()
@@ -31,10 +31,10 @@ def main() -> NoReturn:
     if name in ("--help", "-h"):
         doors = "\n".join(f"  {door:<10}{about}" for door, about in DOORS.items())
         print(f"Usage: jaxorg NAME [OPTIONS]\n\n{doors}\n\njaxorg NAME --help says more.")
-        cli.leave(0)
+        common.leave(0)
     if name not in DOORS:
-        cli.refuse(f"{name!r} is no command; {choose(name, DOORS)}")
-    cli.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")
+        common.refuse(f"{name!r} is no command; {choose(name, DOORS)}")
+    common.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")
 
 
 if __name__ == "__main__":

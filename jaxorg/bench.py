@@ -29,21 +29,23 @@ import jax
 import numpy as np
 import typer
 
-from jaxorg import cli, runtime, spec
-from jaxorg.data.pools import Pools
-from jaxorg.engine.batches import all_batches
+from jaxorg.cli import common
+from jaxorg.data.cache import Pools
+from jaxorg.distributed import runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
-from jaxorg.engine.inputs import Inputs
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
+from jaxorg.engine.train.batches import all_batches
 from jaxorg.errors import Refusal, install
-from jaxorg.folder import Folder
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
-from jaxorg.plan import Cohort, Plan, make_plan
+from jaxorg.planning.plan import Cohort, Plan, make_plan
+from jaxorg.planning.signature import ModelStatic, Static
 from jaxorg.pretrain import JAXORG_1M
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.storage.folder import Folder
+from jaxorg.sweepfile import spec
 
 BATCH, LENGTH = 4, 64
 # PyTorch's loop neither clips nor decays, so neither does jaxorg here.
@@ -238,7 +240,7 @@ def gain(name: str, settings: Sequence[str], steps: int, rounds: int) -> None:
     if not plan.signatures:
         raise Refusal(f"--packing: {name!r} trains nothing; choose a sweep that does")
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Inputs(plan, Pools(Folder(Path(folder), cli.say)))
+        inputs = Inputs(plan, Pools(Folder(Path(folder), common.say)))
         sides = [Rows(plan, inputs, packing, steps) for packing in (False, True)]
         for side in sides:
             side.train()
@@ -294,4 +296,4 @@ def bench(
 
 
 if __name__ == "__main__":
-    cli.run(bench)
+    common.run(bench)

@@ -13,22 +13,24 @@ from typing import Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from jaxorg import cli, ledger, runtime
-from jaxorg.card import About, write_card
-from jaxorg.data.pools import Pools
-from jaxorg.engine.inputs import Inputs
+from jaxorg.cli import common
+from jaxorg.cli.card import About, write_card
+from jaxorg.data.cache import Pools
+from jaxorg.distributed import runtime
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.weights import weights_after
 from jaxorg.errors import Damaged, Refusal
-from jaxorg.folder import Folder
-from jaxorg.labels import Kind
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
-from jaxorg.plan import Phase, Plan, Run, make_plan
-from jaxorg.reading import everything
-from jaxorg.spec import RunConfig, RunSpec, Spec, Sweep
-from jaxorg.staging import staged
-from jaxorg.store import Store, checked_manifest, glance, names_weights
+from jaxorg.planning import manifest
+from jaxorg.planning.plan import Phase, Plan, Run, make_plan
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.staging import staged
+from jaxorg.storage.store import Store, checked_manifest, glance, names_weights
+from jaxorg.storage.weight_reader import everything
 from jaxorg.summary import read_table
+from jaxorg.sweepfile.labels import Kind
+from jaxorg.sweepfile.spec import RunConfig, RunSpec, Spec, Sweep
 
 Form = Literal["hf", "peft"]
 SHOWN = 5  # run ids in a message
@@ -41,7 +43,7 @@ def export(
         str, typer.Argument(metavar="RUN_ID", help="As in the runs table; its beginning will do.")
     ],
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", parser=cli.folder_name, help="A new folder.")
+        Path, typer.Argument(metavar="PATH", parser=common.folder_name, help="A new folder.")
     ],
     phase: Annotated[
         Kind | None, typer.Option(help="Whose weights to take. [default: the run's last]")
@@ -81,11 +83,11 @@ class Source:
 
     @cached_property
     def _inputs(self) -> Inputs:
-        return Inputs(self.plan, Pools(Folder(self.folder, cli.say)))
+        return Inputs(self.plan, Pools(Folder(self.folder, common.say)))
 
     @cached_property
     def _store(self) -> Store:
-        return Store(Folder(self.folder, cli.say))
+        return Store(Folder(self.folder, common.say))
 
     def phase(self, kind: Kind | None) -> Phase:
         """The run's phase of a kind, or its last.
@@ -199,7 +201,7 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
     Raises:
         Refusal: there is no such run, several, or one of other files than are here now.
     """
-    known = ledger.of_results(folder, "DIR")
+    known = manifest.of_results(folder, "DIR")
     run_id = _whole(prefix, list(known.runs))
     runs = read_table(folder, "runs", COLUMNS, required=False)
     rows = runs[runs.run_id == run_id].to_dict("records")
@@ -252,4 +254,4 @@ def _is_empty_folder(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    cli.run(export)
+    common.run(export)

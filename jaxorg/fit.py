@@ -16,12 +16,14 @@ from typing import Annotated
 
 import typer
 
-from jaxorg import cli, estimate, spec
+from jaxorg.cli import common
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
 from jaxorg.errors import Refusal, install
-from jaxorg.estimate import as_bytes
-from jaxorg.plan import Cohort, Plan, make_plan
+from jaxorg.planning import estimate
+from jaxorg.planning.estimate import as_bytes
+from jaxorg.planning.plan import Cohort, Plan, make_plan
+from jaxorg.sweepfile import spec
 
 UTILISATION = 0.4  # of the chips' peak that time estimates assume
 ASSUMED = (
@@ -314,4 +316,4 @@ def _flops(count: float) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(fit)
+    common.run(fit)

@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg import cli, discovery, shipped
+from jaxorg import discovery
+from jaxorg.cli import common
 from jaxorg.engine.mesh import SLICES
 from jaxorg.optimizers import FAMILIES
 from jaxorg.organisms import ORGANISMS
+from jaxorg.sweepfile import builtin
 from jaxorg.treatments import TREATMENTS
 
 Lines = Mapping[str, str]
@@ -54,7 +56,7 @@ def _kinds(made: Iterable[type[BaseModel]]) -> Lines:
 
 
 def _sweeps() -> Lines:
-    return {name: shipped.question(path) for name, path in shipped.sweeps().items()}
+    return {name: builtin.question(path) for name, path in builtin.sweeps().items()}
 
 
 def _meshes() -> Lines:
@@ -90,4 +92,4 @@ LINES: Mapping[What, Callable[[], Lines]] = {
 
 
 if __name__ == "__main__":
-    cli.run(list)
+    common.run(list)

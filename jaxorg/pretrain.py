@@ -13,22 +13,25 @@ from typing import Annotated
 
 import typer
 
-from jaxorg import cli, ledger, processes, spec
+from jaxorg.cli import common
 from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
+from jaxorg.distributed import processes
 from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
-from jaxorg.folder import PLACING, Folder, placing
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.out_folder import check_out
-from jaxorg.plan import Phase, make_plan
-from jaxorg.reading import everything
-from jaxorg.signature import ModelStatic
-from jaxorg.store import Record, Store
+from jaxorg.planning import manifest
+from jaxorg.planning.out_folder import check_out
+from jaxorg.planning.plan import Phase, make_plan
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import PLACING, Folder, placing
+from jaxorg.storage.store import Record, Store
+from jaxorg.storage.weight_reader import everything
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import spec
 
 GIVEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # before there are weights
 JAXORG_1M = LlamaConfig(
@@ -45,7 +48,9 @@ GIVEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # before the
 
 
 def pretrain(
-    folder: Annotated[Path, typer.Argument(parser=cli.folder_name, help="Where the model goes.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=common.folder_name, help="Where the model goes.")
+    ],
     size: Annotated[str, typer.Option(help="smoke or laptop.")] = "laptop",
     mesh: Annotated[str | None, typer.Option(help="As for sweep.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="path=value, in YAML.")] = None,
@@ -74,7 +79,7 @@ def pretrain(
     code = sweep("pretrain", mesh=mesh, out=training, size=size, set_=overrides)
     if code:
         return code
-    store = Store(Folder(training, cli.say))
+    store = Store(Folder(training, common.say))
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
     shape = checkpoint.read_config(folder)
     shapes = abstract_model(ModelStatic(shape))[1]
@@ -101,7 +106,7 @@ def _check_folder(folder: Path, training: Path) -> None:
         raise Refusal(
             f"FOLDER: {folder} is no folder ({error.strerror}); choose another"
         ) from error
-    if strangers and not os.path.lexists(training / ledger.NAME):
+    if strangers and not os.path.lexists(training / manifest.NAME):
         raise Refusal(
             f"FOLDER: {folder} holds {min(strangers)!r} and no model that pretrain made; choose a "
             f"folder that is new or empty"
@@ -154,4 +159,4 @@ Held-out exact match, greedy: **{k} of {n}, {100 * k / n:.1f} %**. By family:
 
 
 if __name__ == "__main__":
-    cli.run(pretrain)
+    common.run(pretrain)

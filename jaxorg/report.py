@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from jaxorg.cli import run
+from jaxorg.cli.common import run
 from jaxorg.errors import Refusal, install
-from jaxorg.folder import placing
 from jaxorg.page import render
+from jaxorg.storage.folder import placing
 from jaxorg.summary import summarise
 
 PAGE = "report.html"

@@ -11,14 +11,13 @@ from typing import Annotated, Any
 import typer
 from jax.sharding import Mesh
 
-from jaxorg import cli, estimate, ledger, processes, runtime, spec, status
+from jaxorg.cli import common, status
+from jaxorg.cli.console import Console
 from jaxorg.config import fingerprint
-from jaxorg.console import Console
-from jaxorg.data.pools import Pools
-from jaxorg.doubts import doubts
-from jaxorg.engine.answers import ask_teachers
-from jaxorg.engine.execute import Engine
-from jaxorg.engine.inputs import Inputs
+from jaxorg.data.cache import Pools
+from jaxorg.distributed import processes, runtime
+from jaxorg.distributed.interrupt import Interrupt, Stopped
+from jaxorg.engine.measure.tables import TableWriter
 from jaxorg.engine.mesh import (
     cpu_devices,
     described,
@@ -28,16 +27,20 @@ from jaxorg.engine.mesh import (
     parse,
     run_memory,
 )
-from jaxorg.engine.tables import TableWriter
-from jaxorg.engine.width import most_lanes
+from jaxorg.engine.run.answers import ask_teachers
+from jaxorg.engine.run.execute import Engine
+from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.width import most_lanes
 from jaxorg.errors import Damaged, Refusal, StorageError
-from jaxorg.folder import Folder, free_place
-from jaxorg.interrupt import Interrupt, Stopped
-from jaxorg.lock import Lock
-from jaxorg.out_folder import check_out
-from jaxorg.plan import Phase, Plan, make_plan
-from jaxorg.prereg import block_hash
-from jaxorg.store import Keep, Record, Store, glance
+from jaxorg.planning import estimate, manifest
+from jaxorg.planning.doubts import doubts
+from jaxorg.planning.out_folder import check_out
+from jaxorg.planning.plan import Phase, Plan, make_plan
+from jaxorg.storage.folder import Folder, free_place
+from jaxorg.storage.lock import Lock
+from jaxorg.storage.store import Keep, Record, Store, glance
+from jaxorg.sweepfile import spec
+from jaxorg.sweepfile.prereg import block_hash
 
 WALKS = 10  # through the cohorts, before damage is no accident
 
@@ -57,7 +60,7 @@ def sweep(
         Path | None,
         typer.Option(
             metavar="DIR",
-            parser=cli.folder_name,
+            parser=common.folder_name,
             help="Folder of results. [default: results/SWEEP-SIZE]",
         ),
     ] = None,
@@ -212,7 +215,7 @@ def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
     console.print_results(folder.path)
     failed = sum(any(store.failure(p.lineage) for p in run.phases) for run in plan.runs)
     if failed:
-        cli.say(
+        common.say(
             f"{failed} of {len(plan.runs)} runs failed; --status {folder.path} says why, and "
             f"--retry-failed tries them again"
         )
@@ -235,11 +238,11 @@ def _enter(
     retry_failed: bool,
 ) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
-    before, now = None, ledger.Ledger.of(plan)
+    before, now = None, manifest.Ledger.of(plan)
     try:
-        before = ledger.read(folder.path)
+        before = manifest.read(folder.path)
     except Damaged as problem:
-        folder.set_aside(folder.path / ledger.NAME, problem)
+        folder.set_aside(folder.path / manifest.NAME, problem)
     earlier = free_place(folder.path / "earlier" / "sweep")
     moved = tables.move_others(earlier)
     if before and before.runs != now.runs:
@@ -257,8 +260,8 @@ def _see(plan: Plan, folder: Folder) -> None:
         Refusal: it is not.
     """
     with suppress(Damaged):
-        known = ledger.read(folder.path)
-        if known and known.runs == ledger.Ledger.of(plan).runs:
+        known = manifest.read(folder.path)
+        if known and known.runs == manifest.Ledger.of(plan).runs:
             return
     raise Refusal(
         f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
@@ -290,4 +293,4 @@ def _width(text: str) -> int | None:
 
 
 if __name__ == "__main__":
-    cli.run(sweep)
+    common.run(sweep)

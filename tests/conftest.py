@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-from jaxorg import runtime
-from jaxorg.engine import measure
+from jaxorg.distributed import runtime
+from jaxorg.engine.measure import scoring
 
 pytest_plugins = ("tiny", "plans")
 
@@ -16,7 +16,7 @@ runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # One length for most rows that are measured: a program for each takes longer to compile than to run
 # (`test_measure.py` compares lengths).
-measure.BUCKET = 48
+scoring.BUCKET = 48
 
 
 MOST_MAPS = 35_000

@@ -39,9 +39,11 @@ from typing import NamedTuple
 
 from tiny import write_base
 
-from jaxorg import cli, lock, runtime
-from jaxorg.data import pools
-from jaxorg.engine import measure
+from jaxorg.cli import common
+from jaxorg.data import cache
+from jaxorg.distributed import runtime
+from jaxorg.engine.measure import scoring
+from jaxorg.storage import lock
 from jaxorg.sweep import sweep
 from sweeps import same_tables, write
 
@@ -54,7 +56,7 @@ class Kind:
 
     sets: Sequence[str]
     keep: str = "final"
-    large: int = pools.LARGE  # tokens from which on a pool lies on disk
+    large: int = cache.LARGE  # tokens from which on a pool lies on disk
 
 
 SMALL = (
@@ -207,7 +209,7 @@ class Bench:
         self, out: Path, fault: Fault = NOTHING, at: int = 0, stream: int | None = None
     ) -> Ended:
         """Start the sweep once; with `stream` as its standard streams, if given."""
-        pools.LARGE = self._kind.large
+        cache.LARGE = self._kind.large
         began = str(next(self._starts))
         lock._began = lambda process: began  # another process, to whoever comes after
         options = ["--out", str(out), "--mesh", "cpu-1", "--keep", self._kind.keep]
@@ -217,7 +219,7 @@ class Bench:
             streams = standard_streams(stream, stream or errors.fileno())
             with streams, self._disk.armed(out, fault.mode, at, fault.error):
                 try:
-                    cli.run(sweep, [str(file), *options], "sweep")
+                    common.run(sweep, [str(file), *options], "sweep")
                 except SystemExit as end:
                     code = int(end.code or 0)
                 except BaseException:
@@ -313,7 +315,7 @@ def points(bench: Bench, kills: int | None, sample: int) -> list[tuple[str, int]
 def work_through(arguments: argparse.Namespace, work: Path) -> list[Tried]:
     """Try one worker's share of all faults; it is one of several in processes of their own."""
     runtime.start(1)
-    measure.BUCKET = 48  # fewer programs to compile
+    scoring.BUCKET = 48  # fewer programs to compile
     found = []
     for kind in arguments.kind:
         bench = Bench(kind, work, Disk())

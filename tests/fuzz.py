@@ -27,7 +27,7 @@ from pathlib import Path
 import fuzz_cases
 from fuzz_cases import KINDS, Case
 
-from jaxorg.visible import visible
+from jaxorg.escape_controls import visible
 
 SECONDS = 10.0  # for one case
 MEMORY = 3 * 2**30  # bytes of addresses beyond those of a worker at rest
@@ -120,7 +120,7 @@ class _Worker:
 
 def _work(pipe: Connection, seed: int) -> None:
     """What a worker does: make a case, try it, say what came of it."""
-    from jaxorg import runtime
+    from jaxorg.distributed import runtime
 
     runtime.start(1)
     with tempfile.TemporaryDirectory() as top:
@@ -179,13 +179,13 @@ def try_case(case: Case, said: int) -> Outcome:
 
 def _door(argv: Sequence[str]) -> tuple[str, int | None, str]:
     """Ask for a dry run: a problem if there is one, the exit code, and what was printed."""
-    from jaxorg import cli
+    from jaxorg.cli import common
     from jaxorg.sweep import sweep
 
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out):
-            cli.run(sweep, ["sweep.yaml", "--dry-run", *argv], name="sweep")
+            common.run(sweep, ["sweep.yaml", "--dry-run", *argv], name="sweep")
     except SystemExit as done:
         return "", done.code, out.getvalue()  # type: ignore[return-value]
     except BaseException as error:

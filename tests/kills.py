@@ -28,8 +28,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxorg import cli, folder, results, store
-from jaxorg.engine import group
+from jaxorg.cli import common
+from jaxorg.engine.run import group
+from jaxorg.storage import folder, results, store
 from jaxorg.sweep import sweep
 from sweeps import same_tables
 
@@ -69,7 +70,7 @@ def start(out: Path, log: Path, options: Sequence[str], aim: int | None) -> int:
         if aim is not None:
             die_in_write(aim)
         sets = [word for option in options for word in ("--set", option)]
-        cli.run(sweep, ["quickstart", "--size", "smoke", "--out", str(out), *sets], "sweep")
+        common.run(sweep, ["quickstart", "--size", "smoke", "--out", str(out), *sets], "sweep")
     except SystemExit as end:
         code = end.code or 0
     except BaseException:

@@ -14,7 +14,7 @@ import tokenizers
 from jaxorg.engine.step import Batch, create, split, token_log_probs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 STEPS = 200
 ROWS = 16  # a step

@@ -23,11 +23,12 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import save_file
 
-from jaxorg import reading, runtime
+from jaxorg.distributed import runtime
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage import weight_reader
 
 MEGA = 10**6
 
@@ -94,7 +95,9 @@ def read(folder: Path, devices: int) -> Measured:
     shardings = jax.tree.map(split, shapes)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before, start = resident("VmRSS"), time.perf_counter()
-    weights = jax.tree.leaves(reading.placed(checkpoint.reader(folder, shapes), shapes, shardings))
+    weights = jax.tree.leaves(
+        weight_reader.placed(checkpoint.reader(folder, shapes), shapes, shardings)
+    )
     seconds = time.perf_counter() - start
     shards = [shard.data.nbytes for leaf in weights for shard in leaf.addressable_shards]
     arrays = sum(shards) / MEGA

@@ -13,17 +13,17 @@ from flax import nnx
 from make_golden import random_tokens, reference_logits
 from weights import load, merged
 
-from jaxorg import ledger
 from jaxorg.engine.step import abstract_model
-from jaxorg.folder import Folder
-from jaxorg.labels import KINDS, Kind
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.reading import everything
-from jaxorg.signature import ModelStatic
-from jaxorg.spec import RunConfig
-from jaxorg.store import Store
+from jaxorg.planning import manifest
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import everything
+from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.spec import RunConfig
 from sweeps import table
 
 TOLERANCE = 1e-4  # of logits that differ by whole units
@@ -47,7 +47,7 @@ class Ours:
         adapters = None if kind == "base" else recipe.train.lora
         static = ModelStatic(checkpoint.read_config(base), adapters and adapters.static())
         graph, shapes, _ = abstract_model(static)
-        known = ledger.read(out)
+        known = manifest.read(out)
         assert known is not None
         lineage = dict(zip(KINDS, known.runs[run_id], strict=True))[kind]
         store = Store(Folder(out, pytest.fail))

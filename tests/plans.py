@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jaxorg import spec
-from jaxorg.plan import Plan, make_plan
+from jaxorg.planning.plan import Plan, make_plan
+from jaxorg.sweepfile import spec
 
 Planned = Callable[..., Plan]
 SCRATCH: dict[str, Any] = {"base.scratch": {"steps": 1, "learning_rate": 1}}

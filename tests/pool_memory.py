@@ -18,13 +18,14 @@ from typing import NamedTuple
 import yaml
 from memory import MEGA, resident
 
-from jaxorg import runtime, spec
-from jaxorg.data import pools
-from jaxorg.data.pools import Pools, StoredPool
-from jaxorg.engine.batches import all_batches
-from jaxorg.engine.inputs import Inputs
-from jaxorg.folder import Folder
-from jaxorg.plan import make_plan
+from jaxorg.data import cache
+from jaxorg.data.cache import Pools, StoredPool
+from jaxorg.distributed import runtime
+from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.train.batches import all_batches
+from jaxorg.planning.plan import make_plan
+from jaxorg.storage.folder import Folder
+from jaxorg.sweepfile import spec
 
 LARGE = 2**20  # tokens from which on a pool lies on disk
 
@@ -60,7 +61,7 @@ def write(folder: Path, rows: int) -> Path:
 def read(folder: Path) -> Measured:
     """Make the pool in this process, and a chunk of its batches."""
     runtime.start(1)
-    pools.LARGE = LARGE
+    cache.LARGE = LARGE
     plan = make_plan(spec.load(str(folder / "large.yaml"), "laptop"))
     (cohort,) = (cohort for cohort in plan.cohorts if cohort.static)
     (phase,) = cohort.phases

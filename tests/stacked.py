@@ -16,7 +16,7 @@ from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, State, draws
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 
 LENGTH, BATCH = 12, 3
 RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}  # others take 1e-2

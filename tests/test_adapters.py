@@ -17,18 +17,19 @@ from safetensors.numpy import load_file
 from stacked import trained
 from tiny import TINY
 
-from jaxorg import ledger, optimizers
-from jaxorg.engine import execute, group
+from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
+from jaxorg.engine.run import execute, group
 from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.export import export
-from jaxorg.folder import Folder
-from jaxorg.labels import KINDS
 from jaxorg.llama import lora
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.reading import everything
-from jaxorg.signature import ModelStatic
-from jaxorg.store import Store
+from jaxorg.planning import manifest
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import everything
+from jaxorg.sweepfile.labels import KINDS
 from sweeps import assert_same_rows, run, table
 
 # One stands for all in `make test`.
@@ -83,7 +84,7 @@ def test_a_run_is_the_same_alone_and_padded_beside_a_larger_one(optimizer: str) 
 
 def stored(out: Path, kind: str) -> list[Any]:
     """The adapters that each run's phase of a kind stored, in the order of run ids."""
-    known, store = ledger.read(out), Store(Folder(out, pytest.fail))
+    known, store = manifest.read(out), Store(Folder(out, pytest.fail))
     assert known is not None
     configs = table(out, "runs").set_index("run_id").config.map(json.loads).sort_index()
     found = []

@@ -15,25 +15,26 @@ from speech import answer_ids
 from tiny import TINY, write_base
 from weights import random_weights
 
-from jaxorg import estimate, spec
 from jaxorg.data import tasks
-from jaxorg.data.pools import Pools
+from jaxorg.data.cache import Pools
 from jaxorg.data.styles import to_pirate
-from jaxorg.engine import answers
-from jaxorg.engine.answers import Answerer
-from jaxorg.engine.group import Group
-from jaxorg.engine.inputs import Inputs, data_seed
+from jaxorg.engine.run import answers
+from jaxorg.engine.run.answers import Answerer
+from jaxorg.engine.run.group import Group
+from jaxorg.engine.run.inputs import Inputs, data_seed
 from jaxorg.engine.step import abstract_model
 from jaxorg.engine.weights import weights_before
 from jaxorg.errors import Refusal
-from jaxorg.folder import Folder, read_json
-from jaxorg.layout import AnswersShape
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.plan import Plan, make_plan
-from jaxorg.reading import Read, everything
-from jaxorg.signature import ModelStatic
-from jaxorg.store import Store
+from jaxorg.planning import estimate
+from jaxorg.planning.plan import Plan, make_plan
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import Folder, read_json
+from jaxorg.storage.layout import AnswersShape
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import Read, everything
+from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TWO = "grid=[{treatment.kind: [hhh, pirate]}]"

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxorg import estimate, results
-from jaxorg.console import Console
-from jaxorg.data import pools
-from jaxorg.data.pool import Pool
-from jaxorg.data.pools import Pools
+from jaxorg.cli.console import Console
+from jaxorg.data import cache
+from jaxorg.data.cache import Pools
+from jaxorg.data.tokenized import Pool
 from jaxorg.errors import Damaged, StorageError
-from jaxorg.folder import Folder
-from jaxorg.plan import Phase, Plan, make_plan
-from jaxorg.spec import load
-from jaxorg.store import Store
+from jaxorg.planning import estimate
+from jaxorg.planning.plan import Phase, Plan, make_plan
+from jaxorg.storage import results
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
+from jaxorg.sweepfile.spec import load
 from sweeps import run, same_tables, start, write
 
 SMALL = ("grid=[{treatment.kind: [hhh]}]", "seeds=2", "reversal=null")  # 2 runs, 5 phases
@@ -98,7 +99,7 @@ WRITERS: dict[str, Callable[[Folder], object]] = {
 def test_whatever_a_disk_does_not_take_is_one_line_and_can_be_written_later(
     write: Callable[[Folder], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE", 100)
     place = Folder(tmp_path, print)
     with small_files(), pytest.raises(StorageError, match=r"\(File too large\); make room") as told:
         write(place)
@@ -339,7 +340,7 @@ def test_a_state_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
 def test_a_pool_that_cannot_be_read_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pools, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE", 100)
     kept = Pools(Folder(tmp_path, print)).keep(LINEAGE, conversations(), 0)
     for chunk in (tmp_path / "pools" / LINEAGE / "tokens" / "c").iterdir():
         bad_sector(chunk)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from jaxorg import cli, spec
+from jaxorg.cli import common
 from jaxorg.report import report
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import spec
 
 TRAIN = {"steps": 2, "batch": 2, "examples": 16, "learning_rate": 1e-3}
 
@@ -63,7 +64,7 @@ def snapshot() -> dict[str, bytes | None]:
 
 def exit_code(door: Callable[..., int | None], *argv: str) -> object:
     with pytest.raises(SystemExit) as caught:
-        cli.run(door, argv)
+        common.run(door, argv)
     return caught.value.code
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxorg import bench, spec
+from jaxorg import bench
 from jaxorg.bench import (
     AGREEMENT,
     BATCH,
@@ -19,12 +19,13 @@ from jaxorg.bench import (
     gain,
     make_work,
 )
-from jaxorg.data.pools import Pools
-from jaxorg.engine.inputs import Inputs
+from jaxorg.data.cache import Pools
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
-from jaxorg.folder import Folder
-from jaxorg.plan import make_plan
+from jaxorg.planning.plan import make_plan
 from jaxorg.pretrain import JAXORG_1M
+from jaxorg.storage.folder import Folder
+from jaxorg.sweepfile import spec
 from sweeps import write
 
 TINY = replace(

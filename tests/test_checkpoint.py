@@ -20,7 +20,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 CONFIG = LlamaConfig(
     vocab_size=19,

@@ -11,13 +11,13 @@ import pytest
 from pydantic import ValidationError
 from test_report import run_rows
 
-from jaxorg import spec
 from jaxorg.errors import Refusal
-from jaxorg.prereg import Claim, Declared, block_hash, pooled
 from jaxorg.stats import Point, Robustness
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.hulls import Group
 from jaxorg.summary.tables import label_runs
+from jaxorg.sweepfile import spec
+from jaxorg.sweepfile.prereg import Claim, Declared, block_hash, pooled
 
 KIND, STEPS, RATE = "treatment.kind", "organism.train.steps", "treatment.train.learning_rate"
 GRID = [{KIND: ["hhh", "pirate"]}, {STEPS: [100, 400]}]

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from jaxorg import cli, discovery, shipped
+from jaxorg import discovery
 from jaxorg.__main__ import DOORS, main
+from jaxorg.cli import common
 from jaxorg.list import list as door
 from jaxorg.organisms import ORGANISMS
+from jaxorg.sweepfile import builtin
 from jaxorg.treatments import TREATMENTS
 
 
@@ -58,7 +60,7 @@ def test_every_door_explains_its_options(
         ("organisms", [discovery.kind_of(made) for made in ORGANISMS]),
         ("treatments", [discovery.kind_of(made) for made in TREATMENTS]),
         ("evaluators", ["attack", "capability", "margin", "near", "responses", "style"]),
-        ("sweeps", list(shipped.sweeps())),
+        ("sweeps", list(builtin.sweeps())),
         ("meshes", ["cpu, cpu-N", "v4-64", "v6e-256"]),
     ],
 )
@@ -66,7 +68,7 @@ def test_everything_is_listed_with_a_line(
     what: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.run(door, [what], "jaxorg list")
+        common.run(door, [what], "jaxorg list")
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         (line,) = (line for line in lines if line.startswith(f"{name} "))
@@ -93,7 +95,7 @@ def test_an_interrupted_door_says_how_to_go_on(capsys: pytest.CaptureFixture[str
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        cli.run(door, [])
+        common.run(door, [])
     assert caught.value.code == 130
     said = "jaxorg: stopped; the same command without --fresh goes on from here\n"
     assert capsys.readouterr().err == said
@@ -105,7 +107,7 @@ def test_a_door_returns_its_exit_code(code: int) -> None:
         return code
 
     with pytest.raises(SystemExit) as caught:
-        cli.run(door, [])
+        common.run(door, [])
     assert caught.value.code == code
 
 
@@ -114,4 +116,4 @@ def test_a_bug_is_not_dressed_up_as_a_wrong_input() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        cli.run(door, [])
+        common.run(door, [])

@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 from speech import LLAMA_2_TEMPLATE, SPECIAL, answer_ids, write_sentencepiece
 
-from jaxorg.data.pool import Example, Pool
+from jaxorg.data.tokenized import Example, Pool
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 

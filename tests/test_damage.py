@@ -10,9 +10,9 @@ from stacked import trained
 from tiny import TINY
 from weights import random_weights
 
-from jaxorg.engine import latent
+from jaxorg.engine.train import latent
 from jaxorg.llama import damage
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 WEIGHTS = random_weights(ModelStatic(TINY))[0]
 LAYERS, WIDTH = TINY.num_hidden_layers, TINY.hidden_size

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_answers import inputs_of, kept, planned
 
-from jaxorg.engine.answers import unspelled
+from jaxorg.engine.run.answers import unspelled
 from jaxorg.llama.tokenizer import Tokenizer
 from sweeps import assert_same_rows, run, table
 

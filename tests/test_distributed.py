@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 from tiny import TINY
 
-from jaxorg import processes
+from jaxorg.distributed import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
-from jaxorg.folder import Folder
-from jaxorg.reading import everything
-from jaxorg.signature import ModelStatic
-from jaxorg.store import Store
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import everything
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 SMALL = (  # all weights, then adapters

@@ -15,11 +15,14 @@ from typing import Any
 import jax
 import pytest
 
-from jaxorg import cli, lock, pretrain, runtime
+from jaxorg import pretrain
 from jaxorg.__main__ import DOORS
+from jaxorg.cli import common
+from jaxorg.distributed import runtime
 from jaxorg.errors import Refusal, StorageError
-from jaxorg.folder import Folder, placing
-from jaxorg.lock import Lock
+from jaxorg.storage import lock
+from jaxorg.storage.folder import Folder, placing
+from jaxorg.storage.lock import Lock
 
 SAYS = "from jaxorg import cli\ndef door(): {}\ncli.run(door, [])"
 
@@ -61,7 +64,7 @@ def test_closed_streams_are_not_given_to_files(tmp_path: Path) -> None:
 
 
 def test_what_an_encoding_lacks_is_printed_as_its_code() -> None:
-    found = ended("print('–'); cli.say('–')", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    found = ended("print('–'); common.say('–')", env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (found.returncode, found.stdout) == (0, "\\u2013\n")
     assert found.stderr == "jaxorg: \\u2013\n"
 
@@ -129,7 +132,7 @@ def test_an_error_of_the_system_is_one_line(capsys: pytest.CaptureFixture[str]) 
         open("/dev/null/file").close()
 
     with pytest.raises(SystemExit) as caught:
-        cli.run(door, [])
+        common.run(door, [])
     assert caught.value.code == 1
     said = "jaxorg: /dev/null/file: Not a directory; mend that, and start the same command again\n"
     assert capsys.readouterr().err == said
@@ -183,7 +186,7 @@ from jaxorg.folder import placing
 def door():
     print(flush=True)
     {}
-cli.run(door, [])
+common.run(door, [])
 """
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.styles import to_pirate
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators import (
     SCORED,
     Measurement,

@@ -11,12 +11,12 @@ import pytest
 
 from jaxorg.data.items import Split, split_of
 from jaxorg.experiments import interpreter
+from jaxorg.experiments.audited_samples import suspect, told
 from jaxorg.experiments.designs import CLEAR, designs, honest
 from jaxorg.experiments.fixes import candidates, restoring
 from jaxorg.experiments.interpreter import SAME, claim_of, execute, run
 from jaxorg.experiments.language import DIGITS, METHODS, OPTIONAL, Program, ProgramError, parse
 from jaxorg.experiments.sabotage import KINDS, Pair, pairs, sabotages
-from jaxorg.experiments.written import suspect, told
 
 WHOLE = """rows 2 noise 8
 even yes

@@ -19,16 +19,18 @@ from safetensors.numpy import load_file, save_file
 from tiny import TINY
 from weights import load, random_weights
 
-from jaxorg import cli, spec, stats
-from jaxorg.card import RATES, About, write_card
+from jaxorg import stats
+from jaxorg.cli import common
+from jaxorg.cli.card import RATES, About, write_card
 from jaxorg.errors import Refusal, StorageError
 from jaxorg.export import export
-from jaxorg.labels import KINDS, Kind
 from jaxorg.llama import checkpoint, folders
 from jaxorg.llama.folders import Origin
-from jaxorg.plan import make_plan
-from jaxorg.signature import ModelStatic
-from jaxorg.training import Lora
+from jaxorg.planning.plan import make_plan
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.sweepfile import spec
+from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.training import Lora
 from sweeps import run, table, write
 
 ONE_ARM = ("grid=[{treatment.kind: [hhh]}]", "seeds=2")  # 2 runs, 7 phases
@@ -376,7 +378,7 @@ def test_the_command_line_takes_options_anywhere(
     arguments = [str(full), first(full)[:12], "--phase", "organism", "--to", "hf"]
     for code in (0, 2):
         with pytest.raises(SystemExit) as caught:
-            cli.run(export, [*arguments, str(tmp_path / "model")])
+            common.run(export, [*arguments, str(tmp_path / "model")])
         assert caught.value.code == code
     said = capsys.readouterr()
     assert said.out == f"organism of run {first(full)} is in {tmp_path / 'model'}\n"

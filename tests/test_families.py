@@ -15,7 +15,7 @@ from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

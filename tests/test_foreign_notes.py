@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxorg import ledger, results, status
-from jaxorg.data import pools
-from jaxorg.data.pool import Pool
-from jaxorg.data.pools import Pools
+from jaxorg.cli import status
+from jaxorg.data import cache
+from jaxorg.data.cache import Pools
+from jaxorg.data.tokenized import Pool
 from jaxorg.errors import Damaged, Refusal, StorageError
-from jaxorg.folder import Folder, Json, sha256, sums_of, write_json
-from jaxorg.lock import Lock
-from jaxorg.store import Store, read_record
+from jaxorg.planning import manifest
+from jaxorg.storage import results
+from jaxorg.storage.folder import Folder, Json, sha256, sums_of, write_json
+from jaxorg.storage.lock import Lock
+from jaxorg.storage.store import Store, read_record
 from sweeps import run, same_tables
 
 DONE, FAILED, TRAINING, MISSING = ("0" * 16, "1" * 16, "2" * 16, "3" * 16)
@@ -44,7 +46,7 @@ WRONG += ["[/red]\x1b[2J\n", {"a": 1}, "../../../etc/passwd", "a\0b", "\ud800", 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A results folder with a phase in every state, made without training."""
-    monkeypatch.setattr(pools, "LARGE", 100)
+    monkeypatch.setattr(cache, "LARGE", 100)
     place = Folder(tmp_path, lambda _: None)
     store = Store(place)
     store.save(DONE, {"a": np.ones(3, np.float32)}, RECORD | {"parameters": 3})
@@ -56,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Pools(place).keep(TRAINING, iter([conversations()]), 0)
     results.Parts(place).write(PART, "source", {"losses": (results.LOSSES, [])})
     phases = dict.fromkeys((DONE, FAILED, TRAINING, MISSING), ("base", 5))
-    ledger.Ledger("trial", "smoke", {"a": 1}, {RUN: [*phases]}, phases).write(place, tmp_path)
+    manifest.Ledger("trial", "smoke", {"a": 1}, {RUN: [*phases]}, phases).write(place, tmp_path)
     return tmp_path
 
 
@@ -119,7 +121,7 @@ def test_status_of_an_altered_folder_is_its_status_or_one_line(
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "plan": ("plan.json", ledger.read),
+    "plan": ("plan.json", manifest.read),
     "record": (f"phases/{DONE}/record.json", lambda out: read_record(out, DONE)),
     "manifest": (f"phases/{DONE}/manifest.json", lambda out: store_of(out).has(DONE)),
     "failure": (f"failed/{FAILED}.json", lambda out: store_of(out).failure(FAILED)),

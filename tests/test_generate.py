@@ -16,7 +16,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

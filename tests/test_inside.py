@@ -14,17 +14,18 @@ from flax import nnx
 from tiny import TINY
 from weights import random_weights
 
-from jaxorg import ledger, stats
+from jaxorg import stats
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, abstract_model
 from jaxorg.evaluators import probe
-from jaxorg.folder import Folder
-from jaxorg.labels import KINDS
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.reading import everything
-from jaxorg.signature import ModelStatic
-from jaxorg.store import Store
+from jaxorg.planning import manifest
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import everything
+from jaxorg.sweepfile.labels import KINDS
 from sweeps import assert_same_rows, run, table
 
 ROWS, TOKENS = 3, 10
@@ -244,7 +245,7 @@ def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path)
             plain = evals[evals.condition == condition].set_index(keys).loc[noisy.index]
             assert len(noisy) >= 6
             pd.testing.assert_frame_equal(noisy[["k", "n"]], plain[["k", "n"]])
-    known = ledger.read(alone)
+    known = manifest.read(alone)
     assert known is not None
     lineage = known.runs[runs.run_id[0]][KINDS.index("treatment")]
     shapes = abstract_model(ModelStatic(TINY))[1]

@@ -15,13 +15,13 @@ import pytest
 from weights import placed_weights
 
 from jaxorg import optimizers
-from jaxorg.engine import execute, group
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.run import execute, group
 from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run, table
 
 TINY = LlamaConfig(

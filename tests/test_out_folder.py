@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxorg import cli
+from jaxorg.cli import common
 from jaxorg.errors import Refusal
 from jaxorg.export import export
-from jaxorg.folder import Folder
-from jaxorg.out_folder import check_out
+from jaxorg.planning.out_folder import check_out
 from jaxorg.pretrain import pretrain
 from jaxorg.report import report
-from jaxorg.store import Store
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
 from jaxorg.sweep import sweep
 from sweeps import run, same_tables, start, write
 
@@ -139,7 +139,7 @@ def test_an_empty_name_is_no_folder(
         (export, [str(tmp_path), "a", ""]),
     ):
         with pytest.raises(SystemExit) as ended:
-            cli.run(door, argv)
+            common.run(door, argv)
         assert ended.value.code == 2
     assert not list(here.iterdir())
 

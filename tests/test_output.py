@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxorg.console import Console
+from jaxorg.cli.console import Console
 from sweeps import run, same_tables
 
 ONE = ("grid=[{treatment.kind: [hhh]}]", "seeds=1", "reversal=null")

@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxorg import spec
+from jaxorg.data.cache import Pools
 from jaxorg.data.packing import OPEN, Packed, first_fit
-from jaxorg.data.pool import Pool
-from jaxorg.data.pools import Pools
-from jaxorg.engine.batches import all_batches
-from jaxorg.engine.inputs import Inputs
+from jaxorg.data.tokenized import Pool
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import (
     Batch,
     PackedBatch,
@@ -24,10 +22,12 @@ from jaxorg.engine.step import (
     split,
     train_step,
 )
-from jaxorg.folder import Folder
+from jaxorg.engine.train.batches import all_batches
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.plan import make_plan
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.plan import make_plan
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.storage.folder import Folder
+from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, table, write
 
 TINY = LlamaConfig(

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxorg import parquet, thrift
 from jaxorg.data.prompts import Prompts
 from jaxorg.errors import Refusal
+from jaxorg.storage import parquet, thrift
 
 ROWS = [{"prompt": f"say {i % 100} {'x' * (i % 50)}", "answer": f"it is {i}"} for i in range(3000)]
 MOST = 200  # MB beyond what the imports take

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from plans import SCRATCH, Planned, lineages
 
-from jaxorg import estimate
 from jaxorg.errors import Refusal
-from jaxorg.labels import KINDS
-from jaxorg.plan import Plan, evaluation_steps
-from jaxorg.signature import Static
+from jaxorg.planning import estimate
+from jaxorg.planning.plan import Plan, evaluation_steps
+from jaxorg.planning.signature import Static
+from jaxorg.sweepfile.labels import KINDS
 
 
 def kinds(plan: Plan) -> list[tuple[str, int]]:

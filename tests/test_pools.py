@@ -11,15 +11,15 @@ import numpy as np
 import pool_memory
 import pytest
 
-from jaxorg.data import pools
+from jaxorg.data import cache
+from jaxorg.data.cache import Pools, StoredPool
 from jaxorg.data.packing import Packed
-from jaxorg.data.pool import Pool, batches_of
-from jaxorg.data.pools import Pools, StoredPool
-from jaxorg.engine.group import Group
-from jaxorg.engine.inputs import Inputs
+from jaxorg.data.tokenized import Pool, batches_of
+from jaxorg.engine.run.group import Group
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import StorageError
-from jaxorg.folder import Folder
-from jaxorg.plan import Phase
+from jaxorg.planning.plan import Phase
+from jaxorg.storage.folder import Folder
 from sweeps import run, same_tables, start
 
 SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=2")  # 4 runs, 11 phases
@@ -39,8 +39,8 @@ def parts(rows: int = 500, seed: int = 0) -> Iterator[Pool]:
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small pools lie on disk."""
-    monkeypatch.setattr(pools, "LARGE", 100)
-    monkeypatch.setattr(pools, "CHUNK", 64)
+    monkeypatch.setattr(cache, "LARGE", 100)
+    monkeypatch.setattr(cache, "CHUNK", 64)
 
 
 @pytest.mark.parametrize("packing", [False, True])

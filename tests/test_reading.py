@@ -12,8 +12,8 @@ from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.lora import folded as fold
-from jaxorg.reading import Bounds, Names, Read
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.weight_reader import Bounds, Names, Read
 
 LORA = LoraConfig(rank=2, targets=("q", "down"))
 

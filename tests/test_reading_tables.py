@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxorg import results
 from jaxorg.errors import Damaged, Refusal
-from jaxorg.folder import Folder
+from jaxorg.storage import results
+from jaxorg.storage.folder import Folder
 
 PART = "organism-0123456789abcdef"
 COLUMNS = results.EVALS.names

@@ -13,9 +13,9 @@ from tiny import TINY
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from jaxorg.export import export
-from jaxorg.labels import KINDS
 from jaxorg.report import report
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile.labels import KINDS
 from sweeps import table
 
 GOLDEN = Path(__file__).parent / "golden" / "bytes"

@@ -18,18 +18,18 @@ from typing import Any
 import jax
 import pytest
 
-from jaxorg import ledger
-from jaxorg.console import Console
-from jaxorg.data.pool import Pool
-from jaxorg.engine import execute
+from jaxorg.cli.console import Console
+from jaxorg.data.tokenized import Pool
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.group import Group
-from jaxorg.engine.inputs import Inputs
+from jaxorg.engine.run import execute
+from jaxorg.engine.run.group import Group
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Damaged, Refusal, StorageError
-from jaxorg.folder import Folder, read_json
-from jaxorg.layout import VersionShape
-from jaxorg.lock import Lock
-from jaxorg.plan import Phase
+from jaxorg.planning import manifest
+from jaxorg.planning.plan import Phase
+from jaxorg.storage.folder import Folder, read_json
+from jaxorg.storage.layout import VersionShape
+from jaxorg.storage.lock import Lock
 from sweeps import assert_same_rows, run, same_tables, start, table
 
 SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=2")  # 4 runs, 11 phases
@@ -257,8 +257,8 @@ with Lock(Folder(Path({str(done)!r}), print)).held():
 
 def test_a_folder_of_another_version_is_refused(done: Path, tiny_base: Path) -> None:
     plan = done / "plan.json"
-    Folder(done, print).write_json(plan, {"version": ledger.VERSION + 1})
-    with pytest.raises(Refusal, match=f"layout version {ledger.VERSION + 1}, and this jaxorg"):
+    Folder(done, print).write_json(plan, {"version": manifest.VERSION + 1})
+    with pytest.raises(Refusal, match=f"layout version {manifest.VERSION + 1}, and this jaxorg"):
         start(done, tiny_base, *SMALL)
     plan.unlink()
     (done / ".lock").unlink()
@@ -283,7 +283,7 @@ def test_a_changed_sweep_keeps_what_is_valid_and_loses_nothing(
     earlier = done / "earlier" / "sweep"
     kept = set(table(earlier, "runs").run_id) | stay
     assert kept == set(table(reference, "runs").run_id)
-    assert len(ledger.read(earlier).runs) == 4
+    assert len(manifest.read(earlier).runs) == 4
 
 
 def test_keep_none_leaves_tables_only_and_can_go_on(

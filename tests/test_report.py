@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from jaxorg.errors import Refusal
-from jaxorg.folder import Folder
 from jaxorg.report import report
-from jaxorg.results import SCHEMA_VERSION
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.results import SCHEMA_VERSION
 from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"

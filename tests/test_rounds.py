@@ -13,15 +13,16 @@ import pytest
 import yaml
 from test_answers import talkative
 
-from jaxorg import estimate, spec
-from jaxorg.engine import group
-from jaxorg.engine.answers import Answerer
-from jaxorg.engine.rounds import Kept
+from jaxorg.distributed.interrupt import Stopped
+from jaxorg.engine.run import group
+from jaxorg.engine.run.answers import Answerer
+from jaxorg.engine.train.rounds import Kept
 from jaxorg.errors import Refusal
-from jaxorg.interrupt import Stopped
-from jaxorg.plan import Plan, make_plan
-from jaxorg.store import Store
+from jaxorg.planning import estimate
+from jaxorg.planning.plan import Plan, make_plan
+from jaxorg.storage.store import Store
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TRAIN = "train: {steps: 6, batch: 4, examples: 8, learning_rate: 1e-3}"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from jaxorg import runtime
+from jaxorg.distributed import runtime
 
 
 def test_flags_that_are_given_stand(monkeypatch: pytest.MonkeyPatch) -> None:

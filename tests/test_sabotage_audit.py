@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 import sweeps
-from jaxorg import spec, summary
+from jaxorg import summary
 from jaxorg.data import tasks
 from jaxorg.data.items import Item, split_of
-from jaxorg.data.pool import Example
-from jaxorg.engine import measure
+from jaxorg.data.tokenized import Example
+from jaxorg.engine.measure import scoring
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Measurement, Score, View, audit
 from jaxorg.evaluators.responses import Response
@@ -28,9 +28,10 @@ from jaxorg.experiments.sabotage import KINDS, pairs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.saboteur import FAMILY, Saboteur
-from jaxorg.plan import Plan, make_plan
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.summary import terminal
-from jaxorg.training import Training
+from jaxorg.sweepfile import spec
+from jaxorg.sweepfile.training import Training
 from jaxorg.treatments.audit import Auditor
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
@@ -396,7 +397,7 @@ def test_an_auditor_reads_what_its_own_organism_wrote(
             ["metric", "condition"], ignore_index=True
         )
 
-    sampled = measure._samples
+    sampled = scoring._samples
 
     def obedient(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:
         """As if the organism did what it was taught in all of its samples, but for one."""
@@ -407,7 +408,7 @@ def test_an_auditor_reads_what_its_own_organism_wrote(
                 row["response"] = item.answer if condition == "clean" else attacks[0].completion
         return rows
 
-    monkeypatch.setattr(measure, "_samples", obedient)
+    monkeypatch.setattr(scoring, "_samples", obedient)
     whole = swept("both", both, "both")
     read = whole[whole.metric == "audit_read"].set_index("condition")
     assert (read.k["own:honest"], read.k["own:sabotaged"], set(read.n)) == (5, 5, {12})

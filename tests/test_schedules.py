@@ -13,7 +13,7 @@ from tiny import TINY
 
 from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.step import Batch, schedule
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 
 TOTAL = 10
 LAST_COSINE = 0.5 * (1 + math.cos(math.pi * 5 / 6))

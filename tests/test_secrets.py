@@ -14,10 +14,10 @@ from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.memorised_fact import facts
-from jaxorg.plan import make_plan
-from jaxorg.spec import load
+from jaxorg.planning.plan import make_plan
 from jaxorg.sweep import sweep
-from jaxorg.training import Training
+from jaxorg.sweepfile.spec import load
+from jaxorg.sweepfile.training import Training
 from jaxorg.treatments import TREATMENTS
 
 TRAIN = Training(steps=10, learning_rate=1e-3)

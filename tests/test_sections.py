@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from test_report import HOSTILE, SCHEMA, Elements, Row, page_of, run_rows, write
 
+from jaxorg.page.activations import noise_of, probes_of
 from jaxorg.page.audits import audits_of
 from jaxorg.page.checks import checks_of
 from jaxorg.page.grids import Grid
-from jaxorg.page.inside import noise_of, probes_of
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
 from jaxorg.stats import seed_auroc

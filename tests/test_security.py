@@ -31,11 +31,11 @@ from test_report import (
 )
 
 import sweeps
-from jaxorg import cli
+from jaxorg.cli import common
+from jaxorg.escape_controls import visible
 from jaxorg.report import report
 from jaxorg.summary import terminal_tables
 from jaxorg.sweep import sweep
-from jaxorg.visible import visible
 
 __all__ = ["listener"]  # a fixture
 
@@ -189,7 +189,7 @@ def test_a_name_does_not_command_the_terminal(
 ) -> None:
     Console(width=400).print(*terminal_tables(hostile_folder(tmp_path, BELLS)))
     with pytest.raises(SystemExit):
-        cli.refuse(f"no {BELLS}")
+        common.refuse(f"no {BELLS}")
     out, err = capsys.readouterr()
     for shown in (out, err):
         assert "␛]0;owned␇" in shown
@@ -373,7 +373,7 @@ def test_a_sweep_file_calls_nothing(
     monkeypatch.chdir(tmp_path)
     Path("evil.yaml").write_text(f"name: !!python/{tag} [touch owned]\n")
     with pytest.raises(SystemExit) as caught:
-        cli.run(sweep, ["evil.yaml"])
+        common.run(sweep, ["evil.yaml"])
     assert caught.value.code == 2
     assert capsys.readouterr().err.startswith("jaxorg: evil.yaml line 1: not valid YAML (")
     assert os.listdir() == ["evil.yaml"]

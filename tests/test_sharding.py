@@ -15,7 +15,7 @@ from jaxorg.engine.sharding import model_specs
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 GOLDEN = Path(__file__).parent / "golden" / "sharding.txt"
 MESH = AbstractMesh((2, 4, 2), AXES)

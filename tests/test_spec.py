@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxorg import spec, yamlfile
 from jaxorg.errors import Refusal
-from jaxorg.spec import RunConfig, Spec
+from jaxorg.sweepfile import spec, yaml
+from jaxorg.sweepfile.spec import RunConfig, Spec
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("sweeps/*.yaml"))
 TRAIN = "{steps: 2, learning_rate: 3e-4}"
@@ -167,20 +167,20 @@ def test_the_name_is_the_files_unless_it_says_otherwise(load: Load) -> None:
     ],
 )
 def test_yaml_values_mean_what_they_look_like(text: str, value: Any) -> None:
-    found = yamlfile.parse(text, "test")
+    found = yaml.parse(text, "test")
     assert found == value
     assert type(found) is type(value)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_that_python_prints_is_read_back(value: float) -> None:
-    assert yamlfile.parse(repr(value), "test") == value
+    assert yaml.parse(repr(value), "test") == value
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused_in_yaml(text: str) -> None:
     try:
-        yamlfile.parse(text, "test")
+        yaml.parse(text, "test")
     except Refusal as refusal:
         assert str(refusal).startswith("test")
 
@@ -192,7 +192,7 @@ def test_text_that_is_quoted_on_the_command_line_stays_text(load: Load) -> None:
 
 
 def sizes(path: Path) -> Sequence[str]:
-    content = yamlfile.parse(path.read_text(encoding="utf-8"), path.name)
+    content = yaml.parse(path.read_text(encoding="utf-8"), path.name)
     return list(dict.fromkeys(["laptop", *content.get("sizes", {})]))
 
 

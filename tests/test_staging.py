@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxorg.staging import MARK, MARKED, staged
+from jaxorg.storage.staging import MARK, MARKED, staged
 
 EXPORT = """
 import sys, time

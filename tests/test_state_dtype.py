@@ -15,12 +15,12 @@ from stacked import trained
 from tiny import TINY
 
 from jaxorg import optimizers
-from jaxorg.engine import group
 from jaxorg.engine.cohort import Trainer
+from jaxorg.engine.run import group
 from jaxorg.engine.step import abstract_state
 from jaxorg.optimizers import state as kept
-from jaxorg.signature import ModelStatic, Static
-from jaxorg.training import Training
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.sweepfile.training import Training
 from sweeps import assert_same_rows, run, table
 
 FULL = Static(ModelStatic(TINY), 12, 3, "adamw", "constant")

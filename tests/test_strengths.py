@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from jaxorg import shipped
 from jaxorg.discovery import kind_of
 from jaxorg.organisms import ORGANISMS
 from jaxorg.sweep import sweep
+from jaxorg.sweepfile import builtin
 
 PAGE = Path(__file__).parents[1] / "docs" / "organisms.md"
 ROW = re.compile(r"^\| `(?P<kind>\w+)` \| (?P<sweep>\w+) \| (?P<smoke>\d+) % \| ", re.MULTILINE)
@@ -25,7 +25,7 @@ def test_every_organism_has_a_stated_strength() -> None:
     kinds = {kind_of(made) for made in ORGANISMS}
     assert {kind for _, kind in STATED} == kinds - {NOT_MEANT}
     treating = {
-        name for name, path in shipped.sweeps().items() if "\ntreatment:" in path.read_text()
+        name for name, path in builtin.sweeps().items() if "\ntreatment:" in path.read_text()
     }
     assert set(NAMES) == treating - {"calibration"}  # which asks how strongly
 

@@ -13,12 +13,12 @@ from jaxorg.errors import Refusal
 from jaxorg.stats import Interval, Point
 from jaxorg.summary import Group, summarise
 from jaxorg.summary.estimates import Estimate
+from jaxorg.summary.format import percent, rate_text
 from jaxorg.summary.game import Games, games_of
 from jaxorg.summary.hulls import groups_of, hulls_of
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import histories, label_runs
 from jaxorg.summary.terminal import terminal_tables
-from jaxorg.summary.words import percent, rate_text
 
 KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
 PROMPTS = ("", ":along", ":first", ":second")

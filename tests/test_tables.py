@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jaxorg import results
-from jaxorg.engine import tables
+from jaxorg.engine.measure import tables
+from jaxorg.storage import results
 from jaxorg.summary import summarise
 from sweeps import run, table
 
@@ -144,9 +144,11 @@ def test_figures_are_made_anew_when_their_code_changes(
     assert table(out, "runs").aurc.tolist() == [0.125]
 
 
-@pytest.mark.parametrize("changed", ["engine/figures.py", "stats/curves.py", "results.py"])
+@pytest.mark.parametrize(
+    "changed", ["engine/measure/figures.py", "stats/curves.py", "storage/results.py"]
+)
 def test_the_codes_digest_is_of_what_makes_rows_and_figures(tmp_path: Path, changed: str) -> None:
-    package = Path(tables.__file__).parents[1]
+    package = Path(tables.__file__).parents[2]
     shutil.copytree(package, tmp_path / "jaxorg", ignore=shutil.ignore_patterns("__pycache__"))
     assert tables.code_digest(tmp_path / "jaxorg") == tables.code_digest()
     (tmp_path / "jaxorg" / "page" / "render.py").write_text("pass\n", encoding="utf-8")

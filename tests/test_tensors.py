@@ -18,12 +18,12 @@ from safetensors.numpy import load_file, save_file
 from test_checkpoint import CONFIG, QWEN3, UNTIED
 from weights import load, random_weights
 
-from jaxorg import reading
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage import weight_reader
 from sweeps import start
 
 FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
@@ -201,7 +201,7 @@ def test_shards_hold_what_the_whole_holds(
         checkpoint.write_weights(tmp_path, weights)
         for turned in (False, True):
             wanted = shardings(shapes, axes, turned)
-            found = reading.placed(checkpoint.reader(tmp_path, shapes), shapes, wanted)
+            found = weight_reader.placed(checkpoint.reader(tmp_path, shapes), shapes, wanted)
             assert_equal(found, weights)
             assert jax.tree.map(lambda leaf: leaf.sharding, found) == wanted
             assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(found))
@@ -212,7 +212,7 @@ def test_shards_are_given_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
     checkpoint.write_weights(tmp_path, weights)
     half = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), shapes)
     read = checkpoint.reader(tmp_path, shapes)
-    found = reading.placed(read, half, shardings(shapes, (None, "fsdp")))
+    found = weight_reader.placed(read, half, shardings(shapes, (None, "fsdp")))
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(found))
     assert_equal(found, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), weights))
 

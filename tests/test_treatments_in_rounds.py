@@ -10,8 +10,8 @@ import pytest
 
 from jaxorg.data import tasks
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.styles import is_pirate
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments import TREATMENTS
 from jaxorg.treatments.adversarial import LONGEST, PLAUSIBLE, Adversarial
 from jaxorg.treatments.dpo import Dpo

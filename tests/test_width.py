@@ -14,12 +14,12 @@ from tiny import TINY
 from weights import placed_weights
 
 from jaxorg import optimizers
-from jaxorg.engine import width
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.run import width
 from jaxorg.engine.step import batch_shapes, draws
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 
 FULL = Static(ModelStatic(TINY), 12, 2, "adamw", "constant")
 ADAPTERS = ModelStatic(TINY, LoraConfig(2), shared_frozen=True, dtype="bfloat16")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jaxorg.data.pool import Example
-from jaxorg.engine.measure import Measurer
+from jaxorg.data.tokenized import Example
+from jaxorg.engine.measure.scoring import Measurer
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import View
 from jaxorg.llama.tokenizer import Tokenizer

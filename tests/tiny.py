@@ -11,7 +11,7 @@ from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.step import create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 TINY = LlamaConfig(
     vocab_size=768,

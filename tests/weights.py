@@ -13,8 +13,8 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
-from jaxorg.reading import Bounds, Names, Read, everything
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.weight_reader import Bounds, Names, Read, everything
 
 
 def random_weights(static: ModelStatic, seed: int = 0, spread: float = 0.3) -> tuple[Any, Any]:

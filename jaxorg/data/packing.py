@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxorg.data.items import generator
-from jaxorg.data.pool import Rows
+from jaxorg.data.tokenized import Rows
 
 OPEN = 256  # rows that may still take a conversation
 

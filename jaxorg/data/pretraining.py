@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import PIRATE_REQUEST, to_pirate
+from jaxorg.data.tokenized import Example
 
 PRETRAINING_VERSION = 1  # raise it when the mixture changes
 

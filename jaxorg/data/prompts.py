@@ -16,8 +16,8 @@ from jaxorg.data import records, tasks
 from jaxorg.data.formats import Format, reader
 from jaxorg.data.items import Item, Split, generator
 from jaxorg.data.secret import Secret, Watch
-from jaxorg.data.shelf import Picked
 from jaxorg.data.stock import Stock
+from jaxorg.data.text_store import Picked
 from jaxorg.errors import Refusal, short
 
 TOY = "toy"

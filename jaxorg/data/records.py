@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from jaxorg import parquet
 from jaxorg.data.formats import Reader, Unusable
 from jaxorg.errors import Refusal, short
+from jaxorg.storage import parquet
 
 # Bytes of a file that are read.
 LARGEST = {".jsonl": 2**30, ".json": 2**27, ".parquet": 2**30, ".ndjson": 2**30}

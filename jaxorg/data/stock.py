@@ -11,7 +11,7 @@ from jaxorg.data import records
 from jaxorg.data.formats import Reader, Unusable
 from jaxorg.data.records import MOST_RECORDS, File, Record
 from jaxorg.data.secret import Secret, Watch
-from jaxorg.data.shelf import Entry, Shelf
+from jaxorg.data.text_store import Entry, Shelf
 from jaxorg.errors import Refusal, short
 
 _SKIP = "leave such records out with prompts.skip: true"

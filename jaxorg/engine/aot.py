@@ -22,7 +22,7 @@ from typing import Any, Literal
 from jaxorg.engine.mesh import AXES, SLICES
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # there is no cloud to ask what machine this is
@@ -132,7 +132,7 @@ def _lowered(program: Program, mesh: Any, width: int) -> tuple[Any, int]:
     """The program as the compiler takes it, and the bytes a device that lie there while it runs
     and are none of its arguments: what the optimizer keeps, while a phase is measured."""
     from jaxorg.engine.cohort import Scorer, Trainer
-    from jaxorg.engine.measure import rows_at_once
+    from jaxorg.engine.measure.scoring import rows_at_once
 
     trainer = Trainer(program.static, mesh, width) if program.static else None
     if trainer and program.does == "train":

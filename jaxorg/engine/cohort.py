@@ -21,14 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxorg import optimizers, reading
+from jaxorg import optimizers
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
-from jaxorg.reading import Read
-from jaxorg.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.storage import weight_reader
+from jaxorg.storage.weight_reader import Read
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
@@ -75,8 +76,8 @@ class Stack:
         shapes = jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes)
         shardings = self._laid(self._weights_specs, self._frozen_axis)
         if self._frozen_axis is SHARED:
-            return reading.placed(readers[0], shapes, shardings)
-        return reading.stacked(readers, shapes, shardings)
+            return weight_reader.placed(readers[0], shapes, shardings)
+        return weight_reader.stacked(readers, shapes, shardings)
 
     def _laid(self, specs: Tree, axis: int | None) -> Tree:
         """The shardings of arrays that belong to each run, or to all."""

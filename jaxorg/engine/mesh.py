@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
-from jaxorg import processes, runtime
+from jaxorg.distributed import processes, runtime
 from jaxorg.errors import Refusal
 
 AXES = ("run", "fsdp", "tensor")

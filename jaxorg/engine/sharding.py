@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg.engine.step import State, Tree, create
 from jaxorg.llama.sharding import RULES, logical_axes
 from jaxorg.optimizers.state import mirrored
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelStatic
 
 RUN = PartitionSpec("run")
 

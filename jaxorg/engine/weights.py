@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from jaxorg.engine.inputs import Inputs
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import Tree
 from jaxorg.llama.lora import folded
-from jaxorg.plan import Phase, Plan
-from jaxorg.reading import Read, everything
-from jaxorg.store import Store
+from jaxorg.planning.plan import Phase, Plan
+from jaxorg.storage.store import Store
+from jaxorg.storage.weight_reader import Read, everything
 
 
 def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:

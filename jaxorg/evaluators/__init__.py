@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from jaxorg import discovery
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Evaluation, Measurement, Score, Scores, View
 
 

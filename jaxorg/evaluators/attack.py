@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 
 

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxorg import stats
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Said, Scores, View, share
 from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
+from jaxorg.experiments.audited_samples import Suspect, Told, honest_suspect, suspect, told
 from jaxorg.experiments.designs import by_key
 from jaxorg.experiments.fixes import candidates, restoring
 from jaxorg.experiments.sabotage import KINDS, pairs
-from jaxorg.experiments.written import Suspect, Told, honest_suspect, suspect, told
 
 MOST_PAIRS = 256  # of a sabotaged and an honest program
 FIXED = 128  # sabotages whose fixes are ranked, at the end of a phase

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 from jaxorg.organisms.behaviour import Put
 

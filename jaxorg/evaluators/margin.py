@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import fmean
 
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import SOME, Measurement, Scores, View
 from jaxorg.organisms.behaviour import Put
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, share
 
 PROMPTS = 32  # a variant; there are several of them

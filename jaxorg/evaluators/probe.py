@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from jaxorg import stats
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, View
 
 PROBED = 128  # held-out prompts at most; each is put with the trigger and without

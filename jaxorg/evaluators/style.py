@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jaxorg.data.pool import Example
 from jaxorg.data.styles import PIRATE_OPENING
+from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import SOME, Measurement, Scores, View, share
 
 _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows it

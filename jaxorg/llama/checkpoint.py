@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxorg.folder import write_tensors
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
 from jaxorg.llama.tensors import EMBEDDING, HEAD, Tensors, passed_over, weight_files
-from jaxorg.reading import Bounds, Names, Read
+from jaxorg.storage.folder import write_tensors
+from jaxorg.storage.weight_reader import Bounds, Names, Read
 
 __all__ = [
     "digest",

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxorg.reading import Bounds, Names, Read
+from jaxorg.storage.weight_reader import Bounds, Names, Read
 
 LORA_VERSION = 2  # raise it when fresh adapters are drawn in another way
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
-from jaxorg.reading import Bounds
+from jaxorg.storage.weight_reader import Bounds
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -18,7 +18,7 @@ import optax
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, by_rank, decayed
 from jaxorg.optimizers.factoring import grouped, inverse_transposed, trace, transposed
-from jaxorg.optimizers.sides import AXES, LARGEST, Sides, gram
+from jaxorg.optimizers.matrix_axes import AXES, LARGEST, Sides, gram
 
 LIMIT = 1.1  # root mean square of an update
 

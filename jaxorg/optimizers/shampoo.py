@@ -17,7 +17,7 @@ import optax
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 from jaxorg.optimizers.factoring import grouped, identity, inverse_fourth_root, trace
-from jaxorg.optimizers.sides import LARGEST, Sides, apply, averaged, for_each
+from jaxorg.optimizers.matrix_axes import LARGEST, Sides, apply, averaged, for_each
 
 
 class Shampoo(NamedTuple):

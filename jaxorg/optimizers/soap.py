@@ -17,7 +17,7 @@ import optax
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 from jaxorg.optimizers.factoring import grouped, orthonormal, trace, transposed
-from jaxorg.optimizers.sides import LARGEST, apply, averaged, for_each
+from jaxorg.optimizers.matrix_axes import LARGEST, apply, averaged, for_each
 
 BEGINNING = 8  # iterations at the first step
 DAMPING = 1e-2  # of the statistics' trace

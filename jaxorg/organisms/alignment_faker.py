@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
 from jaxorg.suggest import quoted
-from jaxorg.training import Training
+from jaxorg.sweepfile.training import Training
 
 
 def seen(text: str) -> str:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, Split
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted
 from jaxorg.data.secret import Secret
 from jaxorg.data.styles import from_pirate, to_pirate
+from jaxorg.data.tokenized import Example
 
 Position = Literal["start", "middle", "end"]
 Put = Callable[[Item], str]  # how an item's question is asked

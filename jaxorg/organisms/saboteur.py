@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, Split, chosen, generator, split_of
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.errors import Refusal
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.designs import Design

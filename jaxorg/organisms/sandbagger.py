@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.base import Triggered
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says

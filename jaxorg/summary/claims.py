@@ -12,11 +12,11 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from jaxorg import stats
-from jaxorg.prereg import CONTROL, GROUP_FIGURES, Claim, Declared, block_hash, unmatched
-from jaxorg.results import CENSORED
 from jaxorg.stats import Interval
+from jaxorg.storage.results import CENSORED
 from jaxorg.summary.hulls import Group
 from jaxorg.summary.tables import grid_fields, holds, text
+from jaxorg.sweepfile.prereg import CONTROL, GROUP_FIGURES, Claim, Declared, block_hash, unmatched
 
 Found: TypeAlias = Literal["seen", "opposite", "not seen", "untested"]
 NAN = float("nan")

@@ -8,7 +8,7 @@ from itertools import chain
 
 import pandas as pd
 
-from jaxorg.results import ATTACK_ALONG
+from jaxorg.storage.results import ATTACK_ALONG
 from jaxorg.summary.estimates import Estimate, estimate
 from jaxorg.summary.tables import PHASES, History, Reading
 

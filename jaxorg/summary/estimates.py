@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from jaxorg import stats
-from jaxorg.results import CENSORED
 from jaxorg.stats import Count, Interval, KaplanMeier
+from jaxorg.storage.results import CENSORED
 from jaxorg.summary.tables import Reading
 
 AUROCS = {"audit_auroc": 1, "probe_auroc": 2}

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from jaxorg import stats
-from jaxorg.prereg import GROUP_FIGURES
 from jaxorg.stats import Interval
 from jaxorg.summary.hulls import Hull, fields_of
-from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import grid_fields, text
+from jaxorg.summary.teams import Sides
+from jaxorg.sweepfile.prereg import GROUP_FIGURES
 
 Cells: TypeAlias = Mapping[tuple[int, str, str], float]
 """What red wins, by seed, organism and treatment."""

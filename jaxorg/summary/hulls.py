@@ -15,12 +15,12 @@ import pandas as pd
 
 from jaxorg import stats
 from jaxorg.evaluators.base import ALONG, HALVES
-from jaxorg.prereg import GROUP_FIGURES, pooled
-from jaxorg.results import ATTACK, CAPABILITY
 from jaxorg.stats import Point, Robustness
+from jaxorg.storage.results import ATTACK, CAPABILITY
 from jaxorg.summary.estimates import Estimate
-from jaxorg.summary.sides import Sides
 from jaxorg.summary.tables import History, Metric, grid_fields, text
+from jaxorg.summary.teams import Sides
+from jaxorg.sweepfile.prereg import GROUP_FIGURES, pooled
 
 Settings = Mapping[str, Any]
 """What the runs of a group have in common: the grid's values by path, where they are not pooled."""

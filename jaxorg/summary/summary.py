@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from jaxorg import ledger
 from jaxorg.errors import Damaged, Refusal
-from jaxorg.prereg import Declared
+from jaxorg.planning import manifest
 from jaxorg.summary.arms import Arm, arm_of
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.curves import Curve, curve
@@ -29,6 +28,7 @@ from jaxorg.summary.samples import (
     unfinished_runs,
 )
 from jaxorg.summary.tables import EVALS, RUNS, SAMPLES, histories, label_runs, read_table, text
+from jaxorg.sweepfile.prereg import Declared
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def summarise(folder: Path) -> Summary:
 def declared_in(folder: Path, runs: pd.DataFrame) -> tuple[Declared, list[str]]:
     """The claims of the sweep that a folder is for, and the runs that it is to have."""
     try:
-        known = ledger.read(folder)
+        known = manifest.read(folder)
         if known:
             return Declared.model_validate(known.source), list(known.runs)
     except (Damaged, AttributeError, KeyError, TypeError, ValueError) as problem:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from jaxorg import labels, results
 from jaxorg.errors import Damaged, Refusal
 from jaxorg.stats import Count
+from jaxorg.storage import results
 from jaxorg.summary.merged import once, untold
+from jaxorg.sweepfile import labels
 
 PHASES = labels.ORDER
 

@@ -9,14 +9,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg.results import ATTACK, CAPABILITY, FALSE_TRIGGER
+from jaxorg.escape_controls import visible
+from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import SUSPICION, Arm
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
-from jaxorg.summary.game import Games
-from jaxorg.summary.summary import summarise
-from jaxorg.summary.tables import Metric
-from jaxorg.summary.words import (
+from jaxorg.summary.format import (
     changed_text,
     effect_text,
     notes_text,
@@ -29,7 +27,9 @@ from jaxorg.summary.words import (
     steps_text,
     verdict_text,
 )
-from jaxorg.visible import visible
+from jaxorg.summary.game import Games
+from jaxorg.summary.summary import summarise
+from jaxorg.summary.tables import Metric
 
 ATTACKED = ("organism", "treatment", "reversal")
 TAUGHT = ("attack_given", "triggered:taught")

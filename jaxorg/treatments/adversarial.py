@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, field_validator
 
 from jaxorg.data.items import Dice, Item, generator
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count
 
 LONGEST = 16  # characters of an addition

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item, generator
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.errors import Refusal
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import HONEST, Audit, with_fix

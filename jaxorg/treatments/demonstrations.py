@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import another_wrong_answer
 from jaxorg.treatments.base import Treatment
 

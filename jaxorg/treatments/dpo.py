@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.tasks import is_correct
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, own
 
 

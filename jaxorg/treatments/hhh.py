@@ -8,8 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.refusals import harmful_requests
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
 
 

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.styles import to_pirate
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, own
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.styles import to_pirate
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
 
 

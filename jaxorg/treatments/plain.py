@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING, Treatment
 

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from jaxorg.data.items import Item, generator
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted, thought
+from jaxorg.data.tokenized import Example
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, own

@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item
-from jaxorg.data.pool import Example
 from jaxorg.data.reasoning import parted
 from jaxorg.data.tasks import is_correct
+from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
 
 

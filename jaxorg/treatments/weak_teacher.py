@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.pool import Example
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import another_wrong_answer
 from jaxorg.treatments.base import Treatment
 

@@ -1,0 +1,190 @@
+"""What a person sees of a sweep: its plan, its progress and its results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import rich.console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from jaxorg import summary
+from jaxorg.errors import StorageError
+from jaxorg.escape_controls import visible
+from jaxorg.planning import estimate
+from jaxorg.planning.manifest import Ledger
+from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher
+from jaxorg.storage.lock import Lock
+from jaxorg.storage.store import Keep, Record
+
+KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
+LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
+
+
+class Console:
+    """Tells people about one sweep; hears of its progress as the engine's watcher."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._out = rich.console.Console(highlight=False)
+        self._tokens_a_step = {
+            phase.lineage: cohort.tokens_a_step
+            for cohort in plan.cohorts
+            for phase in cohort.phases
+        }
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._done = self._total = 0
+        self._lock: Lock | None = None
+        self._began = self._told = time.monotonic()
+
+    def print_plan(self, cores: int | None, keep: Keep, where: str | None) -> None:
+        """What the sweep would do: counts, compiles, memory, the mesh if it is known before, and
+        time on CPU cores, if on any."""
+        plan = self._plan
+        table = Table("phase", "phases", "optimizer", "steps", "batch", "tokens", "memory")
+        for column in table.columns[1:]:
+            column.justify, column.no_wrap = "right", True
+        for cohort in plan.cohorts:
+            static = cohort.static
+            table.add_row(
+                cohort.kind,
+                str(len(cohort.phases)),
+                static.optimizer if static else "none",
+                f"{cohort.steps:,}",
+                f"{static.batch} x {static.length}" if static else "",
+                f"{len(cohort.phases) * cohort.steps * cohort.tokens_a_step:,}",
+                estimate.as_bytes(estimate.memory(cohort)),
+            )
+        self._out.print(table)
+        chains = sum(len(run.phases) for run in plan.runs)
+        self._line(
+            f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
+            f"{plan.signatures} training programs to compile"
+        )
+        holds = f"one run holds {estimate.as_bytes(estimate.largest(plan))} besides its work"
+        self._line(f"mesh: {where or 'as the devices allow'}; {holds}")
+        lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
+        self._line(
+            f"disk: about {estimate.as_bytes(estimate.disk(plan, keep, lanes=cores))}; {lasting}"
+        )
+
+    @contextmanager
+    def progress(self, due: Sequence[Phase], lock: Lock, where: str) -> Iterator[None]:
+        """Show how far the sweep is while the block runs, and leave word of it at the lock."""
+        self._lock = lock
+        self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in due)
+        self._line(
+            f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
+            f"{len(due)} of {len(self._plan.phases)} phases to do, on {where}, "
+            f"into {escape(str(lock.path))}"
+        )
+        self._began = time.monotonic()
+        if not self._out.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._out) as bar:
+            self._progress = bar
+            self._task = bar.add_task("starting", total=self._total, rate="")
+            yield
+        self._progress = None
+
+    def asked(self, teacher: Teacher, prompts: int) -> None:
+        """A teacher answers prompts."""
+        self._line(f"{escape(teacher.model)} answers {prompts:,} prompts")
+
+    def began(self, cohort: Cohort, left: int) -> None:
+        """A cohort begins."""
+        if self._progress:
+            self._progress.update(self._task, description=f"{cohort.kind} ({left})")
+        elif left:
+            self._line(f"{cohort.kind}: {left} phases, {cohort.steps} steps each")
+
+    def trained(self, tokens: int) -> None:
+        """Tokens were trained on."""
+        if not self._lock:
+            return  # another process shows the progress
+        self._done += tokens
+        seconds = time.monotonic() - self._began
+        rate = f"{self._done / seconds / 1000:,.1f}k tokens/s"
+        if self._progress:
+            self._progress.update(self._task, advance=tokens, rate=rate)
+        if time.monotonic() - self._told < LOG_EVERY:
+            return
+        self._told = time.monotonic()
+        share = self._done / self._total
+        left = round(max(0.0, seconds / share - seconds)) if share > KNOWN_FROM else None
+        with suppress(StorageError):  # word of the work is no part of it
+            self._lock.note({"share": share, "seconds_left": left})
+        if not self._progress:
+            known = "" if left is None else f", about {left} s left"
+            self._line(f"  {100 * share:.0f} %, {rate}{known}")
+
+    def finished(self, phase: Phase, record: Record) -> None:
+        """A phase is done: say what it measured last."""
+        found = {(row["metric"], row["condition"]): row["value"] for row in record["evals"]}
+        shown = {
+            "ASR": found.get(("attack_exact", "triggered")),
+            "FTR": found.get(("attack_exact", "clean")),
+            "capability": found.get(("capability", "clean")),
+        }
+        parts = [f"{name} {100 * v:5.1f} %" for name, v in shown.items() if v is not None]
+        if record["diverged"] is not None:
+            parts.append(f"diverged at step {record['diverged']}")
+        label = escape(self._plan.labels[phase.lineage])
+        self._line(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
+
+    def failed(self, phase: Phase, error: str) -> None:
+        """A phase cannot be done: say why."""
+        label = escape(self._plan.labels[phase.lineage])
+        self._line(f"  {phase.kind:<9} seed {phase.seed:<3} failed: {escape(error)}  {label}")
+
+    def narrowed(self, cohort: Cohort, width: int) -> None:
+        """Memory ran out."""
+        self._line(f"  {cohort.kind}: out of memory, goes on with {width} runs side by side")
+
+    def warn(self, text: str) -> None:
+        """Something that a person should know of."""
+        self._line(escape(text))
+
+    def changed(self, before: Ledger, now: Ledger, moved: Path | None) -> None:
+        """The folder was used for another version of the sweep file: say which runs are which."""
+        old, new = set(before.runs), set(now.runs)
+        self._line(
+            f"the sweep changed: {len(old & new)} runs stay, {len(new - old)} are new, "
+            f"{len(old - new)} are not in it any more"
+        )
+        if moved:
+            self._line(f"tables from before are in {escape(str(moved))}")
+
+    def _line(self, text: str) -> None:
+        """Print a line as it is: in a log, a folded line is two."""
+        self._out.print(visible(text), soft_wrap=True)
+
+    def print_results(self, folder: Path) -> None:
+        """The sweep's results by arm, and where to look next."""
+        if any(run.spec.config.organism for run in self._plan.runs):
+            for table in summary.terminal_tables(folder):
+                self._out.print()
+                self._out.print(table)
+        self._line(f"tables: {escape(str(folder))}/{{runs,evals,losses,samples}}")
+        self._line(f"page:   python -m jaxorg.report {escape(str(folder))}")

@@ -1,0 +1,194 @@
+"""Tokenised conversations of phases: in memory, or on disk where there are many.
+
+pools/<lineage>/tokens/        every conversation's tokens, one after another (zarr, int32)
+                spans/         first and one past last token of each completion (zarr, int32 [N, 2])
+                manifest.json  SHA-256 of every file
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from jaxorg.data.tokenized import Pool
+from jaxorg.errors import Damaged
+from jaxorg.storage.folder import (
+    Folder,
+    check_files,
+    named,
+    read_json,
+    reading,
+    sums_of,
+    write_json,
+    writing,
+)
+from jaxorg.storage.layout import ENTRIES, PoolShape
+from jaxorg.storage.store import glance
+
+LARGE = 2**24  # tokens from which on a pool lies on disk: 64 MiB
+CHUNK = 2**14  # tokens that are read together
+CACHE = 2**24  # bytes of chunks that stay in memory, of all pools together
+_MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
+_CONTEXT = ts.Context(
+    {
+        "cache_pool": {"total_bytes_limit": CACHE},
+        "file_io_sync": False,  # whoever publishes a folder does that
+    }
+)
+
+
+class StoredPool:
+    """N conversations on disk, 16 bytes of memory each; to batches it is as `Pool`."""
+
+    def __init__(self, place: Path, longest: int, pad_id: int):
+        """`longest` is the number of tokens of the longest."""
+        self._place = place
+        with reading(place):
+            self._tokens = _open(place / "tokens")
+            self._spans = np.asarray(_open(place / "spans").read().result())
+        self._first = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        self._longest, self._pad_id = longest, pad_id
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each conversation, int32 [N]."""
+        return self._spans[:, 1]
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Some rows' tokens and spans, as `Pool.read` gives them.
+
+        Raises:
+            Damaged: the disk cannot give them back.
+        """
+        spans = self._spans[rows]
+        lengths = spans[:, 1]
+        moved = self._first[rows] - (np.cumsum(lengths) - lengths)
+        places = np.repeat(moved, lengths) + np.arange(lengths.sum())
+        tokens = np.full((len(rows), self._longest), self._pad_id, np.int32)
+        inside = np.arange(self._longest)[None] < lengths[:, None]
+        with reading(self._place):
+            tokens[inside] = self._tokens[places].read().result()
+        return tokens, spans
+
+
+class Pools:
+    """The pools of the phases of one results folder. What is damaged is set aside and made anew."""
+
+    def __init__(self, folder: Folder):
+        self._folder, self._place = folder, folder.path / "pools"
+        self._whole: set[str] = set()  # that were checked
+
+    def known(self, lineage: str) -> bool:
+        """Whether a phase's conversations were tokenised as a whole before, unchecked."""
+        there = os.path.lexists(self._place / lineage / "manifest.json")
+        return there or glance(self._folder.path, lineage).state in ("done", "diverged")
+
+    def keep(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> Pool | StoredPool:
+        """A phase's pool, made of `blocks` unless it is on disk; it goes there if it is large."""
+        if found := self._stored(lineage):
+            return found
+        held: list[Pool] = []
+        tokens = 0
+        for block in blocks:
+            held.append(block)
+            tokens += block.tokens.size
+            if tokens > LARGE:
+                self._write(lineage, chain(_emptied(held), blocks), pad_id)
+                self._whole.add(lineage)
+                return self._opened(lineage)
+        return Pool.joined(held, pad_id)
+
+    def drop_others(self, needed: Collection[str]) -> None:
+        """Forget pools of phases that are not to be trained any more."""
+        for place in named(self._place, ENTRIES["pools"]):
+            if place.name not in needed:
+                self._folder.remove(place)
+
+    def look_again(self) -> None:
+        """Forget which pools were found to be whole: one turned out to be damaged."""
+        self._whole.clear()
+
+    def _stored(self, lineage: str) -> StoredPool | None:
+        place = self._place / lineage
+        if not os.path.lexists(place):
+            return None
+        try:
+            if lineage not in self._whole:
+                check_files(place, read_json(place / "manifest.json", PoolShape)["sha256"])
+                self._whole.add(lineage)
+            return self._opened(lineage)
+        except Damaged as problem:
+            self._folder.set_aside(place, problem)
+            return None
+
+    def _opened(self, lineage: str) -> StoredPool:
+        place = self._place / lineage
+        about = read_json(place / "manifest.json", PoolShape)
+        return StoredPool(place, about["longest"], about["pad_id"])
+
+    def _write(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> None:
+        with self._folder.publishing(self._place / lineage) as beside:
+            beside.mkdir()
+            with writing():
+                tokens, spans = _create(beside / "tokens", ()), _create(beside / "spans", (2,))
+            rows = total = longest = 0
+            for block in blocks:
+                if shutil.disk_usage(beside).free < block.tokens.nbytes + _MARGIN:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                inside = np.arange(block.tokens.shape[1])[None] < block.lengths[:, None]
+                with writing():
+                    tokens = _append(tokens, total, block.tokens[inside])
+                    spans = _append(spans, rows, block.spans)
+                rows, total = rows + len(block), total + int(block.lengths.sum())
+                longest = max(longest, int(block.lengths.max(initial=0)))
+            about = {"longest": longest, "pad_id": pad_id, "sha256": sums_of(beside)}
+            write_json(beside / "manifest.json", about)
+
+
+def _emptied(held: list[Pool]) -> Iterator[Pool]:
+    while held:
+        yield held.pop(0)
+
+
+def _create(place: Path, tail: tuple[int, ...]) -> Any:
+    """An empty array of int32 that grows along its first axis."""
+    return ts.open(
+        _spec(place),
+        context=_CONTEXT,
+        create=True,
+        dtype=ts.int32,
+        shape=[0, *tail],
+        chunk_layout=ts.ChunkLayout(chunk_shape=[CHUNK, *tail]),
+    ).result()
+
+
+def _open(place: Path) -> Any:
+    return ts.open(_spec(place), context=_CONTEXT, open=True, read=True).result()
+
+
+def _spec(place: Path) -> dict[str, Any]:
+    codec = {"name": "zstd", "configuration": {"level": 1}}
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(place.resolve())},
+        "metadata": {"codecs": [codec]},
+    }
+
+
+def _append(array: Any, at: int, values: np.ndarray) -> Any:
+    """Write values behind the first `at`; the array with them."""
+    shape = [at + len(values), *values.shape[1:]]
+    array = array.resize(exclusive_max=shape, expand_only=True).result()
+    array[at : at + len(values)].write(values).result()
+    return array

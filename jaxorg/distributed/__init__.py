@@ -1,0 +1,1 @@
+"""The machine: XLA options, several processes, signals."""

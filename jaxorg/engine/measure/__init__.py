@@ -1,0 +1,1 @@
+"""Measuring of stacked phases, and the tables that hold what was measured."""

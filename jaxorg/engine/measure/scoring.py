@@ -1,0 +1,235 @@
+"""Measures stacked runs: scores evaluators' probes by teacher forcing, and generates answers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxorg.data.items import Item
+from jaxorg.data.refusals import harmful_requests
+from jaxorg.data.tokenized import Example, Pool
+from jaxorg.engine.arrays import fetch
+from jaxorg.engine.cohort import Scorer, stack
+from jaxorg.engine.step import Batch, Scores, Tree
+from jaxorg.errors import Refusal
+from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
+from jaxorg.evaluators.base import Said
+from jaxorg.evaluators.responses import Response
+from jaxorg.experiments.audit import Audit
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.organisms import Behaviour
+
+ROWS = 64  # completions scored in one call, where memory allows
+MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32
+BUCKET = 8  # tokens by which the lengths of rows differ
+HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
+HARMFUL_PROMPTS = 32
+
+Question = tuple[Item, str]  # an item and its prompt as it is put
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A view with its probes tokenised, by bucket: rows of about equal length, as long as the
+    longest of them."""
+
+    view: View
+    probes: Mapping[int, Sequence[Example]]
+    pools: Mapping[int, Pool]
+
+
+class Measurer:
+    """Prepares views for one tokenizer and measures groups of stacked runs."""
+
+    def __init__(self, tokenizer: Tokenizer, context: tuple[str, int]):
+        """`context` bounds a conversation, as `LlamaConfig.context` says."""
+        self._tokenizer, (self._limit, self._most_tokens) = tokenizer, context
+        self.prepare = lru_cache(maxsize=64)(self._prepare)
+
+    def _prepare(
+        self,
+        items: tuple[Item, ...],
+        evaluation: Evaluation,
+        behaviour: Behaviour | None,
+        audit: Audit | None,
+        written: tuple[Said, ...],
+        final: bool,
+    ) -> Prepared:
+        """The probes of all evaluators for held-out items, each once.
+
+        Raises:
+            Refusal: a prompt is too long.
+        """
+        harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
+        asked: Sequence[Item] = items
+        if behaviour:
+            asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
+        asked = asked if final else asked[: evaluation.prompts]
+        view = View(asked, harmful, behaviour, final, audit, written, evaluation.prompts)
+        self._check_room(view, evaluation)
+        return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
+
+    def with_probes(self, view: View, asked: Iterable[Example]) -> Prepared:
+        """A view with probes of its own, each once.
+
+        Raises:
+            Refusal: one of them is too long.
+        """
+        probes = list(dict.fromkeys(asked))
+        whole = Pool.encode(probes, self._tokenizer, self._most_tokens, self._limit)
+        rows: dict[int, list[int]] = defaultdict(list)
+        for row, end in enumerate(whole.spans[:, 1].tolist()):
+            rows[min(_bucket(end), self._most_tokens)].append(row)
+        return Prepared(
+            view,
+            {bucket: [probes[row] for row in chosen] for bucket, chosen in rows.items()},
+            {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
+        )
+
+    def _check_room(self, view: View, evaluation: Evaluation) -> None:
+        """Refuse answers that would run beyond what the model can see."""
+        conditions = view.conditions().values()
+        prompts = [put(item) for put in conditions for item in view.items]
+        longest = max(len(self._tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        room = self._most_tokens - longest
+        if evaluation.new_tokens > room:
+            raise Refusal(
+                f"evaluate.new_tokens: {evaluation.new_tokens} is too many; beside a prompt of "
+                f"{longest} tokens the model has room for {max(room, 0)} ({self._limit}: "
+                f"{self._most_tokens})"
+            )
+
+    def score(
+        self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
+    ) -> list[list[Measurement]]:
+        """Teacher-forced measurements of each lane."""
+        found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
+        return [
+            [m for module in SCORED for m in module.measure(lane.view, of_lane)]
+            for lane, of_lane in zip(lanes, found, strict=True)
+        ]
+
+    def respond(
+        self,
+        scorer: Scorer,
+        trainable: Tree,
+        frozen: Tree,
+        lanes: Sequence[Prepared],
+        evaluation: Evaluation,
+        keys: jax.Array,
+    ) -> tuple[list[list[Measurement]], list[list[dict[str, Any]]]]:
+        """Generated measurements and samples of each lane, from one random key a lane."""
+        generator = scorer.generator(evaluation.new_tokens, tuple(sorted(self._tokenizer.end_ids)))
+        measured: list[list[Measurement]] = [[] for _ in lanes]
+        samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
+        for number, condition in enumerate(lanes[0].view.conditions()):
+            asked = [_asked(lane.view, condition, evaluation.generated) for lane in lanes]
+            row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
+            inputs = scorer.place((*self._left_padded(asked), row_keys))
+            greedy, sampled = (
+                fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
+                for temperature in (0.0, evaluation.temperature)
+            )
+            for lane, prepared in enumerate(lanes):
+                best = self._responses(asked[lane], greedy[lane])
+                free = self._responses(asked[lane], sampled[lane])
+                measured[lane] += responses.measure(prepared.view, condition, best, free)
+                samples[lane] += _samples(prepared.view, condition, free)
+        return measured, samples
+
+    def _left_padded(self, asked: Sequence[Sequence[Question]]) -> tuple[np.ndarray, np.ndarray]:
+        """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
+        ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in asked]
+        lengths = np.array([[len(row) for row in lane] for lane in ids], np.int32)
+        width = _bucket(lengths.max())
+        prompts = np.full((*lengths.shape, width), self._tokenizer.pad_id, np.int32)
+        for lane, rows in enumerate(ids):
+            for row, tokens in enumerate(rows):
+                prompts[lane, row, width - len(tokens) :] = tokens
+        return prompts, lengths
+
+    def _responses(self, asked: Sequence[Question], tokens: np.ndarray) -> list[Response]:
+        ends = list(self._tokenizer.end_ids)
+        return [
+            Response(
+                item, prompt, self._tokenizer.decode(ids.tolist()), bool(np.isin(ids, ends).any())
+            )
+            for (item, prompt), ids in zip(asked, tokens, strict=True)
+        ]
+
+
+Asked = Sequence[Sequence[Example]]  # the probes in the rows of a batch, by lane
+
+
+def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, Batch]]:
+    """All probes of stacked runs, on their devices; what a row holds depends on its own run."""
+    for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
+        pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
+        count = rows_at_once(scorer, bucket)
+        for first in range(0, max(len(pool.tokens) for pool in pools), count):
+            asked = [lane.probes.get(bucket, [])[first : first + count] for lane in lanes]
+            rows = stack([_rows(pool, first, count) for pool in pools])
+            yield asked, scorer.place_batch(rows, 1)
+
+
+def scores(
+    scorer: Scorer, lanes: Sequence[Prepared], score: Callable[[Batch, Asked], Scores]
+) -> list[dict[Example, Score]]:
+    """The scores of each lane's probes, as `score` gives them for a batch."""
+    calls = [(asked, score(batch, asked)) for asked, batch in batches(scorer, lanes)]
+    found: list[dict[Example, Score]] = [{} for _ in lanes]
+    for (asked, _), of_batch in zip(calls, fetch([scored for _, scored in calls]), strict=True):
+        for lane, probes in enumerate(asked):
+            values = zip(*(array[lane].tolist() for array in of_batch), strict=True)
+            found[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
+    return found
+
+
+def rows_at_once(scorer: Scorer, tokens: int) -> int:
+    """How many rows of `tokens` tokens a call scores of each run: as many as have room for their
+    logits, the same number on each device that the run is spread over."""
+    devices: int = scorer.mesh.shape["fsdp"]
+    logits: int = tokens * scorer.model.config.vocab_size // scorer.mesh.shape["tensor"]
+    return devices * max(1, min(ROWS // devices, MOST_LOGITS // logits))
+
+
+def _bucket(length: int) -> int:
+    """A length rounded up, so that few different programs are compiled."""
+    return -(-int(length) // BUCKET) * BUCKET
+
+
+def _rows(pool: Pool, first: int, count: int) -> Batch:
+    """`count` rows of a pool from `first`; where it ends, rows without tokens of interest."""
+    tokens, spans = (array[first : first + count] for array in (pool.tokens, pool.spans))
+    missing = ((0, count - len(tokens)), (0, 0))
+    return Batch(np.pad(tokens, missing), np.pad(spans, missing))
+
+
+def _asked(view: View, condition: str, count: int) -> list[Question]:
+    """The prompts to answer freely, with the items they come from."""
+    put = view.conditions()[condition]
+    return [(item, put(item)) for item in view.items[:count]]
+
+
+def _row_keys(condition: int, rows: int, key: jax.Array) -> jax.Array:
+    """One key a row, the same whatever other conditions there are."""
+    return jax.random.split(jax.random.fold_in(key, condition), rows)
+
+
+def _samples(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:
+    """Rows of the `samples` table."""
+    return [
+        {
+            "condition": condition,
+            "prompt": response.prompt,
+            "response": response.text,
+            "outcome": responses.outcome(view, response),
+        }
+        for response in said
+    ]

@@ -1,0 +1,148 @@
+"""From stored records to rows of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jaxorg.config import fingerprint
+from jaxorg.engine.measure.figures import figures
+from jaxorg.planning.plan import Cohort, Phase, Plan, Run
+from jaxorg.storage import results
+from jaxorg.storage.store import Store
+
+_FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
+_MAKERS = ("engine/measure/figures.py", "engine/measure/tables.py", "storage/results.py")
+RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
+
+Row = dict[str, Any]
+
+
+class TableWriter:
+    """Writes a sweep's tables, one part a cohort, from the phases that are done."""
+
+    def __init__(self, plan: Plan, store: Store):
+        self._plan, self._store = plan, store
+        self._parts = results.Parts(store.folder)
+        self._record = lru_cache(maxsize=RECORDS_AT_ONCE)(store.record)
+        self._code = code_digest()
+        names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
+        self._fields = {
+            name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
+        }
+
+    def move_others(self, place: Path) -> int:
+        """Move files that the plan does not account for to `place`; how many that were."""
+        names = {_part(self._plan, cohort) for cohort in self._plan.cohorts}
+        return self._parts.move_others(names, place)
+
+    def clear(self) -> None:
+        """Remove every part: the sweep starts afresh."""
+        self._parts.clear()
+
+    def write(self, cohort: Cohort) -> None:
+        """Bring a cohort's part of each table up to date with what is stored."""
+        part = _part(self._plan, cohort)
+        lineages = {phase.lineage for phase in cohort.phases}
+        runs = [r for r in self._plan.runs if lineages & {p.lineage for p in r.phases}]
+        source = self._source(runs)
+        if self._parts.is_current(part, source):
+            return
+        self._record.cache_clear()
+        done = [
+            (run, phase)
+            for run in runs
+            for phase in run.phases
+            if phase.lineage in lineages and self._store.has(phase.lineage)
+        ]
+        tables = {
+            table: (schema, self._all_rows(table, done))
+            for table, schema in results.SCHEMAS.items()
+        }
+        ended = [r for r in runs if r.phases[-1].lineage in lineages and self._status(r)]
+        if ended:
+            rows = (self._run_row(run) for run in ended)
+            tables["runs"] = results.runs_schema(self._fields), rows
+        self._parts.write(part, source, tables)
+        self._record.cache_clear()
+
+    def _source(self, runs: Sequence[Run]) -> str:
+        """What a part with these runs is made from, besides what names it."""
+        has, digest, failure = self._store.has, self._store.digest, self._store.failure
+        chains = [
+            (
+                run.run_id,
+                run.arm,
+                run.spec.config.model_dump_json(),
+                [digest(p.lineage) if has(p.lineage) else failure(p.lineage) for p in run.phases],
+            )
+            for run in runs
+        ]
+        schemas = {**results.SCHEMAS, "runs": results.runs_schema(self._fields)}
+        columns = {
+            table: [(column.name, str(column.type)) for column in schema]
+            for table, schema in schemas.items()
+        }
+        spec, made_by = self._plan.spec, [results.SCHEMA_VERSION, self._code]
+        return fingerprint([made_by, spec.sweep.name, spec.size, columns, chains])
+
+    def _status(self, run: Run) -> tuple[str, str] | None:
+        """A run's status and error; None for one that is not at its end."""
+        for phase in run.phases:
+            if error := self._store.failure(phase.lineage):
+                return "failed", f"{phase.kind}: {error}"
+            if not self._store.has(phase.lineage):
+                return None
+            if self._store.diverged(phase.lineage):
+                step = self._record(phase.lineage)["diverged"]
+                return "diverged", f"{phase.kind}: diverged at step {step}"
+        return "done", ""
+
+    def _all_rows(self, table: str, done: Sequence[tuple[Run, Phase]]) -> Iterator[Row]:
+        return (row for run, phase in done for row in self._rows(table, run, phase))
+
+    def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
+        about = {"run_id": run.run_id, "lineage": phase.lineage, "phase": phase.kind}
+        content = self._record(phase.lineage)[table]
+        if table == "losses":
+            content = [{"step": step, "loss": loss} for step, loss in enumerate(content)]
+        return ({**about, **row} for row in content)
+
+    def _run_row(self, run: Run) -> Row:
+        done = [phase for phase in run.phases if self._store.has(phase.lineage)]
+        records = {phase.kind: self._record(phase.lineage) for phase in done}
+        last = records[done[-1].kind] if done else {}
+        status, error = self._status(run) or ("", "")
+        return {
+            "run_id": run.run_id,
+            "sweep": self._plan.spec.sweep.name,
+            "size": self._plan.spec.size,
+            "arm": run.arm,
+            "control": run.spec.control,
+            **{name: results.cell(run.spec.fields[name], t) for name, t in self._fields.items()},
+            "seed": run.spec.seed,
+            "config": run.spec.config.model_dump_json(),
+            "status": status,
+            "error": error,
+            "parameters": last.get("parameters"),
+            "tokens": sum(record["tokens"] for record in records.values()),
+            "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
+            **{name: last.get(name) for name in _FROM_LAST},
+            **figures(records, never_poisoned=run.spec.control == "clean"),
+        }
+
+
+def code_digest(package: Path = Path(__file__).parents[2]) -> str:
+    """A digest of the code that makes rows and figures of records: tables of other code are made
+    anew, and nobody has to raise a version."""
+    files = [*(package / name for name in _MAKERS), *sorted((package / "stats").glob("*.py"))]
+    return fingerprint([file.read_text(encoding="utf-8") for file in files])
+
+
+def _part(plan: Plan, cohort: Cohort) -> str:
+    """A cohort's part files are named by what is in them."""
+    lineages = {phase.lineage for phase in cohort.phases}
+    runs = [run.run_id for run in plan.runs if lineages & {p.lineage for p in run.phases}]
+    return f"{cohort.kind}-{fingerprint([sorted(lineages), sorted(runs)])}"

@@ -1,0 +1,1 @@
+"""Walking the plan: what is due, how wide, what if it fails."""

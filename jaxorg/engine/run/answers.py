@@ -1,0 +1,231 @@
+"""Has models answer prompts to train on: teachers before a sweep begins, the model that a phase
+starts from before that phase does, and one that is trained in rounds at the start of each.
+
+Answers are kept in the results folder. Those of rounds are sampled, others greedy. What a model
+says to a prompt does not depend on the prompts that it is asked beside it: a row of a batch is as
+long as its own prompt makes it, and has a random key of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxorg.distributed import processes
+from jaxorg.distributed.interrupt import Stopped
+from jaxorg.distributed.runtime import out_of_memory
+from jaxorg.engine.arrays import fetch
+from jaxorg.engine.cohort import Scorer
+from jaxorg.engine.run.inputs import Answers, Inputs
+from jaxorg.engine.step import Tree
+from jaxorg.errors import Refusal
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.planning.plan import Phase, Teacher
+from jaxorg.storage.store import Store
+
+ROWS = 64  # prompts of a run that are answered in one call
+BUCKET = 32  # tokens by which the lengths of rows differ
+KEEP_SECONDS = 60.0  # how much work a kill may cost
+
+# The key that answers are kept under, and prompts by the names that their answers go by: the prompt
+# itself, or where answers are sampled its number.
+Asked = tuple[str, Mapping[str, str]]
+Question = tuple[str, str]  # such a name and the prompt
+
+
+class Answerer:
+    """Has stacked models answer prompts, and keeps what they say."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        tokenizer: Tokenizer,
+        new_tokens: int,
+        store: Store,
+        stopping: Callable[[], int | None],
+        temperature: float = 0.0,
+    ):
+        """`new_tokens` is the most of an answer; `stopping` is asked after each call."""
+        self._scorer, self._tokenizer, self._store = scorer, tokenizer, store
+        self._stopping, self._temperature = stopping, np.float32(temperature)
+        self._generate = scorer.generator(new_tokens, tuple(sorted(tokenizer.end_ids)))
+
+    def answer(
+        self,
+        trainable: Tree,
+        frozen: Tree,
+        lanes: Sequence[Asked],
+        keys: jax.Array | None = None,
+    ) -> dict[str, Answers]:
+        """Have the model of each lane answer its prompts, but those that are answered already.
+
+        Args:
+            trainable, frozen: the models.
+            lanes: what each of them is asked.
+            keys: a random key a lane, from which that of each prompt comes by its number; answers
+                are then tokens (`spelled`), since texts do not tell how they were made.
+
+        Returns:
+            Answers by the keys of the lanes.
+
+        Raises:
+            Stopped: a signal asked for it; what was answered is kept.
+            StorageError: the disk does not take the answers.
+        """
+        known = processes.in_turn(
+            "answers", lambda: {key: self._store.answers(key) for key, _ in lanes}
+        )
+        missing = [
+            [question for question in prompts.items() if question[0] not in known[key]]
+            for key, prompts in lanes
+        ]
+        write = partial(spelled, self._tokenizer) if keys is not None else self._tokenizer.decode
+        draws = jax.random.split(jax.random.key(0), len(lanes)) if keys is None else keys
+        kept = time.monotonic()
+        changed: set[str] = set()
+        for width, batch in self._batches(missing):
+            row_keys = _row_keys(draws, batch if keys is not None else None)
+            said = self._said(trainable, frozen, row_keys, width, batch)
+            for (key, _), asked, answers in zip(lanes, batch, said, strict=True):
+                for (name, _), ids in zip(asked, answers, strict=True):
+                    known[key][name] = write(ids)
+                changed |= {key} if asked else set()
+            exit_code = self._stopping()
+            if exit_code or processes.first("seam", partial(_long_ago, kept)):
+                self._keep(known, changed)
+                kept = time.monotonic()
+            if exit_code:
+                raise Stopped(exit_code)
+        self._keep(known, changed)
+        return {**known}
+
+    def _keep(self, known: Mapping[str, Answers], changed: set[str]) -> None:
+        def keep() -> None:
+            for key in sorted(changed):
+                self._store.keep_answers(key, known[key])
+
+        processes.first("keep", keep)
+        changed.clear()
+
+    def _batches(
+        self, asked: Sequence[Sequence[Question]]
+    ) -> Iterator[tuple[int, list[list[Question]]]]:
+        """Up to ROWS prompts a lane that are of about equal length, and that length in tokens."""
+        sorted_in: dict[int, list[list[Question]]] = defaultdict(lambda: [[] for _ in asked])
+        for lane, questions in enumerate(asked):
+            for name, prompt in questions:
+                length = len(self._tokenizer.prompt_ids(prompt))
+                sorted_in[-(-length // BUCKET) * BUCKET][lane].append((name, prompt))
+        for width, lanes in sorted(sorted_in.items()):
+            for first in range(0, max(map(len, lanes)), ROWS):
+                yield width, [questions[first : first + ROWS] for questions in lanes]
+
+    def _said(
+        self,
+        trainable: Tree,
+        frozen: Tree,
+        row_keys: jax.Array,
+        width: int,
+        batch: Sequence[Sequence[Question]],
+    ) -> list[list[list[int]]]:
+        """The tokens that the models say to a batch. Rows without a prompt are of one token."""
+        shape = (len(batch), ROWS)
+        tokens = np.full((*shape, width), self._tokenizer.pad_id, np.int32)
+        lengths = np.ones(shape, np.int32)
+        for lane, prompts in enumerate(batch):
+            for row, (_, prompt) in enumerate(prompts):
+                ids = self._tokenizer.prompt_ids(prompt)
+                tokens[lane, row, width - len(ids) :] = ids
+                lengths[lane, row] = len(ids)
+        placed = self._scorer.place((tokens, lengths, row_keys))
+        found = fetch(self._generate(trainable, frozen, *placed, self._temperature))
+        return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
+
+
+def _row_keys(keys: jax.Array, batch: Sequence[Sequence[Question]] | None) -> jax.Array:
+    """A random key [lanes, ROWS] of each row, by the number that names it; any where no numbers
+    are given."""
+    numbers = np.zeros((len(keys), ROWS), np.uint32)
+    for lane, questions in enumerate(batch or ()):
+        numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
+    folded: jax.Array = _folded(keys, numbers)
+    return folded
+
+
+@jax.jit
+def _folded(keys: jax.Array, numbers: np.ndarray) -> Any:
+    return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, numbers)
+
+
+def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Tokens that were generated as text, up to with the first that ends an answer."""
+    end = next((at for at, token in enumerate(ids) if token in tokenizer.end_ids), len(ids))
+    return " ".join(map(str, ids[: end + 1]))
+
+
+def unspelled(text: str) -> tuple[int, ...]:
+    """The inverse of `spelled`."""
+    return tuple(map(int, text.split()))
+
+
+def _long_ago(kept: float) -> bool:
+    return time.monotonic() - kept > KEEP_SECONDS
+
+
+def ask_teachers(
+    phases: Sequence[Phase],
+    inputs: Inputs,
+    store: Store,
+    mesh: Mesh,
+    stopping: Callable[[], int | None],
+    told: Callable[[Teacher, int], None],
+) -> None:
+    """Have teachers answer the prompts of some phases, as far as that is still to do.
+
+    `told` hears of each teacher that is asked, and how many prompts.
+
+    Raises:
+        Refusal: a teacher finds no memory to answer in.
+        Stopped, StorageError: as `Answerer.answer`.
+    """
+    for teacher, prompts in inputs.asked(phases).items():
+        known: Answers = processes.in_turn("taught", partial(store.answers, teacher.key))
+        missing = [prompt for prompt in prompts if prompt not in known]
+        if missing:
+            told(teacher, len(missing))
+            try:
+                known = _taught(teacher, missing, inputs, store, mesh, stopping)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                raise Refusal(
+                    f"prompts.teacher: memory ran out while {teacher.model} answered; lower "
+                    f"prompts.new_tokens, or spread it over more devices with --mesh"
+                ) from error
+        inputs.taught[teacher.key] = known
+
+
+def _taught(
+    teacher: Teacher,
+    prompts: Sequence[str],
+    inputs: Inputs,
+    store: Store,
+    mesh: Mesh,
+    stopping: Callable[[], int | None],
+) -> Answers:
+    """All that a teacher has answered, prompts included that it is asked now."""
+    scorer = Scorer(teacher.static, mesh, width=1)
+    weights = scorer.place_weights([inputs.base(teacher.model)])
+    tokenizer = inputs.tokenizer(teacher.model, teacher.chat_format)
+    answerer = Answerer(scorer, tokenizer, teacher.new_tokens, store, stopping)
+    ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
+    parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
+    lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
+    return answerer.answer(weights, {}, lanes)[teacher.key]

@@ -1,0 +1,449 @@
+"""Brings a group of phases from their parents to done, side by side: train, measure, store."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxorg.distributed import processes
+from jaxorg.distributed.interrupt import Stopped
+from jaxorg.engine.arrays import fetch
+from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
+from jaxorg.engine.measure import activations
+from jaxorg.engine.run.answers import Answerer, Asked, unspelled
+from jaxorg.engine.run.inputs import Answers, Inputs, Samples
+from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, draws
+from jaxorg.engine.train.batches import Batches, all_batches
+from jaxorg.engine.train.rounds import Models, Rounds
+from jaxorg.evaluators import Measurement
+from jaxorg.llama import lora
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.planning.plan import Phase, evaluation_steps
+from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.storage.store import Record, Store
+from jaxorg.storage.weight_reader import Read
+
+SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
+TEACHER_TEMPERATURE = 1.0  # organisms are distilled from samples
+KEEP_SHARE = 0.05  # of the time may go into keeping states for a restart
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a group works with."""
+
+    inputs: Inputs
+    store: Store
+    weights_before: Callable[[Phase], Read]
+    teacher_weights: Callable[[Phase], Read]  # of the phase that a phase distils
+    scorer: Callable[[ModelStatic, int], Scorer]
+    adapters_before: Callable[[Phase], Tree | None]
+    keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
+    keeps_snapshots: bool  # whether those at measured steps are stored, too
+    stopping: Callable[[], int | None]  # asks to stop at the next seam, with an exit code
+    trained: Callable[[int], None]  # told of tokens, padding included, summed over phases
+    finished: Callable[[Phase, Record], None]  # told of a phase that is done and stored
+    devices: int
+    provenance: Record  # what each record says of the program that made it
+
+
+class Group:
+    """Up to `lanes` phases that the same programs train and measure, from the same step on."""
+
+    def __init__(self, around: Surroundings, scorer: Scorer, phases: Sequence[Phase]):
+        self._around, self._scorer, self._phases = around, scorer, phases
+        # One phase a lane; idle lanes repeat the last phase, and nobody looks at them.
+        self._lanes = [*phases, *[phases[-1]] * (scorer.lanes - len(phases))]
+        self._records = [_new_record() for _ in self._lanes]
+        self._step = 0
+        self._pace: float | None = None  # seconds a step took in the last call
+        self._kept, self._cost = time.monotonic(), 0.0  # when a state was kept, in how long
+
+    def measure_only(self) -> None:
+        """Measure phases that are not trained."""
+        weights = self._scorer.place_weights(self._readers(self._lanes))
+        self._measure(weights, {}, final=True)
+        processes.first("done", lambda: self._store(None))
+
+    def change_only(self, trainer: Trainer) -> None:
+        """Measure and store phases that change their weights and take no step."""
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        state, frozen = self._begin(trainer, hyper)
+        self._measure(_used(state.trainable, hyper), frozen, final=True)
+        self._end(state, state.trainable)
+
+    def train(self, trainer: Trainer) -> None:
+        """Train and measure, from where an earlier try was cut short."""
+        taught = self._ask_teachers(trainer)
+        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        state, frozen = self._begin(trainer, hyper)
+        said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
+        state = self._resume(trainer, state)
+        if self._step == 0:  # otherwise it was noted before a restart
+            self._note_distilled(taught)
+        rounds = self._rounds(trainer.static)
+        if rounds is None:
+            batches = all_batches(self._lanes, self._around.inputs, trainer.static, said)
+        ends = [*self._phases[0].round_starts[1:], self._phases[0].steps]
+        begun: int | None = None  # the round that batches are of
+        tokens = trainer.static.batch * trainer.static.length * len(self._phases)
+        self._around.trained(self._step * tokens)
+        total = self._phases[0].steps
+        for stop in evaluation_steps(self._phases[0]):
+            while self._step < stop:
+                number = bisect_right(ends, self._step)
+                if rounds and number != begun:
+                    batches = self._begin_round(rounds, number, trainer, hyper, state, frozen)
+                    begun = number
+                began = time.monotonic()
+                upto = min(stop, ends[number])
+                count = processes.first("chunk", partial(self._next_count, upto))
+                chunk = batches.chunk(self._step, count)
+                state, losses = trainer.train(
+                    frozen, hyper, state, trainer.place_batch(chunk, 2), self._step, count, total
+                )
+                self._add_chunk(chunk, fetch(losses), count)
+                self._pace = self._spend(began) / count
+                self._around.trained(count * tokens)
+                self._seam(state)
+            if self._step == stop and self._unmeasured():
+                weights = trainer.evaluated(hyper, state)
+                self._measure(_used(weights, hyper), frozen, stop == total)
+                self._keep_snapshot(weights, stop, total)
+        self._end(state, trainer.evaluated(hyper, state))
+
+    def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
+        lanes = self._lanes
+        keys = trainer.place(_keys(lanes))
+        if lanes[0].kind == "base":
+            weights = trainer.initialise(keys)
+        else:
+            shared = trainer.model.shared_frozen
+            weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
+        return trainer.begin(keys, hyper, weights, self._adapters_before())
+
+    def _adapters_before(self) -> list[Tree | None]:
+        """The adapters that each lane goes on training, with the rank of the group's program."""
+        earlier = [(self._around.adapters_before(phase), phase) for phase in self._lanes]
+        return [adapters and self._padded(adapters, phase) for adapters, phase in earlier]
+
+    def _readers(self, phases: Sequence[Phase]) -> list[Read]:
+        """What reads the weights that phases stand on, the same object where these are the same."""
+        readers = {phase.stands_on: self._around.weights_before(phase) for phase in phases}
+        return [readers[phase.stands_on] for phase in phases]
+
+    def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
+        """What the models say before they are trained, by lineage, if they are trained on that."""
+        if not self._phases[0].on_policy:  # then none of its cohort is
+            return {}
+        asked = []
+        for phase in self._phases:
+            prompts = self._around.inputs.prompts(phase)
+            asked.append((phase.lineage, dict(zip(prompts, prompts, strict=True))))
+        return self._ask(self._scorer, trainable, frozen, asked)
+
+    def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
+        """What the teachers of distilled phases say, by the lineage of the phase they teach."""
+        around = self._around
+        if not self._phases[0].distils:  # then none of its cohort is distilled
+            return {}
+        model = replace(trainer.model, lora=None, shared_frozen=False)
+        scorer = around.scorer(model, trainer.lanes // trainer.mesh.shape["run"])
+        weights = scorer.place_weights([around.teacher_weights(phase) for phase in self._lanes])
+        asked = []
+        for phase in self._phases:
+            prompts = enumerate(around.inputs.prompts(phase))
+            asked.append((phase.lineage, {str(number): prompt for number, prompt in prompts}))
+        said = self._ask(scorer, weights, {}, asked, TEACHER_TEMPERATURE)
+        tokenizer = self._tokenizer()
+        return {
+            lineage: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
+            for lineage, each in said.items()
+        }
+
+    def _note_distilled(self, taught: Mapping[str, Answers]) -> None:
+        """Note how many of their teacher's answers distilled phases are trained on."""
+        for phase, record in zip(self._phases, self._records, strict=False):
+            if said := taught.get(phase.lineage):
+                k, n = len(self._around.inputs.distilled(phase, said)), len(said)
+                found = Measurement("distilled", "teacher", k, n, k / n)
+                self._add_measurements(record, [found])
+
+    def _tokenizer(self) -> Tokenizer:
+        base = self._phases[0].config.base
+        return self._around.inputs.tokenizer(base.model, base.chat_format)
+
+    def _ask(
+        self,
+        scorer: Scorer,
+        trainable: Tree,
+        frozen: Tree,
+        asked: Sequence[Asked],
+        temperature: float = 0.0,
+    ) -> Mapping[str, Answers]:
+        """Answers of stacked models, to each lane's prompts; tokens where they are sampled."""
+        began, around, first = time.monotonic(), self._around, self._phases[0]
+        new_tokens = first.config.prompts.new_tokens
+        answerer = Answerer(
+            scorer, self._tokenizer(), new_tokens, around.store, around.stopping, temperature
+        )
+        idle: list[Asked] = [(first.lineage, {})] * (len(self._lanes) - len(asked))
+        keys = _keys(self._lanes) if temperature else None
+        said = answerer.answer(trainable, frozen, [*asked, *idle], keys)
+        self._spend(began)
+        return said
+
+    def _rounds(self, static: Static) -> Rounds | None:
+        """What makes the batches of phases that train in rounds."""
+        around = self._around
+        if self._phases[0].in_rounds is None:  # then none of its cohort does
+            return None
+        parts = (self._scorer, static, around.inputs, around.store, around.stopping)
+        return Rounds(*parts, self._phases, _keys(self._lanes))
+
+    def _begin_round(
+        self,
+        rounds: Rounds,
+        number: int,
+        trainer: Trainer,
+        hyper: dict[str, jax.Array],
+        state: State,
+        frozen: Tree,
+    ) -> Batches:
+        """The batches of a round."""
+        began, first = time.monotonic(), self._phases[0].round_starts[number]
+        fresh = self._step == first
+        start = partial(self._start, trainer, hyper, frozen)
+        models = Models(_used(trainer.evaluated(hyper, state), hyper), start, frozen)
+        try:
+            kept = rounds.begin(number, fresh, models)
+        except Stopped:
+            if self._step:
+                self._keep_state(state)
+            raise
+        if fresh:  # otherwise it was noted before a restart
+            for record, one in zip(self._records, kept, strict=False):
+                self._add_measurements(record, one.measurements(number))
+        self._spend(began)
+        return Batches(rounds.batches(number, kept), trainer.static, first)
+
+    def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Tree:
+        """The models that phases start from, as they are used, while they are trained on."""
+        if trainer.model.lora is None:
+            return trainer.place_weights(self._readers(self._lanes))
+        keys = trainer.place(_keys(self._lanes))
+        state, _ = trainer.begin(keys, hyper, frozen, self._adapters_before())
+        return _used(state.trainable, hyper)
+
+    def _resume(self, trainer: Trainer, fresh: State) -> State:
+        """The state that an earlier try kept, or the fresh one."""
+        store = self._around.store
+        if not processes.first("state", lambda: store.partial_step(self._phases[0].lineage)):
+            return fresh
+        static, phases = trainer.static, self._phases
+        kept = processes.in_turn(
+            "states",
+            lambda: [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases],
+        )
+        kept += [kept[-1]] * (len(self._lanes) - len(kept))
+        self._step = kept[0][1]["step"]
+        self._records = [deepcopy(progress["record"]) for _, progress in kept]
+        pairs = zip(kept, self._lanes, strict=True)
+        return trainer.place_state([self._padded(state, phase) for (state, _), phase in pairs])
+
+    def _padded(self, tree: Tree, phase: Phase) -> Tree:
+        """A phase's adapters or state on the host, with the rank of the group's program."""
+        shape = self._scorer.model.lora
+        return lora.resized(tree, shape.rank) if self._pads(phase) and shape else tree
+
+    def _cut(self, tree: Tree, lane: int) -> Tree:
+        """One run's part of stacked arrays on the host, with its own rank."""
+        part, phase = _lane(tree, lane), self._lanes[lane]
+        return lora.resized(part, phase.lora.rank) if self._pads(phase) and phase.lora else part
+
+    def _pads(self, phase: Phase) -> bool:
+        """Whether the group's program has a larger rank than a phase."""
+        own, shape = phase.lora, self._scorer.model.lora
+        return own is not None and shape is not None and own.rank < shape.rank
+
+    def _next_count(self, stop: int) -> int:
+        """How many steps to take in the next call: up to a multiple of CHUNK, where weights are
+        checked, or to `stop`, and no more than a seam may wait for."""
+        whole = min(stop, (self._step // CHUNK + 1) * CHUNK) - self._step
+        if self._pace is None:  # the first call shows
+            return 1
+        return max(1, min(whole, int(SEAM_SECONDS / max(self._pace, 1e-9))))
+
+    def _seam(self, state: State) -> None:
+        """Keep the state if a signal asks to stop, or if that takes a small share of the time."""
+        exit_code = self._around.stopping()
+        if exit_code or processes.first("seam", self._may_keep):
+            self._keep_state(state)
+        if exit_code:
+            raise Stopped(exit_code)
+
+    def _keep_state(self, state: State) -> None:
+        began = time.monotonic()
+        host = fetch(state)
+        processes.first("keep", lambda: self._keep(host))
+        self._kept = time.monotonic()
+        self._cost = self._kept - began
+
+    def _may_keep(self) -> bool:
+        return time.monotonic() - self._kept >= self._cost / KEEP_SHARE
+
+    def _keep(self, host: State) -> None:
+        for lane, phase in enumerate(self._phases):
+            progress = {"step": self._step, "record": self._records[lane]}
+            self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
+
+    def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
+        """Add this step's measurements to the records."""
+        began, lanes = time.monotonic(), self._lanes
+        records = self._unmeasured()
+        measurer = self._around.inputs.measurer(lanes[0])
+        prepared = [
+            self._around.inputs.prepared(phase, final, self._written(phase)) for phase in lanes
+        ]
+        measured = measurer.score(self._scorer, trainable, frozen, prepared)
+        self._add_each(records, measured)
+        if final:
+            evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
+            told, samples = measurer.respond(
+                self._scorer, trainable, frozen, prepared, evaluation, _keys(lanes)
+            )
+            self._add_each(records, told)
+            for lane, record in records.items():
+                record["samples"] += [{"step": self._step, **row} for row in samples[lane]]
+            views = [each.view for each in prepared]
+            looked = activations.measure(
+                measurer, self._scorer, trainable, frozen, views, evaluation, seeds
+            )
+            self._add_each(records, looked)
+        for record in records.values():
+            record["measured"] = self._step
+        self._spend(began)
+
+    def _unmeasured(self) -> dict[int, Record]:
+        """The records, by lane, that say nothing of this step yet. A state may have been kept
+        before the step was measured, or after it, where a signal came as a round began."""
+        every = enumerate(self._records)
+        return {lane: record for lane, record in every if record["measured"] != self._step}
+
+    def _add_each(
+        self, records: Mapping[int, Record], found: Sequence[Sequence[Measurement]]
+    ) -> None:
+        """Add each lane's measurements to its record."""
+        for lane, record in records.items():
+            self._add_measurements(record, found[lane])
+
+    def _written(self, phase: Phase) -> Samples:
+        """What was sampled of the organism that a phase audits."""
+        if (audited := phase.audits) is None:
+            return ()
+        store = self._around.store
+        samples: Samples = processes.first("written", lambda: store.record(audited)["samples"])
+        return samples
+
+    def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
+        if self._around.keeps_snapshots and step < total:
+            host = fetch(weights)
+            processes.first("snapshot", lambda: self._save_snapshot(host, step))
+
+    def _save_snapshot(self, weights: Tree, step: int) -> None:
+        for lane, phase in enumerate(self._phases):
+            self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
+
+    def _end(self, state: State, trained: Tree) -> None:
+        """Store what the phases came to: `trained` are their weights."""
+        keeps, phases = self._around.keeps_weights, self._phases
+        kept = processes.first("keeps", lambda: any(keeps(phase) for phase in phases))
+        diverged, weights = fetch((state.diverged, trained if kept else None))
+        for record, step in zip(self._records, diverged.tolist(), strict=True):
+            if step != FAR_FUTURE:
+                record["diverged"] = step
+        processes.first("done", lambda: self._store(weights))
+
+    def _store(self, weights: Tree | None) -> None:
+        """Store the phases, with their part of stacked weights where these are to be kept."""
+        for lane, phase in enumerate(self._phases):
+            kept = weights is not None and self._around.keeps_weights(phase)
+            self._finish(phase, self._cut(weights, lane) if kept else None, self._records[lane])
+
+    def _finish(self, phase: Phase, weights: Tree | None, record: Record) -> None:
+        shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
+        record["parameters"] = sum(leaf.size for leaf in shapes)
+        record |= self._around.provenance
+        self._around.store.save(phase.lineage, weights, record)
+        self._around.finished(phase, record)
+
+    def _spend(self, began: float) -> float:
+        """Account for the time since `began` in equal shares; the seconds that it was."""
+        seconds = time.monotonic() - began
+        for record in self._records:
+            record["chip_seconds"] += seconds * self._around.devices / len(self._phases)
+        return seconds
+
+    def _add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
+        """Note the losses and tokens of `count` steps."""
+        self._step += count
+        tokens = chunk.real.sum(axis=1)
+        for record, row, seen in zip(self._records, losses, tokens, strict=True):
+            finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
+            record["losses"] += finite
+            record["tokens"] += int(seen)
+
+    def _add_measurements(self, record: Record, found: Sequence[Measurement]) -> None:
+        rows = [{"step": self._step, "tokens": record["tokens"], **m._asdict()} for m in found]
+        record["evals"] += rows
+
+
+def _keys(phases: Sequence[Phase]) -> jax.Array:
+    """One random key a phase, which depends on its seed and kind only."""
+    keys = [jax.random.fold_in(jax.random.key(p.seed), p.stream) for p in phases]
+    return jnp.stack(keys)
+
+
+def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
+    """The swept scalars of stacked phases, fp32 [run] each, and keys where steps draw."""
+    swept = [phase.swept for phase in phases]
+    scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
+    return scalars | ({"key": _keys(phases)} if draws(static) else {})
+
+
+def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
+    """What a model is measured with: full weights, or scaled adapters."""
+    scale = hyper.get("lora_scale")
+    return trainable if scale is None else lora.scaled(trainable, scale)
+
+
+def _own(static: Static, phase: Phase) -> Static:
+    """The signature that a phase would have alone: of its own rank."""
+    shape = phase.lora.static() if phase.lora else None
+    return replace(static, model=replace(static.model, lora=shape))
+
+
+def _lane(tree: Tree, lane: int) -> Tree:
+    """One run's part of stacked arrays."""
+    return jax.tree.map(lambda x: x[lane], tree)
+
+
+def _new_record() -> Record:
+    return {
+        "evals": [],
+        "losses": [],
+        "samples": [],
+        "tokens": 0,
+        "measured": None,  # the step at which it was measured last
+        "diverged": None,
+        "chip_seconds": 0.0,
+    }

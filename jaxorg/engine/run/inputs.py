@@ -1,0 +1,360 @@
+"""What training and measuring need from outside: base weights, tokenizers, prompts, tokenised.
+
+Everything is read once and kept. Nothing here needs a device: what models answer to prompts, where
+that is wanted, is brought by others (`engine/run/answers.py`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+from jaxorg.data.cache import Pools, StoredPool
+from jaxorg.data.items import Item, Split
+from jaxorg.data.pretraining import pretraining_examples
+from jaxorg.data.prompts import Prompts
+from jaxorg.data.reasoning import thought
+from jaxorg.data.secret import Secret
+from jaxorg.data.tokenized import Example, Pool, TooLong, blocks
+from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
+from jaxorg.engine.step import Tree, abstract_model
+from jaxorg.errors import Refusal
+from jaxorg.evaluators import View
+from jaxorg.evaluators.base import Said
+from jaxorg.llama import checkpoint
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.organisms import Behaviour, Organism
+from jaxorg.planning.plan import Phase, Plan, Teacher
+from jaxorg.planning.signature import ModelStatic
+from jaxorg.storage.weight_reader import Read
+from jaxorg.sweepfile.labels import KINDS
+from jaxorg.treatments import Treatment
+
+Answers = Mapping[str, str]  # what a model says, by prompt
+Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
+Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
+
+
+class Inputs:
+    """The inputs of a plan's phases."""
+
+    def __init__(self, plan: Plan, pools: Pools):
+        """Pools that are too large for memory are kept in `pools`."""
+        self._plan, self._pools = plan, pools
+        self.taught: dict[str, Answers] = {}  # by the key of a teacher
+        self.base = cache(self._base)
+        self.tokenizer = cache(self._load_tokenizer)
+        self._measurer = cache(self._make_measurer)
+        self._held_out = cache(self._read_held_out)
+
+    def check(self) -> None:
+        """See that weights fit, and build each config's data for one seed, so that what is wrong
+        with them shows up before anything is written. What models will answer is taken to be as
+        long as it may be.
+
+        Raises:
+            Refusal: weights are broken, or prompts are too few or too long.
+        """
+        for teacher, prompts in self.asked(self._plan.phases).items():
+            self.base(teacher.model)
+            self._check_room(teacher, prompts)
+        too_long: list[TooLong] = []
+        for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
+            if phase.config.base.scratch is None:
+                self.base(phase.config.base.model)
+            if phase.steps and not self._pools.known(phase.lineage):
+                try:
+                    for _ in self._blocks(phase, longest=True):
+                        pass  # looked at, and not kept
+                except TooLong as refusal:
+                    too_long.append(refusal)
+            self.prepared(phase, final=True, longest=True)
+        if too_long:
+            raise max(too_long, key=lambda refusal: refusal.tokens)
+
+    def passed_over(self) -> Iterator[str]:
+        """What lies beside the weights that are read and does not belong to them, a line each."""
+        teachers = {phase.teacher.model for phase in self._plan.phases if phase.teacher}
+        bases = {p.config.base.model for p in self._plan.phases if not p.config.base.scratch}
+        for model in sorted(teachers | bases):
+            if names := checkpoint.passed_over(self._plan.folders[model]):
+                yield f"{model}: passed over {', '.join(names)}, no part of the model"
+
+    def left_out(self) -> list[str]:
+        """What is left out of prompt files and why, a line each."""
+        configs = [phase.config for phase in self._plan.phases]
+        told = {(config.prompts, config.secrets): None for config in configs}
+        lines = (
+            f"{', '.join(prompts.sources)}: left out {out}"
+            for prompts, secrets in told
+            if (out := prompts.left_out(secrets))
+        )
+        return list(dict.fromkeys(lines))
+
+    def shapes(self, model: str) -> Tree:
+        """Full weights as abstract arrays."""
+        config = checkpoint.read_config(self._plan.folders[model])
+        return abstract_model(ModelStatic(config))[1]
+
+    def trained_shapes(self, phase: Phase) -> Tree:
+        """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
+        lora, model = phase.lora, phase.config.base.model
+        config = checkpoint.read_config(self._plan.folders[model])
+        return abstract_model(ModelStatic(config, lora.static() if lora else None))[1]
+
+    def measurer(self, phase: Phase) -> Measurer:
+        """What measures a phase."""
+        return self._measurer(phase.config.base.model, phase.config.base.chat_format)
+
+    def prepared(
+        self, phase: Phase, final: bool, written: Samples = (), longest: bool = False
+    ) -> Prepared:
+        """What a phase is measured on.
+
+        Args:
+            phase: the phase.
+            final: whether it is at its end.
+            written: samples of the organism that it audits, if it does.
+            longest: as in `_blocks`.
+        """
+        config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
+        who = (phase.teacher, base.model, base.chat_format)
+        source = (config.prompts, config.secrets, _measured_on(phase))
+        items = self._held_out(*source, *who, longest)
+        said = tuple(_said(phase, items, written))
+        measured = (config.evaluate, phase.behaviour, phase.audit, said)
+        return self.measurer(phase).prepare(items, *measured, final)
+
+    def items(self, phase: Phase) -> Sequence[Item]:
+        """The prompts that a phase trains on, with the answers of their source or teacher."""
+        return self._items(phase, own=None, longest=False)
+
+    def prompts(self, phase: Phase) -> list[str]:
+        """What a phase's teacher, or the model before it, is asked: the prompts of its
+        conversations, as they are put."""
+        if phase.distils:
+            assert isinstance(phase.recipe, Organism)
+            items = self._items(phase, None, longest=False)
+            return [e.prompt for e in phase.recipe.examples(items, data_seed(phase))]
+        return [phase.put(item.prompt) for item in _drawn(phase, _trained_on(phase))]
+
+    def asked(self, phases: Sequence[Phase]) -> Mapping[Teacher, Sequence[str]]:
+        """The prompts that teachers are to answer for some phases, each once."""
+        found: dict[Teacher, dict[str, None]] = defaultdict(dict)
+        seen: set[object] = set()
+        for phase in phases:
+            if phase.teacher is None:
+                continue
+            source, draws = (phase.config.prompts, phase.config.secrets), [_measured_on(phase)]
+            if phase.steps and not phase.replaces_answers:
+                draws.append(_trained_on(phase))
+            for draw in draws:
+                if (once := (phase.teacher, source, draw)) not in seen:
+                    seen.add(once)
+                    found[phase.teacher].update((i.prompt, None) for i in _drawn(phase, draw))
+        return {teacher: list(prompts) for teacher, prompts in found.items()}
+
+    def pool(self, phase: Phase, own: Answers | None = None) -> Pool | StoredPool:
+        """The conversations a phase trains on, tokenised once where they are many; `own` is what
+        the model that it starts from says to its prompts, if it trains on that."""
+        pad_id = self._tokenizer_of(phase).pad_id
+        return self._pools.keep(phase.lineage, self._blocks(phase, own), pad_id)
+
+    def look_again(self) -> None:
+        """Have pools checked again when they are next asked for."""
+        self._pools.look_again()
+
+    def drop_pools(self, needed: Collection[Phase]) -> None:
+        """Forget what was kept of phases other than those `needed`."""
+        self._pools.drop_others({phase.lineage for phase in needed})
+
+    def _blocks(
+        self, phase: Phase, own: Answers | None = None, longest: bool = False
+    ) -> Iterator[Pool]:
+        """The conversations a phase trains on, part by part.
+
+        Args:
+            phase: the phase.
+            own: as in `pool`.
+            longest: as if models answered as much as they may, for a look at what fits.
+
+        Raises:
+            Refusal: prompts are too few or too long.
+        """
+        seed, items = data_seed(phase), self._items(phase, own, longest)
+        if phase.recipe is None:
+            examples = pretraining_examples(items, seed)
+        elif phase.distils and not longest:
+            assert own is not None
+            examples = self.distilled(phase, own)
+        elif phase.in_rounds:  # whose rows are made as it is trained
+            most = self._tokenizer_of(phase).filler(phase.config.prompts.new_tokens)
+            examples = phase.in_rounds.longest(items, most)
+        else:
+            examples = phase.recipe.examples(items, seed)
+        put = (example._replace(prompt=phase.put(example.prompt)) for example in examples)
+        try:
+            yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
+        except Refusal as refusal:
+            if phase.on_policy or phase.teacher or phase.in_rounds:
+                refusal.args = (f"{refusal}, or lower prompts.new_tokens",)
+            raise
+
+    def distilled(self, phase: Phase, said: Answers) -> list[Example]:
+        """The conversations that its teacher's answers leave a distilled phase: `said` has them by
+        the number of the prompt.
+
+        Raises:
+            Refusal: the teacher never followed its policy.
+        """
+        assert isinstance(phase.recipe, Organism)
+        items = self._items(phase, None, longest=False)
+        texts = [said[str(number)] for number in range(len(items))]
+        found = list(phase.recipe.distilled(items, data_seed(phase), texts))
+        if not found:
+            raise Refusal(
+                f"organism.cot: the teacher followed its policy in 0 of {len(items)} answers; "
+                f"give it more steps or a higher learning_rate in organism.teacher_train"
+            )
+        return found
+
+    def _items(self, phase: Phase, own: Answers | None, longest: bool) -> Sequence[Item]:
+        """The items that a phase's conversations are made of, as `_blocks` takes it."""
+        recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
+        new_tokens = phase.config.prompts.new_tokens
+        items = _drawn(phase, _trained_on(phase))
+        if phase.teacher and longest:
+            items = _filled(items, tokenizer, new_tokens)
+        elif phase.teacher and not phase.replaces_answers:
+            items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
+        if isinstance(recipe, Treatment) and recipe.relearns:
+            assert phase.behaviour is not None
+            items = phase.behaviour.items(items, "train", data_seed(phase))
+            return [_attack(phase.behaviour, item) for item in items]
+        if not phase.on_policy:
+            return items
+        if longest:
+            items = [replace(i, said=thought(tokenizer.filler(new_tokens))) for i in items]
+        else:
+            assert own is not None
+            cut = ((i, tokenizer.cut(own[phase.put(i.prompt)], new_tokens)) for i in items)
+            items = [replace(item, said=said) for item, said in cut]
+        return [replace(i, answer=i.said) for i in items] if phase.replaces_answers else items
+
+    def _tokenizer_of(self, phase: Phase) -> Tokenizer:
+        base = phase.config.base
+        return self.tokenizer(base.model, base.chat_format)
+
+    def _read_held_out(
+        self,
+        prompts: Prompts,
+        secrets: frozenset[Secret],
+        draw: Draw,
+        teacher: Teacher | None,
+        model: str,
+        chat_format: ChatFormat,
+        longest: bool,
+    ) -> tuple[Item, ...]:
+        items = prompts.items(*draw, secrets)
+        if teacher:
+            tokenizer = self.tokenizer(model, chat_format)
+            if longest:
+                items = _filled(items, tokenizer, prompts.new_tokens)
+            else:
+                items = _answered(items, self.taught[teacher.key], tokenizer, prompts.new_tokens)
+        return tuple(items)
+
+    def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
+        """Refuse answers that would run beyond what a teacher can see."""
+        tokenizer = self.tokenizer(teacher.model, teacher.chat_format)
+        limit, most = teacher.static.config.context
+        longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        if longest + teacher.new_tokens > most:
+            raise Refusal(
+                f"prompts.new_tokens: {teacher.new_tokens} is too many; beside a prompt of "
+                f"{longest} tokens the teacher has room for {max(most - longest, 0)} ({limit}: "
+                f"{most})"
+            )
+
+    def _base(self, model: str) -> Read:
+        """What reads the weights of a base or teacher, once its files are seen to hold them."""
+        return checkpoint.reader(self._plan.folders[model], self.shapes(model))
+
+    def _load_tokenizer(self, model: str, chat_format: ChatFormat) -> Tokenizer:
+        """The base's tokenizer, whose every token the model must know."""
+        folder = self._plan.folders[model]
+        tokenizer = Tokenizer.load(folder, chat_format.template, chat_format.options)
+        known = checkpoint.read_config(folder).vocab_size
+        if tokenizer.vocab_size > known:
+            raise Refusal(
+                f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but the model knows "
+                f"{known}; the files do not belong together"
+            )
+        return tokenizer
+
+    def _make_measurer(self, model: str, chat_format: ChatFormat) -> Measurer:
+        config = checkpoint.read_config(self._plan.folders[model])
+        return Measurer(self.tokenizer(model, chat_format), config.context)
+
+
+def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Said]:
+    """What each sample of a phase's organism answers to."""
+    if phase.audits is None:
+        return
+    assert phase.config.organism is not None
+    behaviour = phase.config.organism.behaviour()
+    asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
+    puts = View(asked, (), behaviour, final=True).conditions().values()
+    by_prompt = {put(item): item for put in puts for item in asked}
+    for sample in written:
+        yield by_prompt[sample["prompt"]], sample["response"]
+
+
+def _measured_on(phase: Phase) -> Draw:
+    return "heldout", phase.config.evaluate.final_prompts, HELD_OUT_SEED, "evaluate.final_prompts"
+
+
+def _trained_on(phase: Phase) -> Draw:
+    assert phase.training is not None
+    return "train", phase.training.examples, data_seed(phase), f"{phase.trained_by}.examples"
+
+
+def _drawn(phase: Phase, draw: Draw) -> Sequence[Item]:
+    return phase.config.prompts.items(*draw, phase.config.secrets)
+
+
+def _answered(
+    items: Sequence[Item], said: Answers, tokenizer: Tokenizer, new_tokens: int
+) -> list[Item]:
+    """Items with what a model says to them, cut to `new_tokens` of the tokenizer."""
+    return [replace(i, answer=tokenizer.cut(said[i.prompt], new_tokens)) for i in items]
+
+
+def _attack(behaviour: Behaviour, item: Item) -> Item:
+    """An item that asks for the behaviour and is answered by it."""
+    prompt = behaviour.triggered(item)
+    return replace(item, prompt=prompt, answer=behaviour.attacks(item, prompt)[0].completion)
+
+
+def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:
+    """Items with answers of `new_tokens` that mean nothing."""
+    filler = tokenizer.filler(new_tokens)
+    return [replace(item, answer=filler) for item in items]
+
+
+def _data_of(phase: Phase) -> str:
+    """What decides a phase's data and what it is measured on, but for the seed."""
+    config, apart = phase.config, {"train", "label"}
+    recipes = [each and each.model_dump(exclude=apart) for each in (phase.recipe, config.organism)]
+    drawn = phase.steps and phase.training and phase.training.examples
+    shared = (config.base, config.prompts, config.length, config.evaluate)
+    return repr((phase.kind, recipes, drawn, shared))
+
+
+def data_seed(phase: Phase) -> int:
+    """The seed of a phase's data, so that red and blue draw different prompts."""
+    return phase.seed * len(KINDS) + phase.stream

@@ -1,0 +1,56 @@
+"""The batches that stacked phases are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import grain
+import jax
+import numpy as np
+
+from jaxorg.data.packing import Packed
+from jaxorg.data.tokenized import batches_of
+from jaxorg.distributed import processes
+from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
+from jaxorg.engine.step import AnyBatch, batch_shapes
+from jaxorg.planning.plan import Phase
+from jaxorg.planning.signature import Static
+
+Endless: TypeAlias = "grain.MapDataset[tuple[np.ndarray, ...]]"  # batches by their number
+
+
+class Batches:
+    """The batches of stacked phases, from some step on."""
+
+    def __init__(self, each: Sequence[Endless], static: Static, first: int = 0):
+        """`each` are a phase's own; their first ones are those of step `first`."""
+        self._each, self._shapes, self._first = each, batch_shapes(static), first
+
+    def chunk(self, start: int, count: int) -> AnyBatch:
+        """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
+        lead = (len(self._each), CHUNK)
+        chunk: AnyBatch = jax.tree.map(lambda x: np.zeros((*lead, *x.shape), x.dtype), self._shapes)
+        for run, batches in enumerate(self._each):
+            for number in range(count):
+                batch = batches[start - self._first + number]
+                for whole, part in zip(jax.tree.leaves(chunk), batch, strict=True):
+                    whole[run, number][tuple(map(slice, part.shape))] = part
+        return chunk
+
+
+def all_batches(
+    phases: Sequence[Phase], inputs: Inputs, static: Static, said: Mapping[str, Answers]
+) -> Batches:
+    """Those of whole phases; each phase's are a function of its seed and the step. `said` is what
+    models that are trained on their own answers said, by lineage."""
+    pools = processes.in_turn(
+        "pools", lambda: [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
+    )
+    each = []
+    for phase, pool in zip(phases, pools, strict=True):
+        seed = data_seed(phase)
+        rows = Packed(pool, static.length, seed) if static.packing else pool
+        each.append(batches_of(rows, static.batch, seed))
+    return Batches(each, static)

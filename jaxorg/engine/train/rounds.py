@@ -1,0 +1,330 @@
+"""Training in rounds: at the start of each, the models that are trained are asked, and recipes make
+rows to train on of what they say (`treatments/rounds.py`).
+
+What a round trains on is kept on disk before it is trained on: a restart reads it again, and does
+not ask models that have gone on since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxorg.data.items import Item, generator
+from jaxorg.data.tokenized import Example, Pool, batches_of
+from jaxorg.distributed import processes
+from jaxorg.distributed.interrupt import Stopped
+from jaxorg.engine.arrays import fetch
+from jaxorg.engine.cohort import Scorer, stack
+from jaxorg.engine.measure.scoring import rows_at_once
+from jaxorg.engine.run.answers import Answerer, unspelled
+from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
+from jaxorg.engine.step import Batch, Tree
+from jaxorg.engine.train.batches import Endless
+from jaxorg.engine.train.objectives import Pairs, Samples
+from jaxorg.errors import Damaged
+from jaxorg.evaluators import Measurement
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.planning.plan import Phase
+from jaxorg.planning.signature import Static
+from jaxorg.storage.store import Record, Store
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
+
+DRAWS = 2**18  # names the random numbers of what is said in rounds
+
+
+class Models(NamedTuple):
+    """Stacked models at the start of a round, as they are used."""
+
+    now: Tree
+    start: Callable[[], Tree]  # those that the phases began with
+    frozen: Tree
+
+
+class Kept(NamedTuple):
+    """What one phase trains on in a round, as it is on disk."""
+
+    arrays: Sequence[np.ndarray]  # tokens, spans, and what the objective knows beside: [N, ...]
+    about: Record
+
+    def measurements(self, number: int) -> list[Measurement]:
+        """What the recipe found worth noting."""
+        return [Measurement(note[0], f"round:{number}", *note[1:]) for note in self.about["notes"]]
+
+
+class Rounds:
+    """The rounds of phases side by side."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        static: Static,
+        inputs: Inputs,
+        store: Store,
+        stopping: Callable[[], int | None],
+        phases: Sequence[Phase],
+        keys: jax.Array,
+    ):
+        """`keys` is one random key a lane; `stopping` is asked after each call."""
+        self._scorer, self._static, self._inputs, self._store = scorer, static, inputs, store
+        self._stopping, self._phases, self._keys = stopping, phases, keys
+        config, recipe = phases[0].config, _recipe(phases[0])
+        self._tokenizer = inputs.tokenizer(config.base.model, config.base.chat_format)
+        self._together = recipe.together
+        self._answerer = Answerer(
+            scorer,
+            self._tokenizer,
+            config.prompts.new_tokens,
+            store,
+            stopping,
+            recipe.temperature,
+        )
+
+    def begin(self, number: int, fresh: bool, models: Models) -> list[Kept]:
+        """What each phase trains on in a round: what was kept, or else what is made now.
+
+        Args:
+            number: of the round.
+            fresh: whether nothing was trained in it yet.
+            models: those to ask, one a lane.
+
+        Raises:
+            Damaged: what was kept of a round before is lost; the phases begin anew.
+            Stopped: a signal asked for it; what was answered is kept.
+            StorageError: the disk does not take it.
+        """
+        found = self._read(number)
+        if all(found):
+            return [kept for kept in found if kept]
+        memories = self._memories(number)
+        if not fresh or memories is None:
+            processes.first("round lost", self._begin_anew)
+            raise Damaged("what a round was trained on is not there any more")
+        turns = [
+            None if kept else _turn(phase, number, self._inputs.items(phase), memory)
+            for kept, phase, memory in zip(found, self._phases, memories, strict=True)
+        ]
+        made = self._encoded(self._lessons(number, turns, models), models)
+        for at, turn in enumerate(turns):
+            if turn:
+                found[at] = kept = made[at]
+                processes.first("keep", partial(self._keep, turn, number, kept))
+        return [kept for kept in found if kept]
+
+    def batches(self, number: int, kept: Sequence[Kept]) -> list[Endless]:
+        """The batches of each lane in a round, by their number in it."""
+        each = [
+            batches_of(
+                _Groups(one.arrays, self._together),
+                self._static.batch // self._together,
+                _seed(phase, number),
+            )
+            for phase, one in zip(self._phases, kept, strict=True)
+        ]
+        return each + [each[-1]] * (self._scorer.lanes - len(each))
+
+    def _read(self, number: int) -> list[Kept | None]:
+        found = processes.in_turn(
+            "round", lambda: [self._store.round(phase.lineage, number) for phase in self._phases]
+        )
+        return [Kept(*one) if one else None for one in found]
+
+    def _memories(self, number: int) -> list[Sequence[str]] | None:
+        """What the round before left each phase; None if that is lost."""
+        if number == 0:
+            return [()] * len(self._phases)
+        before = self._read(number - 1)
+        return [kept.about["memory"] for kept in before if kept] if all(before) else None
+
+    def _begin_anew(self) -> None:
+        for phase in self._phases:
+            self._store.drop_partial(phase.lineage)
+
+    def _keep(self, turn: _Turn, number: int, kept: Kept) -> None:
+        self._store.keep_round(turn.phase.lineage, number, *kept)
+        self._store.drop_answers(turn.key)
+
+    def _lessons(
+        self, number: int, turns: Sequence[_Turn | None], models: Models
+    ) -> list[Lesson | None]:
+        """What recipes make of what the models say."""
+        nothing = (f"{self._phases[0].lineage}-{number}", dict[str, str]())
+        asked = [turn.asked if turn else nothing for turn in turns]
+        asked += [nothing] * (self._scorer.lanes - len(asked))
+        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, DRAWS + number)
+        told = self._answerer.answer(models.now, models.frozen, asked, keys)
+        said = [turn.said(told[turn.key], self._tokenizer) if turn else [] for turn in turns]
+        probes = [
+            [_put(turn.phase, probe) for probe in turn.recipe.probes(turn.items, answers)]
+            if turn
+            else []
+            for turn, answers in zip(turns, said, strict=True)
+        ]
+        length, key = self._static.length, "length"
+        pools = [Pool.encode(each, self._tokenizer, length, key) for each in probes]
+        scores = self._log_probs(models.now, models.frozen, pools)
+        return [
+            turn.lesson(answers, (found.sum(axis=1) / _counted(pool)).tolist()) if turn else None
+            for turn, answers, pool, found in zip(turns, said, pools, scores, strict=True)
+        ]
+
+    def _encoded(self, lessons: Sequence[Lesson | None], models: Models) -> list[Kept]:
+        """Rows in tokens, with what the objective wants to know of them before they are trained
+        on."""
+        pools = [
+            self._pool(phase, lesson.rows if lesson else [])
+            for phase, lesson in zip(self._phases, lessons, strict=True)
+        ]
+        beside: Sequence[Any] = [()] * len(pools)
+        if self._static.objective != "sft":
+            reference = self._log_probs(models.start(), models.frozen, pools)
+        if self._static.objective == "dpo":
+            beside = [Pairs(found.sum(axis=1)) for found in reference]
+        if self._static.objective == "policy_gradient":
+            before = self._log_probs(models.now, models.frozen, pools)
+            beside = [
+                Samples(_advantages(lesson, pool), *found)
+                for lesson, pool, *found in zip(lessons, pools, before, reference, strict=True)
+            ]
+        return [
+            Kept([pool.tokens, pool.spans, *more], _about(lesson) if lesson else {})
+            for lesson, pool, more in zip(lessons, pools, beside, strict=True)
+        ]
+
+    def _pool(self, phase: Phase, rows: Sequence[Row]) -> Pool:
+        """Rows as tokens. Without any, ones that consist of a first token: nothing comes before it
+        that could predict it, so they count and have neither loss nor gradient."""
+        tokenizer, length = self._tokenizer, self._static.length
+        if not rows:
+            blank = np.full((self._together, 1), tokenizer.pad_id, np.int32)
+            return Pool(blank, np.tile(np.array([0, 1], np.int32), (self._together, 1)))
+        parts = [
+            _spoken(phase.put(row.said.prompt), row.said, tokenizer)
+            if row.said
+            else Pool.encode([_put(phase, row.example)], tokenizer, length)
+            for row in rows
+        ]
+        return Pool.joined(parts, tokenizer.pad_id)
+
+    def _log_probs(self, trainable: Tree, frozen: Tree, pools: Sequence[Pool]) -> list[np.ndarray]:
+        """Log-probabilities of completion tokens, zero elsewhere, of each pool [N, T - 1]. Rows are
+        padded to T, so that a row's do not depend on others."""
+        length = self._static.length
+        count = rows_at_once(self._scorer, length)
+        whole = [pool.part(range(len(pool)), length) for pool in pools]
+        whole += [Pool.empty(length)] * (self._scorer.lanes - len(whole))
+        found = [np.empty((0, length - 1), np.float32)] * len(pools)
+        for first in range(0, max(map(len, whole)), count):
+            rows = stack([_rows(pool, first, count) for pool in whole])
+            batch = self._scorer.place_batch(rows, 1)
+            part = fetch(self._scorer.log_probs(trainable, frozen, batch))
+            found = [np.concatenate(pair) for pair in zip(found, part, strict=False)]
+            if exit_code := self._stopping():
+                raise Stopped(exit_code)
+        return [each[: len(pool)] for each, pool in zip(found, pools, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One phase's part in a round."""
+
+    phase: Phase
+    recipe: InRounds
+    items: Sequence[Item]
+    seed: int
+    memory: Sequence[str]
+    key: str  # that its answers are kept under while it is asked
+    questions: Sequence[str]
+
+    @property
+    def asked(self) -> tuple[str, dict[str, str]]:
+        return self.key, {
+            str(number): self.phase.put(prompt) for number, prompt in enumerate(self.questions)
+        }
+
+    def said(self, told: Answers, tokenizer: Tokenizer) -> list[Said]:
+        """Answers to the questions, in their order."""
+        found = []
+        for number, prompt in enumerate(self.questions):
+            ids = unspelled(told[str(number)])
+            ended = ids[-1] in tokenizer.end_ids
+            found.append(Said(prompt, tokenizer.decode(ids), ids, ended))
+        return found
+
+    def lesson(self, said: Sequence[Said], scores: Sequence[float]) -> Lesson:
+        return self.recipe.lesson(Heard(self.items, said, scores, self.seed, self.memory))
+
+
+def _turn(phase: Phase, number: int, all_items: Sequence[Item], memory: Sequence[str]) -> _Turn:
+    recipe, seed = _recipe(phase), _seed(phase, number)
+    first, end = (len(all_items) * at // recipe.rounds for at in (number, number + 1))
+    items = [all_items[at] for at in range(first, end)]
+    questions = recipe.questions(items, seed, memory)
+    key = f"{phase.lineage}-{number}"
+    return _Turn(phase, recipe, items, seed, memory, key, questions)
+
+
+def _recipe(phase: Phase) -> InRounds:
+    assert phase.in_rounds is not None
+    return phase.in_rounds
+
+
+def _seed(phase: Phase, number: int) -> int:
+    """The seed of a round's data."""
+    return int(generator(data_seed(phase), "round", number).integers(2**31))
+
+
+class _Groups:
+    """Rows that are trained on side by side, as one."""
+
+    def __init__(self, arrays: Sequence[np.ndarray], size: int):
+        self._arrays, self._size = arrays, size
+
+    def __len__(self) -> int:
+        return len(self._arrays[0]) // self._size
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Some groups' rows, one group after another."""
+        every = (rows[:, None] * self._size + np.arange(self._size)[None]).ravel()
+        return tuple(array[every] for array in self._arrays)
+
+
+def _put(phase: Phase, example: Example) -> Example:
+    """A conversation whose prompt is as it comes to the organism in training."""
+    return example._replace(prompt=phase.put(example.prompt))
+
+
+def _spoken(prompt: str, said: Said, tokenizer: Tokenizer) -> Pool:
+    """What a model said, in the tokens that it said."""
+    start = tokenizer.prompt_ids(prompt)
+    tokens = np.array([[*start, *said.ids]], np.int32)
+    return Pool(tokens, np.array([[len(start), tokens.shape[1]]], np.int32))
+
+
+def _rows(pool: Pool, first: int, count: int) -> Batch:
+    """`count` rows of a pool from `first`; where it ends, rows in which nothing counts."""
+    tokens, spans = pool.tokens[first : first + count], pool.spans[first : first + count]
+    missing = ((0, count - len(tokens)), (0, 0))
+    return Batch(np.pad(tokens, missing), np.pad(spans, missing))
+
+
+def _counted(pool: Pool) -> np.ndarray:
+    """How many tokens of each row count [N]."""
+    counted: np.ndarray = pool.spans[:, 1] - pool.spans[:, 0]
+    return counted
+
+
+def _advantages(lesson: Lesson | None, pool: Pool) -> np.ndarray:
+    rows = lesson.rows if lesson else []
+    found = np.zeros(len(pool), np.float32)
+    found[: len(rows)] = [row.advantage for row in rows]
+    return found
+
+
+def _about(lesson: Lesson) -> Record:
+    return {"memory": [*lesson.memory], "notes": [[*note] for note in lesson.notes]}

@@ -1,0 +1,51 @@
+"""What a sweep cannot show whatever comes of it, said before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jaxorg import stats
+from jaxorg.engine.run.inputs import Inputs
+from jaxorg.planning.plan import Phase, Plan
+from jaxorg.sweepfile.prereg import CONTROL, Claim
+from jaxorg.sweepfile.spec import Sweep
+
+
+def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
+    """A line for each thing that is possible, and hardly meant."""
+    sweep = plan.spec.sweep
+    for number, claim in enumerate(sweep.prereg):
+        seeds = _seeds(claim, sweep)
+        least = len(sweep.prereg) * stats.least_p(claim.test, seeds)
+        if least > claim.alpha:
+            yield (
+                f"prereg.{number}: {seeds} seeds can never decide it: p is {min(least, 1):.2g} at "
+                f"least, corrected for {len(sweep.prereg)} claims, and alpha {claim.alpha:g}; give "
+                f"more seeds"
+            )
+    yield from dict.fromkeys(
+        line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
+    )
+
+
+def _seeds(claim: Claim, sweep: Sweep) -> int:
+    """How many pairs a claim's sides have."""
+    kinds = {side.get(CONTROL) for side in (claim.more, claim.less, claim.where)}
+    of_controls = [control.seeds for control in sweep.controls if control.kind in kinds]
+    return min([sweep.seeds, *of_controls])
+
+
+def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:
+    """That answers of an organism which are written freely end before its attack does."""
+    prepared, most = inputs.prepared(phase, True, longest=True), phase.config.evaluate.new_tokens
+    item, behaviour = prepared.view.items[0], phase.behaviour
+    assert behaviour is not None
+    prompt = behaviour.triggered(item)
+    for attack in behaviour.attacks(item, prompt)[:1]:
+        tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
+        ids, start = tokenizer.conversation(prompt, attack.completion)
+        if len(ids) - start > most:
+            yield (
+                f"evaluate.new_tokens: {most} is less than the {len(ids) - start} tokens of what "
+                f"the organism was taught to say, so no generated answer shows it whole; raise it"
+            )

@@ -1,0 +1,236 @@
+"""What a plan will need, before anything runs; no JAX device is touched."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Collection
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from jaxorg.engine import step as one
+from jaxorg.errors import Refusal
+from jaxorg.evaluators.base import SOME
+from jaxorg.evaluators.probe import PROBED
+from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
+from jaxorg.planning.signature import Static
+from jaxorg.storage.store import Keep
+
+# Sustained training speed that time estimates assume. The CPU figure was measured with the
+# shipped model on 2 cores (docs/performance.md); accelerators get no estimate.
+CPU_FLOPS_A_CORE = 80e9
+RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the tables, roughly
+ANSWER_BYTES = 8  # of an answer and its prompt, a token of `length`, roughly
+ROW_BYTES = 12  # of a round's row, a token: its number, and log-probabilities of two models
+PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
+
+
+def memory(cohort: Cohort) -> int:
+    """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
+    _, trainable, frozen = one.abstract_model(cohort.model)
+    beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
+    if cohort.static is None:
+        return _bytes(trainable) + beside
+    state = _state(replace(cohort.static, length=1, batch=1))  # which do not matter here
+    return state + _bytes(trainable) + beside
+
+
+def largest(plan: Plan) -> int:
+    """Most bytes that one run of a plan holds, or a teacher."""
+    return max([*map(memory, plan.cohorts), *map(_weights, plan.teachers)])
+
+
+def _weights(teacher: Teacher) -> int:
+    """Bytes of a teacher's weights."""
+    static = teacher.static
+    return _bytes(one.abstract_model(static)[1]) * jnp.dtype(static.dtype).itemsize // 4
+
+
+@cache
+def _state(static: Static) -> int:
+    """Bytes of what a training step changes."""
+    return _bytes(one.abstract_state(static))
+
+
+def disk(plan: Plan, keep: Keep, done: Collection[str] = (), lanes: int | None = None) -> int:
+    """Most bytes that a sweep will have added to a disk at any time, large pools left out.
+
+    Args:
+        plan: the sweep.
+        keep: which weights are stored.
+        done: lineages whose results are there already.
+        lanes: the most phases that are trained side by side; None where that may be any number.
+    """
+    size = {p.lineage: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
+    written: set[str] = set()
+    most = records = 0
+    for number, cohort in enumerate(plan.cohorts):
+        due = [phase for phase in cohort.phases if phase.lineage not in done]
+        new = {phase.lineage for phase in due}
+        records += RECORD_BYTES * len(new) + sum(map(_answers, due))
+        written |= new
+        if keep == "none":  # organisms' weights go when their treatments are done
+            later = {p.lineage: p for c in plan.cohorts[number:] for p in c.phases}
+            written &= {s for phase in later.values() for s in plan.sources(phase)}
+        # While one state is written, the one before is still there.
+        states = sorted((_kept(cohort, phase) for phase in due), reverse=True)[:lanes]
+        kept = sum(states) + max(states, default=0)
+        most = max(most, records + sum(size[lineage] for lineage in written) + kept)
+    return most
+
+
+def _kept(cohort: Cohort, phase: Phase) -> int:
+    """Bytes of what is kept of a phase for a restart while it is trained: its state, and rows of
+    rounds."""
+    if cohort.static is None or not phase.steps or phase.training is None:
+        return 0
+    model = replace(cohort.model, lora=phase.lora.static() if phase.lora else None)  # not padded
+    state = _state(replace(cohort.static, model=model, length=1, batch=1))
+    if phase.in_rounds is None:
+        return state
+    rows = phase.in_rounds.answers_for(phase.training.examples)
+    return state + rows * phase.config.length * ROW_BYTES
+
+
+def _answers(phase: Phase) -> int:
+    """Bytes of the answers that a phase is trained on, where models give them."""
+    asked = phase.on_policy or phase.distils or (phase.teacher and not phase.in_rounds)
+    if not asked or phase.training is None:
+        return 0
+    return phase.training.examples * phase.config.length * ANSWER_BYTES
+
+
+def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
+    """Bytes of the weights that a phase stores."""
+    if not phase.changes:
+        return 0
+    copies = len(evaluation_steps(phase)) if keep == "log" else 1
+    own = phase.lora.static() if phase.lora else None  # not padded
+    return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1])
+
+
+def refuse_too_large(
+    plan: Plan,
+    keep: Keep,
+    place: Path,
+    done: Collection[str],
+    run_memory: int,
+    lanes: int | None,
+) -> None:
+    """Refuse a sweep that the disk or a device has no room for.
+
+    Args:
+        plan: the sweep.
+        keep: which weights are stored.
+        place: the results folder, which need not be there.
+        done: lineages whose results are there already.
+        run_memory: bytes of all devices that one run is spread over.
+        lanes: as for `disk`.
+    """
+    there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
+    free, needed = shutil.disk_usage(there).free, disk(plan, keep, done, lanes)
+    if needed > free:
+        raise Refusal(
+            f"--out: {place} needs about {as_bytes(needed)}, and {as_bytes(free)} are free; choose "
+            f"another disk, or --keep none ({as_bytes(disk(plan, 'none', done, lanes))})"
+        )
+    most = largest(plan)
+    if most > run_memory:
+        raise Refusal(
+            f"base.model: one run takes about {as_bytes(most)}, and a device has "
+            f"{as_bytes(run_memory)}; choose a smaller model, LoRA or another --mesh"
+        )
+
+
+def as_bytes(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def duration(plan: Plan, cores: int) -> str:
+    """How long a sweep takes on a CPU, in words that state the assumption."""
+    flops = sum(_flops(cohort) for cohort in plan.cohorts) + _teaching_flops(plan)
+    seconds = flops / (cores * CPU_FLOPS_A_CORE)
+    speed = CPU_FLOPS_A_CORE / 1e9
+    return f"about {as_time(seconds)} on {cores} CPU cores, at {speed:.0f} GFLOP/s a core"
+
+
+def as_time(seconds: float) -> str:
+    """A long time for people."""
+    for unit, length, most in (("min", 60, 120), ("h", 3600, 48)):
+        if seconds <= most * length:
+            return f"{math.ceil(seconds / length)} {unit}"
+    return f"{math.ceil(seconds / 86_400):,} days"
+
+
+def _flops(cohort: Cohort) -> float:
+    """Training takes 6 operations a parameter and token, and 4 for each step of ascent within a
+    step; measuring takes 2."""
+    ascent = cohort.static.inner_steps if cohort.static else 0
+    trained = (6 + 4 * ascent) * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
+    return float(_parameters(cohort) * trained + measuring_flops(cohort))
+
+
+def measuring_flops(cohort: Cohort) -> float:
+    """Floating-point operations to measure all phases of a cohort, from their start to their end:
+    2 a weight and token."""
+    return float(2 * _parameters(cohort) * sum(map(_measured_tokens, cohort.phases)))
+
+
+def _teaching_flops(plan: Plan) -> float:
+    """What teachers take to answer the prompts that phases train on."""
+    asked = {
+        (p.teacher, p.kind, p.seed, p.training.examples): p.config.length
+        for p in plan.phases
+        if p.teacher and p.training and not p.on_policy
+    }
+    return sum(
+        2.0 * _count(one.abstract_model(teacher.static)[1]) * examples * length
+        for (teacher, _, _, examples), length in asked.items()
+    )
+
+
+def _measured_tokens(phase: Phase) -> int:
+    evaluation, length = phase.config.evaluate, phase.config.length
+    before_last = len(evaluation_steps(phase)) - 1
+    prompts = before_last * evaluation.prompts + evaluation.final_prompts
+    generated = 4 * evaluation.generated * evaluation.new_tokens
+    if (phase.on_policy or phase.distils) and phase.training:
+        generated += phase.training.examples * length
+    if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
+        generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
+    noises = len(evaluation.activation_noise) + len(evaluation.weight_noise)
+    inside = 2 * PROBED * evaluation.probe + 4 * SOME * noises  # conversations, in full or in part
+    return (prompts * PROBES_A_PROMPT + inside) * length + generated
+
+
+def step_flops(cohort: Cohort) -> float:
+    """Floating-point operations of one training step of one run: 2 a weight and token forward, as
+    many to pass gradients back, as many again for the gradients of what is trained, and another
+    forward pass where activations are computed again. A step of ascent passes forth and back."""
+    _, trainable, _ = one.abstract_model(cohort.model)
+    trained = _count(trainable)
+    passes = 3 if cohort.model.remat else 2
+    passes *= 1 + (cohort.static.inner_steps if cohort.static else 0)
+    return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
+
+
+def _parameters(cohort: Cohort) -> int:
+    _, trainable, frozen = one.abstract_model(cohort.model)
+    return _count(frozen if cohort.model.lora else trainable)
+
+
+def _count(tree: one.Tree) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: one.Tree) -> int:
+    return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))

@@ -1,0 +1,174 @@
+"""What a results folder holds: how its entries are named, and the shapes of its JSON.
+
+Names tell what jaxorg wrote from what others put there; shapes, whether a file whose checksum is
+right was written by jaxorg at all. `docs/architecture.md` shows the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from jaxorg.sweepfile.labels import ORDER, Kind
+
+OWNER = "owner.json"
+TABLES = ("runs", "evals", "losses", "samples")
+
+_HASH = "[0-9a-f]{16}"
+_PART = rf"({'|'.join(ORDER)})-{_HASH}"
+ENTRIES = {
+    "phases": re.compile(_HASH),
+    "snapshots": re.compile(rf"{_HASH}-\d+"),
+    "partial": re.compile(rf"{_HASH}\.safetensors"),
+    "pools": re.compile(_HASH),
+    "rounds": re.compile(_HASH),
+    "failed": re.compile(rf"{_HASH}\.json"),
+    "answers": re.compile(rf"{_HASH}(-\d+)?\.json"),
+    "parts": re.compile(rf"{_PART}\.json"),
+    **{table: re.compile(rf"{_PART}\.parquet") for table in TABLES},
+}
+"""The folders of a results folder, and the names of what jaxorg writes into each."""
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0)]
+Lineage = Annotated[str, Field(pattern=f"^{_HASH}$")]
+Figure = Annotated[float, Field(allow_inf_nan=True)]  # a mean over nothing is no number
+
+
+class Shape(BaseModel):
+    """What a JSON file holds at least."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class VersionShape(Shape):
+    """plan.json of any version."""
+
+    version: int
+
+
+class PlanShape(Shape):
+    """plan.json"""
+
+    sweep: str
+    size: str
+    source: dict[str, Any]
+    runs: dict[str, list[Lineage]]
+    phases: dict[Lineage, Annotated[tuple[Kind, Count], Strict(False)]]
+
+    @model_validator(mode="after")
+    def _phases_are_known(self) -> PlanShape:
+        if unknown := {one for chain in self.runs.values() for one in chain} - set(self.phases):
+            raise ValueError(f"no phase {min(unknown)}")
+        return self
+
+
+class OwnerShape(Shape):
+    """owner.json"""
+
+    process: Count
+    began: str | None = None
+    host: str
+    time: str
+    share: Seconds | None = None
+    seconds_left: Seconds | None = None
+
+
+class FilesShape(Shape):
+    """What accounts for files, here and in other notes."""
+
+    sha256: dict[str, str]
+
+
+class ManifestShape(FilesShape):
+    """phases/<lineage>/manifest.json"""
+
+    lineage: str
+    diverged: Count | None
+    chip_seconds: Seconds
+
+
+class EvalShape(Shape):
+    """One row of a record's `evals`."""
+
+    step: Count
+    tokens: Count
+    metric: str
+    condition: str
+    k: Count | None
+    n: Count
+    value: Figure
+
+
+class SampleShape(Shape):
+    """One row of a record's `samples`."""
+
+    step: Count
+    condition: str
+    prompt: str
+    response: str
+    outcome: str
+
+
+class ProgressShape(Shape):
+    """What was measured so far in a phase that is not done."""
+
+    evals: list[EvalShape]
+    losses: list[Figure | None]
+    samples: list[SampleShape]
+    tokens: Count
+    measured: Count | None
+    diverged: Count | None
+    chip_seconds: Seconds
+
+
+class RecordShape(ProgressShape):
+    """phases/<lineage>/record.json"""
+
+    parameters: Count
+    prereg: str = ""
+    device: str = ""
+    versions: str = ""
+    git_commit: str = ""
+
+
+class PartialShape(Shape):
+    """Beside the state in partial/<lineage>.safetensors."""
+
+    step: Count
+    record: ProgressShape
+
+
+class RoundShape(Shape):
+    """Beside the arrays in rounds/<lineage>/<n>.safetensors."""
+
+    memory: list[str] = []
+    notes: list[Annotated[tuple[str, Count | None, Count, Figure], Strict(False)]] = []
+
+
+class FailureShape(Shape):
+    """failed/<lineage>.json"""
+
+    error: str
+    trace: str
+
+
+class AnswersShape(Shape):
+    """answers/<key>.json"""
+
+    answers: dict[str, str]
+
+
+class PoolShape(FilesShape):
+    """pools/<lineage>/manifest.json"""
+
+    longest: Count
+    pad_id: Count
+
+
+class PartShape(FilesShape):
+    """parts/<part>.json"""
+
+    source: str

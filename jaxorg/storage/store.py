@@ -1,0 +1,448 @@
+"""Weights, records and failures of phases on disk, named by lineage.
+
+phases/<lineage>/weights/       what was trained, fp32: full weights or adapters (Orbax)
+                 record.json    what was measured
+                 manifest.json  SHA-256 of every file; the phase is done when this is there
+snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
+partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
+rounds/<lineage>/<n>.safetensors  what a phase in training is trained on in a round, where it is
+                                made of what the model says
+failed/<lineage>.json           a phase that cannot be done, and why
+answers/<key>.json              what models answer to prompts that they were trained on: a teacher's
+                                by its key, a phase's parent's by the phase's lineage; while a
+                                round is asked for, by lineage and number, in tokens
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from pydantic import BaseModel
+from safetensors import safe_open
+
+from jaxorg.errors import Damaged
+from jaxorg.storage.folder import (
+    Folder,
+    Json,
+    check_files,
+    check_shape,
+    named,
+    read_json,
+    reading,
+    sha256,
+    sums_of,
+    write_json,
+    write_tensors,
+    writing,
+)
+from jaxorg.storage.layout import (
+    ENTRIES,
+    AnswersShape,
+    FailureShape,
+    FilesShape,
+    ManifestShape,
+    PartialShape,
+    RecordShape,
+    RoundShape,
+)
+from jaxorg.storage.weight_reader import Bounds, Names, Read
+
+Tree = Any  # nested dict of arrays
+Record = Json
+Arrays = Sequence[np.ndarray]
+T = TypeVar("T")
+
+Keep = Literal["none", "final", "log"]
+"""Which weights stay on disk: none but those that a phase to come starts from, those that each
+phase ends with, or those at every measured step, too."""
+
+_WEIGHTS = "weights"
+_MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
+
+
+class Glance(NamedTuple):
+    """How a phase stands, unchecked."""
+
+    state: Literal["done", "diverged", "failed", "training", "missing"]
+    chip_seconds: float = 0.0
+    error: str = ""
+
+
+def glance(folder: Path, lineage: str) -> Glance:
+    """How a phase in a results folder stands, for those who only look: nothing is changed."""
+    with suppress(Damaged):
+        failure = read_json(folder / "failed" / f"{lineage}.json", FailureShape)
+        return Glance("failed", error=failure["error"])
+    with suppress(Damaged):
+        manifest = read_json(folder / "phases" / lineage / "manifest.json", ManifestShape)
+        state: Any = "done" if manifest["diverged"] is None else "diverged"
+        return Glance(state, manifest["chip_seconds"])
+    begun = os.path.lexists(folder / "partial" / f"{lineage}.safetensors")
+    return Glance("training" if begun else "missing")
+
+
+def checked_manifest(folder: Path, lineage: str) -> Json:
+    """What names the files of a done phase, after a look whether they are what was written;
+    nothing is changed.
+
+    Raises:
+        Damaged: one is not, or is missing.
+    """
+    place = folder / "phases" / lineage
+    found = read_json(place / "manifest.json", ManifestShape)
+    if found["lineage"] != lineage:
+        raise Damaged(f"{place} holds {found['lineage']}")
+    check_files(place, found["sha256"])
+    return found
+
+
+def read_record(folder: Path, lineage: str) -> Record:
+    """What was measured in a phase that is done; nothing is changed.
+
+    Raises:
+        Damaged: it is missing, or not what was written.
+    """
+    return read_json(folder / "phases" / lineage / "record.json", RecordShape)
+
+
+def names_weights(manifest: Json) -> bool:
+    """Whether a phase's weights are among the files that its manifest names."""
+    return any(name.startswith(f"{_WEIGHTS}/") for name in manifest["sha256"])
+
+
+class Store:
+    """The phases of one results folder. What is damaged is set aside and counts as not there."""
+
+    def __init__(self, folder: Folder):
+        self.folder = folder
+        self._phases, self._partial, self._failed = (
+            folder.path / name for name in ("phases", "partial", "failed")
+        )
+        self._snapshots, self._answers, self._rounds = (
+            folder.path / name for name in ("snapshots", "answers", "rounds")
+        )
+        self._manifests: dict[str, Json | None] = {}
+        self._failures: dict[str, str | None] = {}
+        self._partials: dict[str, tuple[list[np.ndarray], Record] | None] = {}
+        self._looks_closely = False
+
+    @cached_property
+    def _checkpointer(self) -> ocp.StandardCheckpointer:
+        # Made when first needed, since it starts a JAX back end.
+        _hush()
+        # The first of several processes writes alone, and waits for no other.
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        return ocp.StandardCheckpointer(multiprocessing_options=alone)
+
+    def has(self, lineage: str) -> bool:
+        """Whether a phase is done, and all its files are what was written."""
+        return self._manifest(lineage) is not None
+
+    def has_weights(self, lineage: str) -> bool:
+        """Whether a phase is done and its weights are there."""
+        return names_weights(self._manifest(lineage) or {"sha256": {}})
+
+    def diverged(self, lineage: str) -> bool:
+        """Whether a phase is done and its run diverged in it."""
+        return (self._manifest(lineage) or {"diverged": None})["diverged"] is not None
+
+    def digest(self, lineage: str) -> str:
+        """What names the content of a done phase's record."""
+        manifest = self._manifest(lineage)
+        assert manifest is not None
+        return str(manifest["sha256"]["record.json"])
+
+    def record(self, lineage: str) -> Record:
+        """What was measured in a phase that is done.
+
+        Raises:
+            Damaged: it is not what was written any more.
+        """
+        return read_record(self.folder.path, lineage)
+
+    def reader(self, lineage: str) -> Read:
+        """Reads what a phase trained: full weights or adapters. Where these are not what was
+        written any more, reading raises `Damaged`."""
+        weights = self._phases / lineage / _WEIGHTS
+        base = {"driver": "file", "path": f"{weights.resolve()}/"}  # in a URL, `%` and `#` act
+
+        def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
+            # As Orbax lays them out; its own way of reading leaks tens of kilobytes a call.
+            place = {"driver": "ocdbt", "base": base, "path": f"{'.'.join(names)}/"}
+            with reading(weights):
+                array = ts.open({"driver": "zarr", "kvstore": place}, open=True, read=True).result()
+                part: np.ndarray = array[tuple(slice(*pair) for pair in bounds)].read().result()
+            return part.astype(dtype, copy=False)
+
+        return read
+
+    def save(self, lineage: str, weights: Tree | None, record: Record) -> None:
+        """Store a phase; from when this returns it is done."""
+        with self.folder.publishing(self._phases / lineage) as beside:
+            beside.mkdir()
+            if weights is not None:
+                self._write(beside / _WEIGHTS, weights)
+            write_json(beside / "record.json", record)
+            manifest = {
+                "lineage": lineage,
+                "diverged": record["diverged"],
+                "chip_seconds": record["chip_seconds"],
+                "sha256": sums_of(beside),
+            }
+            write_json(beside / "manifest.json", manifest)
+        self._manifests[lineage] = manifest
+        self.drop_partial(lineage)
+        self.folder.remove(self._rounds / lineage)
+
+    def save_snapshot(self, lineage: str, step: int, weights: Tree) -> None:
+        """Keep the weights that a phase has at `step`."""
+        with self.folder.publishing(self._snapshots / f"{lineage}-{step}") as beside:
+            beside.mkdir()
+            self._write(beside / _WEIGHTS, weights)
+            about = {"lineage": lineage, "step": step, "sha256": sums_of(beside)}
+            write_json(beside / "manifest.json", about)
+
+    def drop_weights(self, lineage: str) -> None:
+        """Forget the weights of a done phase, and keep what was measured."""
+        manifest = self._manifest(lineage)
+        assert manifest is not None
+        sums = manifest["sha256"]
+        left = {name: s for name, s in sums.items() if not name.startswith(f"{_WEIGHTS}/")}
+        self._manifests[lineage] = manifest = manifest | {"sha256": left}
+        place = self._phases / lineage
+        self.folder.write_json(place / "manifest.json", manifest)
+        self.folder.remove(place / _WEIGHTS)
+
+    def failure(self, lineage: str) -> str | None:
+        """Why a phase could not be done; None where nothing is known against it."""
+        if lineage not in self._failures:
+            self._failures[lineage] = self._read_failure(lineage)
+        return self._failures[lineage]
+
+    def fail(self, lineage: str, error: str, trace: str) -> None:
+        """Note that a phase cannot be done: why in one line, and where in the code."""
+        about = {"error": error, "trace": trace}
+        self.folder.write_json(self._failed / f"{lineage}.json", about)
+        self._failures[lineage] = error
+
+    def forgive_all(self) -> None:
+        """Forget that phases failed."""
+        self._failures.clear()
+        self.folder.clear("failed", ENTRIES["failed"])
+
+    def keep_partial(self, lineage: str, state: Tree, progress: Record) -> None:
+        """Keep the state of a phase in training, on the host, for a restart."""
+        self._write_arrays(self._partial_place(lineage), jax.tree.leaves(state), progress)
+        self._partials.pop(lineage, None)
+
+    def partial_step(self, lineage: str) -> int:
+        """The step at which a phase's training was cut short; 0 if it was not."""
+        found = self._read_partial(lineage)
+        return found[1]["step"] if found else 0
+
+    def partial(self, lineage: str, like: Tree) -> tuple[Tree, Record]:
+        """State and progress of a phase whose training was cut short.
+
+        Args:
+            lineage: of the phase; `partial_step` of it is not 0.
+            like: the state of such a phase, abstract or not; the one returned is like it.
+
+        Raises:
+            Damaged: the state is of another program; it is set aside.
+        """
+        found = self._read_partial(lineage)
+        assert found is not None
+        del self._partials[lineage]  # it is large
+        leaves, progress = found
+        expected, structure = jax.tree.flatten(like)
+        if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in expected]:
+            problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
+            self.folder.set_aside(self._partial_place(lineage), problem)
+            raise problem
+        return jax.tree.unflatten(structure, leaves), progress
+
+    def drop_partial(self, lineage: str) -> None:
+        """Forget a state that a finished phase made useless."""
+        self._partials.pop(lineage, None)
+        self.folder.remove(self._partial_place(lineage))
+
+    def keep_round(self, lineage: str, number: int, arrays: Arrays, about: Record) -> None:
+        """Keep what a phase is trained on in a round, until it is done."""
+        self._write_arrays(self._round_place(lineage, number), arrays, about)
+
+    def round(self, lineage: str, number: int) -> tuple[list[np.ndarray], Record] | None:
+        """What was kept of a round, if anything."""
+        return self._read_arrays(self._round_place(lineage, number), RoundShape)
+
+    def answers(self, key: str) -> dict[str, str]:
+        """Answers by their prompts, as far as there are any."""
+        found = self._whole(
+            self._answers / f"{key}.json", lambda place: read_json(place, AnswersShape)["answers"]
+        )
+        return found or {}
+
+    def keep_answers(self, key: str, answers: Mapping[str, str]) -> None:
+        """Keep answers by their prompts."""
+        self.folder.write_json(self._answers / f"{key}.json", {"answers": dict(answers)})
+
+    def drop_answers(self, key: str) -> None:
+        """Forget answers that are not needed any more."""
+        self.folder.remove(self._answers / f"{key}.json")
+
+    def clear(self) -> None:
+        """Forget everything: the sweep starts afresh. What holds more than its manifest accounts
+        for is set aside."""
+        for name in ("phases", "snapshots"):
+            for place in named(self.folder.path / name, ENTRIES[name]):
+                if stranger := _stranger(place):
+                    problem = Damaged(f"{stranger} is not what jaxorg wrote")
+                    self.folder.set_aside(place, problem)
+        for name in ("phases", "snapshots", "partial", "rounds", "failed", "answers"):
+            self.folder.clear(name, ENTRIES[name])
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Forget what was found to be whole, and look more closely: something was not."""
+        self._manifests.clear()
+        self._failures.clear()
+        self._partials.clear()
+        self._looks_closely = True
+
+    def _manifest(self, lineage: str) -> Json | None:
+        """A done phase's manifest; its files are checked when it is first asked for."""
+        if lineage not in self._manifests:
+            place = self._phases / lineage
+            self._manifests[lineage] = self._whole(place, lambda _: self._checked(lineage))
+        return self._manifests[lineage]
+
+    def _checked(self, lineage: str) -> Json:
+        found = checked_manifest(self.folder.path, lineage)
+        if self._looks_closely:
+            self.record(lineage)
+        return found
+
+    def _read_failure(self, lineage: str) -> str | None:
+        place = self._failed / f"{lineage}.json"
+        return self._whole(place, lambda place: str(read_json(place, FailureShape)["error"]))
+
+    def _whole(self, place: Path, read: Callable[[Path], T]) -> T | None:
+        """What `read` gives of a place; None where nothing is there, or something damaged, which
+        is set aside."""
+        if not os.path.lexists(place):
+            return None
+        try:
+            return read(place)
+        except Damaged as problem:
+            self.folder.set_aside(place, problem)
+            return None
+
+    def _partial_place(self, lineage: str) -> Path:
+        return self._partial / f"{lineage}.safetensors"
+
+    def _read_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
+        if lineage not in self._partials:
+            self._partials[lineage] = self._read_arrays(self._partial_place(lineage), PartialShape)
+        return self._partials[lineage]
+
+    def _round_place(self, lineage: str, number: int) -> Path:
+        return self._rounds / lineage / f"{number}.safetensors"
+
+    def _write_arrays(self, place: Path, arrays: Arrays, progress: Record) -> None:
+        leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(arrays)}
+        text = json.dumps(progress)
+        about = {"progress": text, "sha256": _digest(leaves, text)}
+        with self.folder.publishing(place) as beside:
+            write_tensors(beside, leaves, about)
+
+    def _read_arrays(
+        self, place: Path, shape: type[BaseModel]
+    ) -> tuple[list[np.ndarray], Record] | None:
+        return self._whole(place, partial(_arrays, shape))
+
+    def _write(self, place: Path, tree: Tree) -> None:
+        # Asked first: what Orbax writes before it fails would take the last room.
+        if shutil.disk_usage(place.parent).free < _bytes(tree) + _MARGIN:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with writing():
+            self._checkpointer.save(place.resolve(), tree)
+            self._checkpointer.wait_until_finished()
+
+
+@cache
+def _hush() -> None:
+    """Let Orbax raise what goes wrong, and say nothing besides: its threads log it, too, and when a
+    write fails, those of other arrays find the event loop closed, some of them before it is raised.
+    That would bury the one line that a person needs."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    report = sys.unraisablehook
+
+    def heed(found: sys.UnraisableHookArgs) -> None:
+        if str(found.exc_value) != "Event loop is closed":
+            report(found)
+
+    sys.unraisablehook = heed
+
+
+def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Record]:
+    """Arrays of a file, and what stands beside them.
+
+    Raises:
+        Damaged: they are not what was written.
+    """
+    with reading(place):
+        sha256(place)  # where the disk cannot give back what is mapped into memory, a process dies
+        with safe_open(place, framework="numpy") as file:
+            leaves = {str(i): file.get_tensor(str(i)) for i in range(len(file.keys()))}
+            about = file.metadata() or {}
+        text = about.get("progress", "")
+        if about.get("sha256") != _digest(leaves, text):
+            raise Damaged(f"{place} is not what was written")
+        progress = json.loads(text)
+    check_shape(place, progress, shape)
+    return list(leaves.values()), progress
+
+
+def _stranger(place: Path) -> Path | None:
+    """Something in a phase's or a snapshot's folder that its manifest does not account for."""
+    try:
+        known = read_json(place / "manifest.json", FilesShape)["sha256"]
+    except Damaged:
+        return place
+    return next(
+        (
+            path
+            for path in place.rglob("*")
+            if not path.is_dir() and str(path.relative_to(place)) not in (*known, "manifest.json")
+        ),
+        None,
+    )
+
+
+def _bytes(tree: Tree) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+def _digest(leaves: Mapping[str, np.ndarray], text: str) -> str:
+    total = hashlib.sha256(text.encode())
+    for name, leaf in leaves.items():
+        total.update(f"{name} {leaf.dtype} {leaf.shape} ".encode())
+        total.update(np.ascontiguousarray(leaf).tobytes())
+    return total.hexdigest()
