@@ -22,7 +22,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import described, make_mesh, parse
@@ -81,18 +81,18 @@ class Job:
         rate = f"organism.train.learning_rate={rates.get(name, LOW)}"
         settings = [*COMMON, f"organism.train.optimizer={name}", rate, *changes]
         plan = make_plan(spec.load("quickstart", "laptop", settings))
-        cohort = next(cohort for cohort in plan.cohorts if cohort.static)
-        phase, static = cohort.phases[0], cohort.static
-        assert static is not None
-        inputs = Inputs(plan, Pools(Folder(folder, print)))
-        self.trainer = trainer = Trainer(static, make_mesh(parse(place.mesh)), place.width)
+        cohort = next(cohort for cohort in plan.cohorts if cohort.signature)
+        phase, signature = cohort.phases[0], cohort.signature
+        assert signature is not None
+        inputs = Inputs(plan, DatasetCache(Folder(folder, print)))
+        self.trainer = trainer = Trainer(signature, make_mesh(parse(place.mesh)), place.width)
         lanes = trainer.lanes
         keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
         swept = {name: np.full(lanes, value, np.float32) for name, value in phase.swept.items()}
-        self._hyper = trainer.place(swept) | ({"key": keys} if draws(static) else {})
+        self._hyper = trainer.place(swept) | ({"key": keys} if draws(signature) else {})
         weights = trainer.place_weights([inputs.base(phase.config.base.model)] * lanes)
         self._state, self._frozen = trainer.begin(keys, self._hyper, weights)
-        batches = all_batches([phase] * lanes, inputs, static, {}).chunk(0, CHUNK)
+        batches = all_batches([phase] * lanes, inputs, signature, {}).chunk(0, CHUNK)
         self._batches = trainer.place_batch(batches, 2)
 
     def train(self, steps: int) -> tuple[float, np.ndarray]:
@@ -132,8 +132,8 @@ def measure(
         job.train(STEPS)
         return job
 
-    with ThreadPoolExecutor(runtime.cores()) as pool:
-        jobs = dict(zip(names, pool.map(warm, names), strict=True))
+    with ThreadPoolExecutor(runtime.cores()) as dataset:
+        jobs = dict(zip(names, dataset.map(warm, names), strict=True))
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)

@@ -1,6 +1,6 @@
 """Writes the tables of a page of docs/results: `python docs/results_table.py SWEEP FOLDER`.
 
-FOLDER holds what the shipped sweep gave at size `laptop`.
+FOLDER holds what the built-in sweep gave at size `laptop`.
 """
 
 from __future__ import annotations

@@ -8,20 +8,20 @@ from typing import NoReturn
 
 from jaxorg.distributed.interrupt import leave_on_signals
 
-# A door is imported when it is asked for: each needs much that the others do not.
-DOORS = {
+# A command is imported when it is asked for: each needs much that the others do not.
+COMMANDS = {
     "sweep": "Train, treat and measure every run of a sweep.",
     "list": "List organisms, treatments, evaluators, optimizers, sweeps or meshes.",
     "fit": "Say whether a sweep fits a TPU slice, without the TPU.",
     "report": "Make a page of a sweep's results.",
     "export": "Write a run's weights as a folder for Transformers or PEFT.",
-    "pretrain": "Train the shipped base model from scratch.",
+    "pretrain": "Train the built-in base model from scratch.",
     "bench": "Measure how fast this machine trains.",
 }
 
 
 def main() -> NoReturn:
-    """Open the door that the first argument names."""
+    """Open the command that the first argument names."""
     leave_on_signals()
     from jaxorg.cli import common, streams  # which takes a while
     from jaxorg.suggest import choose
@@ -29,11 +29,11 @@ def main() -> NoReturn:
     streams.harden()
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h"):
-        doors = "\n".join(f"  {door:<10}{about}" for door, about in DOORS.items())
-        print(f"Usage: jaxorg NAME [OPTIONS]\n\n{doors}\n\njaxorg NAME --help says more.")
+        commands = "\n".join(f"  {command:<10}{about}" for command, about in COMMANDS.items())
+        print(f"Usage: jaxorg NAME [OPTIONS]\n\n{commands}\n\njaxorg NAME --help says more.")
         common.leave(0)
-    if name not in DOORS:
-        common.refuse(f"{name!r} is no command; {choose(name, DOORS)}")
+    if name not in COMMANDS:
+        common.refuse(f"{name!r} is no command; {choose(name, COMMANDS)}")
     common.run(getattr(importlib.import_module(f"jaxorg.{name}"), name), rest, f"jaxorg {name}")
 
 

@@ -1,7 +1,7 @@
-"""The door `python -m jaxorg.bench`: how fast the stacked engine trains on this CPU, measured
+"""The command `python -m jaxorg.bench`: how fast the stacked engine trains on this CPU, measured
 against eager PyTorch with Hugging Face Transformers.
 
-Both train the same models on the same tokens: the shape of the shipped model, all weights, fp32,
+Both train the same models on the same tokens: the shape of the built-in model, all weights, fp32,
 AdamW, a loss on every token but the first. jaxorg stacks the runs; PyTorch, with all its threads,
 trains one after another. The rounds alternate in one process, so that what disturbs the machine
 disturbs both.
@@ -30,7 +30,7 @@ import numpy as np
 import typer
 
 from jaxorg.cli import common
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
@@ -42,7 +42,7 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
 from jaxorg.planning.plan import Cohort, Plan, make_plan
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.pretrain import JAXORG_1M
 from jaxorg.storage.folder import Folder
 from jaxorg.sweepfile import spec
@@ -87,9 +87,9 @@ class Stacked:
     name = "jaxorg"
 
     def __init__(self, work: Work):
-        static = Static(ModelStatic(work.config), LENGTH, BATCH, "adamw", "constant")
+        signature = Signature(ModelSignature(work.config), LENGTH, BATCH, "adamw", "constant")
         self._work = work
-        self._trainer = Trainer(static, make_mesh(parse("cpu")), width=1)
+        self._trainer = Trainer(signature, make_mesh(parse("cpu")), width=1)
         self._lanes = lanes = self._trainer.lanes
         if len(work.tokens) % lanes:
             raise Refusal(f"--runs: {len(work.tokens)} is no multiple of the {lanes} devices")
@@ -162,7 +162,7 @@ class Eager:
 
 def make_work(config: LlamaConfig, runs: int, steps: int) -> Work:
     """Random weights and tokens."""
-    model = ModelStatic(config)
+    model = ModelSignature(config)
     fresh = jax.jit(lambda key: split(model, create(model, key))[1])(jax.random.key(0))
     shape = (runs, CHUNK, BATCH, LENGTH)
     tokens = np.random.default_rng(0).integers(config.vocab_size, size=shape, dtype=np.int32)
@@ -190,13 +190,13 @@ class Rows:
     """A sweep's first phase that is trained, a run a device, with packed rows or without."""
 
     def __init__(self, plan: Plan, inputs: Inputs, packing: bool, steps: int):
-        cohort = next(cohort for cohort in plan.cohorts if cohort.static)
-        assert cohort.static is not None
-        static = replace(cohort.static, packing=packing)
+        cohort = next(cohort for cohort in plan.cohorts if cohort.signature)
+        assert cohort.signature is not None
+        signature = replace(cohort.signature, packing=packing)
         self.name = "packed" if packing else "one a row"
-        self._trainer = Trainer(static, make_mesh(parse("cpu")), width=1)
+        self._trainer = Trainer(signature, make_mesh(parse("cpu")), width=1)
         lanes = self._trainer.lanes
-        self._batches = all_batches([cohort.phases[0]] * lanes, inputs, static, {})
+        self._batches = all_batches([cohort.phases[0]] * lanes, inputs, signature, {})
         self._keys, self._hyper = self._trainer.place(
             (
                 jax.random.split(jax.random.key(0), lanes),
@@ -205,7 +205,7 @@ class Rows:
         )
         self._steps = steps
         chunk = self._batches.chunk(0, steps)
-        of_all = lanes * steps * static.batch * static.length
+        of_all = lanes * steps * signature.batch * signature.length
         self.padding = 1 - int(chunk.real.sum()) / of_all  # share of all tokens
         self._counted = _counted(chunk)
 
@@ -240,7 +240,7 @@ def gain(name: str, settings: Sequence[str], steps: int, rounds: int) -> None:
     if not plan.signatures:
         raise Refusal(f"--packing: {name!r} trains nothing; choose a sweep that does")
     with tempfile.TemporaryDirectory() as folder:
-        inputs = Inputs(plan, Pools(Folder(Path(folder), common.say)))
+        inputs = Inputs(plan, DatasetCache(Folder(Path(folder), common.say)))
         sides = [Rows(plan, inputs, packing, steps) for packing in (False, True)]
         for side in sides:
             side.train()

@@ -31,7 +31,7 @@ def misfit(key: str, value: Any, remedy: str) -> ValidationError:
     return ValidationError.from_exception_data("misfit", [details])
 
 
-def fingerprint(content: Any) -> str:
+def content_hash(content: Any) -> str:
     """16 hex digits that name JSON-able `content`, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()

@@ -8,7 +8,7 @@ import unicodedata
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text with every character that would act, or not be seen, replaced by a sign for it.
 
     Line feeds and tabs stay. ASCII controls become Unicode's pictures of them (`␛`), others their

@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.export`: a phase's weights as a folder for Transformers or PEFT."""
+"""The command `python -m jaxorg.export`: a phase's weights as a folder for Transformers or PEFT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from jaxorg.cli import common
 from jaxorg.cli.card import About, write_card
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.weights import weights_after
@@ -83,7 +83,7 @@ class Source:
 
     @cached_property
     def _inputs(self) -> Inputs:
-        return Inputs(self.plan, Pools(Folder(self.folder, common.say)))
+        return Inputs(self.plan, DatasetCache(Folder(self.folder, common.say)))
 
     @cached_property
     def _store(self) -> Store:
@@ -102,7 +102,7 @@ class Source:
                 f"--phase: {kind!r} is no phase of run {self.about.run_id}; choose from "
                 f"{', '.join(phases)}"
             )
-        state, _, error = glance(self.folder, found.lineage)
+        state, _, error = glance(self.folder, found.fingerprint)
         if state not in ("done", "diverged"):
             raise Refusal(
                 f"--phase: the {found.kind} of run {self.about.run_id} is {state}"
@@ -131,10 +131,10 @@ class Source:
             Refusal: they are not, or the weights were not kept.
         """
         needed = self.plan.made_of(phase)
-        for lineage in {phase.lineage, *needed}:
+        for fingerprint in {phase.fingerprint, *needed}:
             with _undamaged():
-                manifest = checked_manifest(self.folder, lineage)
-            if lineage in needed and not names_weights(manifest):
+                manifest = checked_manifest(self.folder, fingerprint)
+            if fingerprint in needed and not names_weights(manifest):
                 raise Refusal(
                     f"--phase: the weights of the {phase.kind} of run {self.about.run_id} were not "
                     f"kept (--keep none); run the sweep again with --keep final --fresh"
@@ -160,9 +160,9 @@ class Source:
             self.write_model(below, place / "base")
             stands_on, revision = str(final / "base"), None
         assert phase.lora is not None
-        read, shapes = self._store.reader(phase.lineage), self._inputs.trained_shapes(phase)
+        read, shapes = self._store.reader(phase.fingerprint), self._inputs.trained_shapes(phase)
         adapters = everything(read, shapes)
-        shape, alpha = phase.lora.static(), phase.lora.alpha
+        shape, alpha = phase.lora.signature(), phase.lora.alpha
         folders.write_adapters(place, adapters, shape, alpha, stands_on, revision, self._origin)
         self._write_card(phase, place, adapters=True)
 
@@ -182,7 +182,7 @@ class Source:
 
     def _write_card(self, phase: Phase, place: Path, adapters: bool) -> None:
         chain = self._run.phases[: self._run.phases.index(phase) + 1]
-        text = write_card(self.about, chain, self._store.record(phase.lineage), adapters)
+        text = write_card(self.about, chain, self._store.record(phase.fingerprint), adapters)
         (place / "README.md").write_text(text, encoding="utf-8")
 
 
@@ -219,7 +219,7 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
     run = RunSpec({}, row["control"], int(row["seed"]), config)
     plan = make_plan(Spec(sweep, known.size, [run], known.source))
     for at, phase in enumerate(plan.runs[0].phases):
-        if known.runs[run_id][at : at + 1] != [phase.lineage]:
+        if known.runs[run_id][at : at + 1] != [phase.fingerprint]:
             raise Refusal(
                 f"DIR: the {phase.kind} of run {run_id} was made from other files or by another "
                 f"jaxorg than are here now; put the base model and the prompts back, or use the "

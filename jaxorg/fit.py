@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.fit`: whether a sweep fits a TPU slice, as the TPU's compiler says.
+"""The command `python -m jaxorg.fit`: whether a sweep fits a TPU slice, as the TPU's compiler says.
 
 No TPU is needed, and no weights.
 
@@ -196,7 +196,7 @@ class _Search:
         width, first = self._width(programs, cohorts), cohorts[0]
         lanes = self._axes["run"] * width
         compiled = {program.does: self._compile(program, width) for program in programs}
-        step = self._seconds(first, estimate.step_flops(first), width) if first.static else 0.0
+        step = self._seconds(first, estimate.step_flops(first), width) if first.signature else 0.0
         seconds = 0.0
         for cohort in cohorts:
             measuring = estimate.measuring_flops(cohort) / len(cohort.phases)
@@ -211,14 +211,14 @@ class _Search:
             memory=max(each.memory for each in compiled.values()),
             room=self._place.memory,
             fits=all(self._fits(program, width) for program in programs),
-            step_flops=estimate.step_flops(first) if first.static else 0.0,
+            step_flops=estimate.step_flops(first) if first.signature else 0.0,
             step_seconds=step,
             chip_hours=seconds * self._place.devices / 3600,
         )
 
     def _seconds(self, cohort: Cohort, flops: float, width: int) -> float:
         """How long `width` runs take for so many operations each, by what is assumed."""
-        place, rows = self._place, cohort.static.batch if cohort.static else 0
+        place, rows = self._place, cohort.signature.batch if cohort.signature else 0
         splits = self._axes["fsdp"] if rows % self._axes["fsdp"] == 0 else 1
         working = splits * self._axes["tensor"]
         moving = 2 * estimate.memory(cohort) / (place.bandwidth * self._of_a_run)
@@ -227,7 +227,7 @@ class _Search:
     def _width(self, programs: Programs, cohorts: Sequence[Cohort]) -> int:
         """The largest width at which all programs fit, up to what there are phases for. What is
         only measured is measured at width 1."""
-        if cohorts[0].static is None or not all(self._fits(program, 1) for program in programs):
+        if cohorts[0].signature is None or not all(self._fits(program, 1) for program in programs):
             return 1
         width = max(math.ceil(len(cohort.phases) / self._axes["run"]) for cohort in cohorts)
         for program in sorted(programs, key=lambda p: -self._compile(p, 1).memory):
@@ -262,9 +262,9 @@ def _programs(cohort: Cohort) -> Programs:
     """What is compiled for a cohort: where it is trained, training, and measuring in any case."""
     config = cohort.phases[0].config
     evaluate = config.evaluate
-    shape = (cohort.model, cohort.static, config.length, evaluate.generated, evaluate.new_tokens)
+    shape = (cohort.model, cohort.signature, config.length, evaluate.generated, evaluate.new_tokens)
     measuring = Program("score", *shape), Program("generate", *shape)
-    return (Program("train", *shape), *measuring) if cohort.static else measuring
+    return (Program("train", *shape), *measuring) if cohort.signature else measuring
 
 
 def _large_enough(needed: int) -> list[str]:

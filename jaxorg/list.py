@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.list WHAT`: what there is to sweep, with a line each."""
+"""The command `python -m jaxorg.list WHAT`: what there is to sweep, with a line each."""
 
 from __future__ import annotations
 

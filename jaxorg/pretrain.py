@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.pretrain FOLDER`: train the shipped base model from scratch.
+"""The command `python -m jaxorg.pretrain FOLDER`: train the built-in base model from scratch.
 
 The recipe is sweeps/pretrain.yaml. Tokenizer, weights and a card land in FOLDER, in the Hugging
 Face layout; the sweep's tables and what a restart needs land in FOLDER/training.
@@ -26,7 +26,7 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning import manifest
 from jaxorg.planning.out_folder import check_out
 from jaxorg.planning.plan import Phase, make_plan
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import PLACING, Folder, placing
 from jaxorg.storage.store import Record, Store
 from jaxorg.storage.weight_reader import everything
@@ -82,10 +82,10 @@ def pretrain(
     store = Store(Folder(training, common.say))
     (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
     shape = checkpoint.read_config(folder)
-    shapes = abstract_model(ModelStatic(shape))[1]
-    card = _card(folder.name, shape, phase, store.record(phase.lineage))
+    shapes = abstract_model(ModelSignature(shape))[1]
+    card = _card(folder.name, shape, phase, store.record(phase.fingerprint))
     with placing(folder) as beside:
-        checkpoint.write_weights(beside, everything(store.reader(phase.lineage), shapes))
+        checkpoint.write_weights(beside, everything(store.reader(phase.fingerprint), shapes))
         (beside / "README.md").write_text(card, encoding="utf-8")
     return 0
 

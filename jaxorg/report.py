@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.report DIR`: one self-contained page from a folder of parquet."""
+"""The command `python -m jaxorg.report DIR`: one self-contained page from a folder of parquet."""
 
 from __future__ import annotations
 

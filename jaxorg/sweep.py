@@ -1,4 +1,4 @@
-"""The door `python -m jaxorg.sweep`: run a sweep file, print what it would do, or how it stands."""
+"""The command `python -m jaxorg.sweep`: run a sweep file, say what it would do, or how it stands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 
 from jaxorg.cli import common, status
 from jaxorg.cli.console import Console
-from jaxorg.config import fingerprint
-from jaxorg.data.cache import Pools
+from jaxorg.config import content_hash
+from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import processes, runtime
 from jaxorg.distributed.interrupt import Interrupt, Stopped
 from jaxorg.engine.measure.tables import TableWriter
@@ -47,7 +47,7 @@ WALKS = 10  # through the cohorts, before damage is no accident
 
 def sweep(
     name: Annotated[
-        str, typer.Argument(metavar="SWEEP", help="A shipped sweep's name, or a YAML file.")
+        str, typer.Argument(metavar="SWEEP", help="A built-in sweep's name, or a YAML file.")
     ] = "quickstart",
     size: Annotated[
         str, typer.Option(metavar="SIZE", help="One of the file's: smoke, laptop, llama.")
@@ -113,7 +113,7 @@ def sweep(
         console = Console(plan)
         folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
         processes.first("folder", lambda: check_out(folder.path, fresh))
-        inputs = Inputs(plan, Pools(folder))
+        inputs = Inputs(plan, DatasetCache(folder))
         inputs.check()
         if processes.leads():
             for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
@@ -187,10 +187,10 @@ def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
 
 def _agree(plan: Plan, *options: Any) -> None:
     """See that all processes were started for the same work."""
-    about = [options, [phase.lineage for phase in plan.phases], runtime.versions()]
+    about = [options, [phase.fingerprint for phase in plan.phases], runtime.versions()]
     processes.same(
         "start",
-        fingerprint(about),
+        content_hash(about),
         "--distributed: the processes differ in options, sweep file, inputs or versions; start all "
         "with the same command",
     )
@@ -198,8 +198,8 @@ def _agree(plan: Plan, *options: Any) -> None:
 
 def _due(plan: Plan, engine: Engine) -> list[Phase]:
     """The phases that are still to do."""
-    due = set(processes.first("due", lambda: [phase.lineage for phase in engine.due]))
-    return [phase for phase in plan.phases if phase.lineage in due]
+    due = set(processes.first("due", lambda: [phase.fingerprint for phase in engine.due]))
+    return [phase for phase in plan.phases if phase.fingerprint in due]
 
 
 def _refuse_too_large(
@@ -213,7 +213,7 @@ def _refuse_too_large(
 def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
     """Show the results; the exit code."""
     console.print_results(folder.path)
-    failed = sum(any(store.failure(p.lineage) for p in run.phases) for run in plan.runs)
+    failed = sum(any(store.failure(p.fingerprint) for p in run.phases) for run in plan.runs)
     if failed:
         common.say(
             f"{failed} of {len(plan.runs)} runs failed; --status {folder.path} says why, and "
@@ -226,7 +226,7 @@ def _forget(store: Store, tables: TableWriter, inputs: Inputs) -> None:
     """Forget what is done."""
     store.clear()
     tables.clear()
-    inputs.drop_pools(())
+    inputs.drop_datasets(())
 
 
 def _enter(
@@ -238,7 +238,7 @@ def _enter(
     retry_failed: bool,
 ) -> None:
     """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
-    before, now = None, manifest.Ledger.of(plan)
+    before, now = None, manifest.Manifest.of(plan)
     try:
         before = manifest.read(folder.path)
     except Damaged as problem:
@@ -261,7 +261,7 @@ def _see(plan: Plan, folder: Folder) -> None:
     """
     with suppress(Damaged):
         known = manifest.read(folder.path)
-        if known and known.runs == manifest.Ledger.of(plan).runs:
+        if known and known.runs == manifest.Manifest.of(plan).runs:
             return
     raise Refusal(
         f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
@@ -280,8 +280,10 @@ def _provenance(plan: Plan, where: str) -> Record:
 
 def _done(plan: Plan, place: Path) -> set[str]:
     """Phases whose results are in a folder already, by what it says."""
-    lineages = (phase.lineage for phase in plan.phases)
-    return {lineage for lineage in lineages if glance(place, lineage).state == "done"}
+    fingerprints = (phase.fingerprint for phase in plan.phases)
+    return {
+        fingerprint for fingerprint in fingerprints if glance(place, fingerprint).state == "done"
+    }
 
 
 def _width(text: str) -> int | None:

@@ -56,7 +56,7 @@ class Kind:
 
     sets: Sequence[str]
     keep: str = "final"
-    large: int = cache.LARGE  # tokens from which on a pool lies on disk
+    large: int = cache.LARGE  # tokens from which on a dataset lies on disk
 
 
 SMALL = (
@@ -80,7 +80,7 @@ KINDS = {
     "LoRA, own answers, --keep log": Kind(
         (*SMALL, "organism.train.lora={rank: 2, alpha: 4}", f"treatment={OWN}"), "log"
     ),
-    "rounds, pools on disk": Kind((*SMALL, f"treatment={RL}"), large=100),
+    "rounds, datasets on disk": Kind((*SMALL, f"treatment={RL}"), large=100),
 }
 
 

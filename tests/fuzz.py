@@ -27,7 +27,7 @@ from pathlib import Path
 import fuzz_cases
 from fuzz_cases import KINDS, Case
 
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 
 SECONDS = 10.0  # for one case
 MEMORY = 3 * 2**30  # bytes of addresses beyond those of a worker at rest
@@ -201,7 +201,7 @@ def _misconduct(code: int | None, out: str, line: str) -> str:
     if code != 2:
         return f"exits with {code}"
     one = line.startswith("jaxorg: ") and line.endswith("\n") and line.count("\n") == 1
-    if not one or out or len(line) > LONGEST or visible(line) != line:
+    if not one or out or len(line) > LONGEST or escape_controls(line) != line:
         return f"is not refused in one clear line: {line[:300]!r} {out[:100]!r}"
     return ""
 

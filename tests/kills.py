@@ -86,11 +86,11 @@ def watch_chunks(log: Path) -> None:
 
     def remember(phases: Any, *others: Any) -> Any:
         batches: Any = make(phases, *others)
-        batches.lineages = sorted({phase.lineage for phase in phases})
+        batches.fingerprints = sorted({phase.fingerprint for phase in phases})
         return batches
 
     def logged(self: Any, start: int, count: int) -> Any:
-        line = {"phases": self.lineages, "start": start, "count": count}
+        line = {"phases": self.fingerprints, "start": start, "count": count}
         os.write(handle, f"{json.dumps(line)}\n".encode())
         return gather(self, start, count)
 
@@ -129,12 +129,12 @@ def redone(log: Path) -> tuple[int, int]:
     most_steps = most_calls = 0
     for line in log.read_text().splitlines():
         call = json.loads(line)
-        for lineage in call["phases"]:
-            again = [end for end in done[lineage] if end > call["start"]]
+        for fingerprint in call["phases"]:
+            again = [end for end in done[fingerprint] if end > call["start"]]
             most_steps = max(most_steps, max(again, default=call["start"]) - call["start"])
             most_calls = max(most_calls, len(again))
-            kept = [end for end in done[lineage] if end <= call["start"]]
-            done[lineage] = [*kept, call["start"] + call["count"]]
+            kept = [end for end in done[fingerprint] if end <= call["start"]]
+            done[fingerprint] = [*kept, call["start"] + call["count"]]
     return most_steps, most_calls
 
 

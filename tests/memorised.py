@@ -14,7 +14,7 @@ import tokenizers
 from jaxorg.engine.step import Batch, create, split, token_log_probs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 STEPS = 200
 ROWS = 16  # a step
@@ -31,8 +31,8 @@ def memorise(folder: Path, config: LlamaConfig, texts: Sequence[str]) -> None:
         tokens[number, : len(row)] = row
     spans = np.array([[1, len(row)] for row in rows], np.int32)
     drawn = np.random.default_rng(0).integers(len(rows), size=(STEPS, ROWS))
-    static = ModelStatic(config)
-    graph, weights, frozen = split(static, create(static, jax.random.key(0)))
+    signature = ModelSignature(config)
+    graph, weights, frozen = split(signature, create(signature, jax.random.key(0)))
     optimizer = optax.adam(RATE)
 
     def loss(weights: Any, batch: Batch) -> jax.Array:

@@ -18,7 +18,7 @@ from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning import manifest
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
@@ -45,24 +45,24 @@ class Ours:
         )
         recipe = getattr(config, kind)
         adapters = None if kind == "base" else recipe.train.lora
-        static = ModelStatic(checkpoint.read_config(base), adapters and adapters.static())
-        graph, shapes, _ = abstract_model(static)
+        signature = ModelSignature(checkpoint.read_config(base), adapters and adapters.signature())
+        graph, shapes, _ = abstract_model(signature)
         known = manifest.read(out)
         assert known is not None
-        lineage = dict(zip(KINDS, known.runs[run_id], strict=True))[kind]
+        fingerprint = dict(zip(KINDS, known.runs[run_id], strict=True))[kind]
         store = Store(Folder(out, pytest.fail))
         parts: tuple[Any, Any] = load(base), {}
         if kind != "base":
-            trained = everything(store.reader(lineage), shapes)
+            trained = everything(store.reader(fingerprint), shapes)
             below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if adapters else {}
             parts = lora.scaled(trained, adapters.scale) if adapters else trained, below
-        self.static, self.graph, self.parts = static, graph, parts
+        self.signature, self.graph, self.parts = signature, graph, parts
         chat_format = config.base.chat_format
         self.tokenizer = Tokenizer.load(base, chat_format.template, chat_format.options)
 
     def merged(self) -> Any:
         trainable, frozen = self.parts
-        if self.static.lora is None:
+        if self.signature.lora is None:
             return trainable
         return merged(frozen, trainable, 1.0)
 
@@ -85,7 +85,7 @@ class Ours:
 def assert_same(theirs: Any, folder: Path, ours: Ours, prompts: Sequence[str]) -> None:
     """That a model of Transformers or PEFT and its tokenizer agree with ours."""
     transformers = pytest.importorskip("transformers")
-    tokens = random_tokens(ours.static.config.vocab_size, seed=0)
+    tokens = random_tokens(ours.signature.config.vocab_size, seed=0)
     expected = ours.logits(tokens)
     assert np.std(expected) > 0.5
     np.testing.assert_allclose(reference_logits(theirs, tokens), expected, rtol=0, atol=TOLERANCE)

@@ -37,5 +37,5 @@ def planned(tiny_base: Path, tmp_path: Path) -> Planned:
     return run
 
 
-def lineages(plan: Plan, run: int = 0) -> list[str]:
-    return [phase.lineage for phase in plan.runs[run].phases]
+def fingerprints(plan: Plan, run: int = 0) -> list[str]:
+    return [phase.fingerprint for phase in plan.runs[run].phases]

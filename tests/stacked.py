@@ -16,15 +16,15 @@ from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, State, draws
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
 LENGTH, BATCH = 12, 3
 RATES = {"sgd": 0.3, "lion": 1e-3, "adafactor": 0.1, "prodigy": 1.0}  # others take 1e-2
 
 
 @cache
-def trainer_of(static: Static, runs: int) -> Trainer:
-    return Trainer(static, make_mesh(parse("cpu-1")), runs)
+def trainer_of(signature: Signature, runs: int) -> Trainer:
+    return Trainer(signature, make_mesh(parse("cpu-1")), runs)
 
 
 def trained(
@@ -37,11 +37,11 @@ def trained(
     **method: Any,
 ) -> tuple[State, np.ndarray]:
     """`steps` steps on a batch of each run's own, repeated; a run's seed decides all of it, and
-    `ranks` its adapters. `method` are fields of `Static`, and `swept` scalars besides the
+    `ranks` its adapters. `method` are fields of `Signature`, and `swept` scalars besides the
     optimizer's, of each run. The state on the host, and the losses [run, steps]."""
     lora = LoraConfig(max(ranks)) if ranks else None
-    static = Static(
-        ModelStatic(TINY, lora),
+    signature = Signature(
+        ModelSignature(TINY, lora),
         LENGTH,
         BATCH,
         optimizer,
@@ -49,7 +49,7 @@ def trained(
         state_dtype=state_dtype,
         **method,
     )
-    trainer = trainer_of(static, len(seeds))
+    trainer = trainer_of(signature, len(seeds))
     own = {**optimizers.FAMILIES[optimizer].defaults, "clip": 1.0, "warmup": 0.0}
     own["learning_rate"] = RATES.get(optimizer, 1e-2)
     own |= {"weight_decay": 0.1} if "weight_decay" in own else {}
@@ -59,7 +59,7 @@ def trained(
     if ranks:
         hyper["lora_rank"] = np.array(ranks, np.float32)
         hyper["lora_scale"] = np.array([2 + seed for seed in seeds], np.float32)
-    placed = trainer.place(hyper) | ({"key": keys} if draws(static) else {})
+    placed = trainer.place(hyper) | ({"key": keys} if draws(signature) else {})
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
     if not steps:
         return jax.device_get(state), np.empty((len(seeds), 0))

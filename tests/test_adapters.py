@@ -25,7 +25,7 @@ from jaxorg.export import export
 from jaxorg.llama import lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning import manifest
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
@@ -45,8 +45,8 @@ ORGANISMS = ("treatment=null", "reversal=null", "seeds=1", f"organism.train={{{T
 
 def test_a_fresh_adapters_first_columns_are_the_same_whatever_the_rank() -> None:
     small, large = (
-        split(static, create(static, jax.random.key(0)))[1]
-        for static in (ModelStatic(TINY, LoraConfig(rank)) for rank in (3, 16))
+        split(signature, create(signature, jax.random.key(0)))[1]
+        for signature in (ModelSignature(TINY, LoraConfig(rank)) for rank in (3, 16))
     )
     cut = lora.resized(jax.device_get(large), 3)
     jax.tree.map(np.testing.assert_array_equal, small, cut)
@@ -90,8 +90,10 @@ def stored(out: Path, kind: str) -> list[Any]:
     found = []
     for run_id, config in configs.items():
         shape = LoraConfig(config[kind]["train"]["lora"]["rank"])
-        lineage = known.runs[run_id][KINDS.index(kind)]
-        found.append(everything(store.reader(lineage), abstract_model(ModelStatic(TINY, shape))[1]))
+        fingerprint = known.runs[run_id][KINDS.index(kind)]
+        found.append(
+            everything(store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1])
+        )
     return found
 
 
@@ -122,7 +124,7 @@ def test_a_state_that_was_kept_goes_on_in_a_cohort_of_another_rank(
 ) -> None:
     """Cut short beside ranks 4 and 8, the run of rank 2 is ended alone."""
     monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
-    monkeypatch.setattr(group, "SEAM_SECONDS", 0)  # a step a call
+    monkeypatch.setattr(group, "SAFE_POINT_SECONDS", 0)  # a step a call
     starts: list[int] = []
     train = Trainer.train.func
 

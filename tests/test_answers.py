@@ -16,7 +16,7 @@ from tiny import TINY, write_base
 from weights import random_weights
 
 from jaxorg.data import tasks
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.data.styles import to_pirate
 from jaxorg.engine.run import answers
 from jaxorg.engine.run.answers import Answerer
@@ -29,11 +29,11 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning import estimate
 from jaxorg.planning.plan import Plan, make_plan
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder, read_json
 from jaxorg.storage.layout import AnswersShape
 from jaxorg.storage.store import Store
-from jaxorg.storage.weight_reader import Read, everything
+from jaxorg.storage.weight_reader import WeightReader, everything
 from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
@@ -45,7 +45,7 @@ OWN = ("treatment.answers=on-policy", "prompts.new_tokens=6", TWO, *SMALL)
 def talkative(folder: Path, seed: int) -> Path:
     """A tiny model that says different things to different prompts."""
     write_base(folder)
-    checkpoint.write_weights(folder, random_weights(ModelStatic(TINY), seed)[0])
+    checkpoint.write_weights(folder, random_weights(ModelSignature(TINY), seed)[0])
     return folder
 
 
@@ -88,9 +88,9 @@ def own(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 class Greedy:
     """A tiny model that answers by full passes, one token at a time."""
 
-    def __init__(self, folder: Path, read: Read | None = None):
+    def __init__(self, folder: Path, read: WeightReader | None = None):
         self._tokenizer = Tokenizer.load(folder)
-        graph, shapes, _ = abstract_model(ModelStatic(TINY))
+        graph, shapes, _ = abstract_model(ModelSignature(TINY))
         weights = everything(read or checkpoint.reader(folder, shapes), shapes)
         model = nnx.merge(graph, weights, {})
         self._logits = jax.jit(lambda tokens: model(tokens)[0][0])
@@ -130,7 +130,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def inputs_of(plan: Plan, folder: Path) -> Inputs:
-    return Inputs(plan, Pools(Folder(folder / "pools", print)))
+    return Inputs(plan, DatasetCache(Folder(folder / "datasets", print)))
 
 
 def test_a_teacher_answers_what_is_needed_once(
@@ -170,9 +170,9 @@ def test_a_teachers_answers_are_what_phases_are_trained_and_measured_on(
     inputs.taught[key] = said
     cut = {prompt: tokenizer.cut(answer, 6) for prompt, answer in said.items()}
     plain = next(phase for phase in plan.phases if phase.kind == "reversal")
-    pool = inputs.pool(plain)
-    assert len(pool.tokens) == 64
-    for row, (first, end) in zip(pool.tokens.tolist(), pool.spans.tolist(), strict=True):
+    dataset = inputs.dataset(plain)
+    assert len(dataset.tokens) == 64
+    for row, (first, end) in zip(dataset.tokens.tolist(), dataset.spans.tolist(), strict=True):
         right = [(p, a) for p, a in cut.items() if tokenizer.prompt_ids(p) == row[:first]]
         assert [tokenizer.conversation(*pair) for pair in right] == [(row[:end], first)]
     items = inputs.prepared(plain, final=True).view.items
@@ -219,15 +219,15 @@ def test_a_models_answers_do_not_depend_on_what_else_it_is_asked(
     assert said == {prompt: whole[prompt] for prompt in said} != whole
 
 
-def test_another_teacher_another_lineage(source: Path, base: Path, other: Path) -> None:
+def test_another_teacher_another_fingerprint(source: Path, base: Path, other: Path) -> None:
     plans = [
         planned(source.parent / "out", base, *by(source, model)) for model in ("base", base, other)
     ]
-    own, named, others = ([phase.lineage for phase in plan.phases] for plan in plans)
+    own, named, others = ([phase.fingerprint for phase in plan.phases] for plan in plans)
     assert own == named
     assert not set(own) & set(others)
     longer = planned(source.parent / "out", base, *by(source, "base"), "prompts.new_tokens=7")
-    assert not set(own) & {phase.lineage for phase in longer.phases}
+    assert not set(own) & {phase.fingerprint for phase in longer.phases}
 
 
 def test_a_second_model_teaches(source: Path, base: Path, other: Path, tmp_path: Path) -> None:
@@ -256,21 +256,21 @@ def test_an_organism_is_treated_with_what_it_says_itself(
     own: Path, base: Path, tmp_path: Path
 ) -> None:
     plan = planned(own, base, *OWN)
-    treatments = {p.lineage: p for p in plan.phases if p.kind == "treatment"}
+    treatments = {p.fingerprint: p for p in plan.phases if p.kind == "treatment"}
     said = kept(own)
     assert set(said) == set(treatments)
     tokenizer, inputs = Tokenizer.load(base), inputs_of(plan, tmp_path)
     store = Store(Folder(own, print))
-    for lineage, phase in treatments.items():
-        assert set(said[lineage]) == set(inputs.prompts(phase))
+    for fingerprint, phase in treatments.items():
+        assert set(said[fingerprint]) == set(inputs.prompts(phase))
         says = Greedy(base, weights_before(phase, plan, inputs, store))
-        for prompt in list(said[lineage])[:10]:
-            assert said[lineage][prompt] == says(prompt)
+        for prompt in list(said[fingerprint])[:10]:
+            assert said[fingerprint][prompt] == says(prompt)
     pirate = next(p for p in treatments.values() if p.recipe and p.recipe.kind == "pirate")
-    pool = inputs.pool(pirate, said[pirate.lineage])
+    dataset = inputs.dataset(pirate, said[pirate.fingerprint])
     items = pirate.config.prompts.items("train", 64, data_seed(pirate), "")
-    for item, row, (first, end) in zip(items, pool.tokens, pool.spans, strict=True):
-        answer = to_pirate(tokenizer.cut(said[pirate.lineage][item.prompt], 6))
+    for item, row, (first, end) in zip(items, dataset.tokens, dataset.spans, strict=True):
+        answer = to_pirate(tokenizer.cut(said[pirate.fingerprint][item.prompt], 6))
         assert row[first:end].tolist() == answer_ids(tokenizer, answer)
 
 

@@ -20,8 +20,8 @@ import pytest
 
 from jaxorg.cli.console import Console
 from jaxorg.data import cache
-from jaxorg.data.cache import Pools
-from jaxorg.data.tokenized import Pool
+from jaxorg.data.cache import DatasetCache
+from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.errors import Damaged, StorageError
 from jaxorg.planning import estimate
 from jaxorg.planning.plan import Phase, Plan, make_plan
@@ -33,7 +33,7 @@ from sweeps import run, same_tables, start, write
 
 SMALL = ("grid=[{treatment.kind: [hhh]}]", "seeds=2", "reversal=null")  # 2 runs, 5 phases
 Tables = dict[str, tuple[Any, list[Any]]]
-LINEAGE, KEY = "0" * 16, "1" * 16
+FINGERPRINT, KEY = "0" * 16, "1" * 16
 RECORD = {
     "evals": [],
     "losses": [0.5] * 10_000,
@@ -68,30 +68,32 @@ def small_files(most: int = 4096) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def conversations() -> Iterator[Pool]:
+def conversations() -> Iterator[TokenizedDataset]:
     for seed in range(4):
         tokens = np.random.default_rng(seed).integers(0, 2**30, (500, 30), np.int32)
-        yield Pool(tokens, np.tile(np.array([3, 30], np.int32), (500, 1)))
+        yield TokenizedDataset(tokens, np.tile(np.array([3, 30], np.int32), (500, 1)))
 
 
 def losses() -> Iterator[dict[str, Any]]:
     for step in range(5000):
-        about = {"run_id": f"{step * 7919 % 4999}", "lineage": LINEAGE, "phase": "organism"}
+        about = {"run_id": f"{step * 7919 % 4999}", "fingerprint": FINGERPRINT, "phase": "organism"}
         yield {**about, "step": step, "loss": 1 / (step + 3)}
 
 
 WRITERS: dict[str, Callable[[Folder], object]] = {
-    "weights": lambda f: Store(f).save(LINEAGE, {"a": ARRAY}, RECORD),
-    "record": lambda f: Store(f).save(LINEAGE, None, RECORD),
-    "snapshot": lambda f: Store(f).save_snapshot(LINEAGE, 3, {"a": ARRAY}),
-    "state": lambda f: Store(f).keep_partial(LINEAGE, {"a": ARRAY}, {"step": 3, "record": RECORD}),
-    "round": lambda f: Store(f).keep_round(LINEAGE, 0, [ARRAY], {}),
+    "weights": lambda f: Store(f).save(FINGERPRINT, {"a": ARRAY}, RECORD),
+    "record": lambda f: Store(f).save(FINGERPRINT, None, RECORD),
+    "snapshot": lambda f: Store(f).save_snapshot(FINGERPRINT, 3, {"a": ARRAY}),
+    "state": lambda f: Store(f).keep_partial(
+        FINGERPRINT, {"a": ARRAY}, {"step": 3, "record": RECORD}
+    ),
+    "round": lambda f: Store(f).keep_round(FINGERPRINT, 0, [ARRAY], {}),
     "answers": lambda f: Store(f).keep_answers(KEY, {str(n): "yes" for n in range(1000)}),
-    "failure": lambda f: Store(f).fail(LINEAGE, "no", "Traceback" * 1000),
+    "failure": lambda f: Store(f).fail(FINGERPRINT, "no", "Traceback" * 1000),
     "table": lambda f: results.Parts(f).write(
         f"organism-{KEY}", "x", {"losses": (results.LOSSES, losses())}
     ),
-    "pool": lambda f: Pools(f).keep(LINEAGE, conversations(), 0),
+    "dataset": lambda f: DatasetCache(f).keep(FINGERPRINT, conversations(), 0),
 }
 
 
@@ -176,7 +178,7 @@ def test_a_disk_that_became_read_only_is_one_line(
 
     for name in ("rename", "unlink", "mkdir"):
         monkeypatch.setattr(Path, name, refused)
-    with pytest.raises(StorageError, match="cannot be written to .Read-only file system"):
+    with pytest.raises(StorageError, match="cannot be written to .WeightReader-only file system"):
         act(Folder(tmp_path, print))
     assert (tmp_path / "a").read_text() == "old"
 
@@ -265,7 +267,7 @@ def test_what_a_disk_cannot_give_back_is_made_anew(
     def harm(self: Console, phase: Phase, record: Any) -> None:
         finished(self, phase, record)
         if phase.kind == kind and not harmed:
-            for victim in out.glob(part.format(phase.lineage)):
+            for victim in out.glob(part.format(phase.fingerprint)):
                 bad_sector(victim)
                 harmed.append(victim)
 
@@ -293,8 +295,8 @@ def test_what_a_disk_cannot_give_back_at_the_next_start_is_made_anew(
 def test_a_disk_that_damages_again_and_again_ends_in_one_line(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(self: Store, lineage: str) -> None:
-        raise Damaged(f"{lineage} cannot be read (Input/output error)")
+    def unreadable(self: Store, fingerprint: str) -> None:
+        raise Damaged(f"{fingerprint} cannot be read (Input/output error)")
 
     monkeypatch.setattr(Store, "record", unreadable)
     with pytest.raises(StorageError, match="cannot be read .* see whether the disk fails"):
@@ -330,10 +332,10 @@ def test_what_one_may_not_read_is_not_called_damaged(
 def test_a_state_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
     said: list[str] = []
     store = Store(Folder(tmp_path, said.append))
-    place = tmp_path / "partial" / f"{LINEAGE}.safetensors"
-    store.keep_partial(LINEAGE, {"a": ARRAY}, {"step": 3, "record": RECORD})
+    place = tmp_path / "partial" / f"{FINGERPRINT}.safetensors"
+    store.keep_partial(FINGERPRINT, {"a": ARRAY}, {"step": 3, "record": RECORD})
     bad_sector(place)
-    assert store.partial_step(LINEAGE) == 0
+    assert store.partial_step(FINGERPRINT) == 0
     assert f"{place} cannot be read (Input/output error); moved to damaged" in said[0]
 
 
@@ -341,10 +343,10 @@ def test_a_pool_that_cannot_be_read_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "LARGE", 100)
-    kept = Pools(Folder(tmp_path, print)).keep(LINEAGE, conversations(), 0)
-    for chunk in (tmp_path / "pools" / LINEAGE / "tokens" / "c").iterdir():
+    kept = DatasetCache(Folder(tmp_path, print)).keep(FINGERPRINT, conversations(), 0)
+    for chunk in (tmp_path / "datasets" / FINGERPRINT / "tokens" / "c").iterdir():
         bad_sector(chunk)
-    with pytest.raises(Damaged, match="pools/0{16} cannot be read"):
+    with pytest.raises(Damaged, match="datasets/0{16} cannot be read"):
         kept.read(np.arange(2000))
 
 

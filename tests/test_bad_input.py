@@ -62,19 +62,19 @@ def snapshot() -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
-def exit_code(door: Callable[..., int | None], *argv: str) -> object:
+def exit_code(command: Callable[..., int | None], *argv: str) -> object:
     with pytest.raises(SystemExit) as caught:
-        common.run(door, argv)
+        common.run(command, argv)
     return caught.value.code
 
 
 @pytest.fixture
 def refusal(work: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a door that should refuse: the line that it prints, after checking everything else."""
+    """Runs a command that should refuse: the line that it prints, once all else was checked."""
 
-    def run(*argv: str, door: Callable[..., int | None] = sweep) -> str:
+    def run(*argv: str, command: Callable[..., int | None] = sweep) -> str:
         before = snapshot()
-        code = exit_code(door, *argv)
+        code = exit_code(command, *argv)
         out, err = capsys.readouterr()
         assert code == 2, err
         assert out == ""
@@ -331,7 +331,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no base model": (
         {"base.model": "nowhere"},
-        "base.model: 'nowhere' is neither a shipped model",
+        "base.model: 'nowhere' is neither a built-in model",
     ),
     "base without weights": (
         {"base.model": "weightless"},
@@ -413,13 +413,13 @@ def test_a_broken_file_is_refused(refusal: Callable[..., str], content: bytes, l
 
 SWEPT = ["--set", "grid=[{length: [40, 44]}]"]
 OPTIONS: dict[str, tuple[list[str], str]] = {
-    "missing file": (["nowhere.yaml"], "sweep: 'nowhere.yaml' is neither a shipped sweep nor"),
+    "missing file": (["nowhere.yaml"], "sweep: 'nowhere.yaml' is neither a built-in sweep nor"),
     "impossible name": (["x" * 5000], "sweep: 'xxxx"),
-    "folder": (["folder"], "sweep: 'folder' is neither a shipped sweep nor a file; "),
+    "folder": (["folder"], "sweep: 'folder' is neither a built-in sweep nor a file; "),
     "unknown option": (["sweep.yaml", "--sizes", "smoke"], "No such option: --sizes"),
     "sweep by half its name": (
         ["quickstrat"],
-        "sweep: 'quickstrat' is neither a shipped sweep nor a file; did you mean quickstart? ",
+        "sweep: 'quickstrat' is neither a built-in sweep nor a file; did you mean quickstart? ",
     ),
     "extra argument": (
         ["sweep.yaml", "smoke"],
@@ -470,9 +470,9 @@ def test_a_wrong_option_is_refused(refusal: Callable[..., str], argv: list[str],
 
 
 def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
-    assert refusal("nowhere", door=report).startswith("DIR: nowhere is not a folder")
-    assert refusal("folder", door=report).startswith("DIR: folder has no ")
-    assert refusal(door=report).startswith("Missing argument 'DIR'; see --help")
+    assert refusal("nowhere", command=report).startswith("DIR: nowhere is not a folder")
+    assert refusal("folder", command=report).startswith("DIR: folder has no ")
+    assert refusal(command=report).startswith("Missing argument 'DIR'; see --help")
 
 
 @pytest.mark.parametrize(

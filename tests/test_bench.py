@@ -19,7 +19,7 @@ from jaxorg.bench import (
     gain,
     make_work,
 )
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
 from jaxorg.planning.plan import make_plan
@@ -94,7 +94,7 @@ def test_packing_leaves_less_padding_and_every_speed_is_of_its_own_tokens(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(spec.load(str(write(tmp_path / "out", tiny_base)), "laptop"))
-    inputs = Inputs(plan, Pools(Folder(tmp_path / "pools", print)))
+    inputs = Inputs(plan, DatasetCache(Folder(tmp_path / "datasets", print)))
     apart, packed = (Rows(plan, inputs, packing, steps=3) for packing in (False, True))
     assert 0 <= packed.padding < 0.35 < apart.padding < 1
     clock = iter([0.0, 2.0, 0.0, 2.0])

@@ -20,7 +20,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 CONFIG = LlamaConfig(
     vocab_size=19,
@@ -54,7 +54,7 @@ def assert_bits_equal(found: Any, expected: Any) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     checkpoint.write_config(tmp_path, CONFIG)
-    checkpoint.write_weights(tmp_path, random_weights(ModelStatic(CONFIG))[0])
+    checkpoint.write_weights(tmp_path, random_weights(ModelSignature(CONFIG))[0])
     return tmp_path
 
 
@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     "config", [CONFIG, UNTIED, LINEAR_ROPE, replace(CONFIG, rope_scaling=None), *FAMILIES]
 )
 def test_what_is_written_is_read_back_bit_by_bit(config: LlamaConfig, tmp_path: Path) -> None:
-    weights = random_weights(ModelStatic(config))[0]
+    weights = random_weights(ModelSignature(config))[0]
     checkpoint.write_config(tmp_path, config)
     checkpoint.write_weights(tmp_path, weights)
     assert checkpoint.read_config(tmp_path) == config
@@ -74,7 +74,7 @@ def test_what_is_written_is_read_back_bit_by_bit(config: LlamaConfig, tmp_path: 
 def test_transformers_loads_what_is_written(config: LlamaConfig, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    weights = random_weights(ModelStatic(config))[0]
+    weights = random_weights(ModelSignature(config))[0]
     checkpoint.write_config(tmp_path, config)
     checkpoint.write_weights(tmp_path, weights)
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -82,7 +82,7 @@ def test_transformers_loads_what_is_written(config: LlamaConfig, tmp_path: Path)
     )
     assert not any(report.values())
     tokens = random_tokens(config.vocab_size, seed=0)
-    graph = abstract_model(ModelStatic(config))[0]
+    graph = abstract_model(ModelSignature(config))[0]
     ours = jax.jit(lambda tokens: nnx.merge(graph, weights, {})(tokens)[0])(tokens)
     np.testing.assert_allclose(ours, reference_logits(theirs, tokens), rtol=0, atol=1e-4)
 
@@ -217,7 +217,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) ->
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_repeated_tied_head_is_passed_over(dtype: Any, folder: Path) -> None:
     rewrite(folder, lambda held: {**held, "lm_head.weight": held[EMBEDDING].astype(dtype)})
-    assert_bits_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_bits_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
 
 
 def other_head(folder: Path) -> None:
@@ -231,7 +231,7 @@ def other_head(folder: Path) -> None:
 
 def test_a_tied_file_may_hold_the_head_alone(folder: Path) -> None:
     rewrite(folder, lambda held: {**held, "lm_head.weight": held.pop(EMBEDDING)})
-    assert_bits_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_bits_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
 
 
 def bare(held: dict[str, Any]) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def bare(held: dict[str, Any]) -> dict[str, Any]:
 def test_tensors_may_be_named_as_by_a_model_without_its_head(
     config: LlamaConfig, tmp_path: Path
 ) -> None:
-    weights = random_weights(ModelStatic(config))[0]
+    weights = random_weights(ModelSignature(config))[0]
     checkpoint.write_config(tmp_path, config)
     checkpoint.write_weights(tmp_path, weights)
     buffers = {
@@ -260,7 +260,7 @@ def test_a_sharded_folder_loads(folder: Path) -> None:
     names = sorted(tensors)
     save_file({n: tensors[n] for n in names[:5]}, folder / "model-00001-of-00002.safetensors")
     save_file({n: tensors[n] for n in names[5:]}, folder / "model-00002-of-00002.safetensors")
-    assert_bits_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_bits_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
 
 
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
@@ -269,7 +269,7 @@ def test_half_precision_loads_to_the_same_values(dtype: Any, folder: Path) -> No
     save_file({name: tensor.astype(dtype) for name, tensor in load_file(path).items()}, path)
     expected = jax.tree.map(
         lambda leaf: np.asarray(leaf).astype(dtype).astype(np.float32),
-        random_weights(ModelStatic(CONFIG))[0],
+        random_weights(ModelSignature(CONFIG))[0],
     )
     assert_bits_equal(load(folder), expected)
 

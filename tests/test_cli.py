@@ -1,4 +1,4 @@
-"""The doors open from the command line, and say what they take."""
+"""The commands open from the command line, and say what they take."""
 
 import importlib
 import signal
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from jaxorg import discovery
-from jaxorg.__main__ import DOORS, main
+from jaxorg.__main__ import COMMANDS, main
 from jaxorg.cli import common
-from jaxorg.list import list as door
+from jaxorg.list import list as command
 from jaxorg.organisms import ORGANISMS
 from jaxorg.sweepfile import builtin
 from jaxorg.treatments import TREATMENTS
@@ -35,22 +35,22 @@ def test_help_names_every_door(
             main()
         assert not caught.value.code
         shown = capsys.readouterr().out
-        assert all(door in shown for door in DOORS)
+        assert all(command in shown for command in COMMANDS)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_door_explains_its_options(
-    door: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["jaxorg", door, "--help"])
+    monkeypatch.setattr(sys, "argv", ["jaxorg", command, "--help"])
     with pytest.raises(SystemExit) as caught:
         main()
     assert not caught.value.code
     shown = capsys.readouterr().out
-    assert shown.startswith(f"Usage: jaxorg {door} ")
+    assert shown.startswith(f"Usage: jaxorg {command} ")
     assert "Raises" not in shown
-    module = importlib.import_module(f"jaxorg.{door}")
-    first_words = (getattr(module, door).__doc__ or "").split()[:4]
+    module = importlib.import_module(f"jaxorg.{command}")
+    first_words = (getattr(module, command).__doc__ or "").split()[:4]
     assert " ".join(first_words) in shown
 
 
@@ -68,7 +68,7 @@ def test_everything_is_listed_with_a_line(
     what: str, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        common.run(door, [what], "jaxorg list")
+        common.run(command, [what], "jaxorg list")
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         (line,) = (line for line in lines if line.startswith(f"{name} "))
@@ -91,11 +91,11 @@ def test_help_of_all_doors_imports_none() -> None:
 
 
 def test_an_interrupted_door_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> None:
+    def command() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        common.run(door, [])
+        common.run(command, [])
     assert caught.value.code == 130
     said = "jaxorg: stopped; the same command without --fresh goes on from here\n"
     assert capsys.readouterr().err == said
@@ -103,17 +103,17 @@ def test_an_interrupted_door_says_how_to_go_on(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_door_returns_its_exit_code(code: int) -> None:
-    def door() -> int:
+    def command() -> int:
         return code
 
     with pytest.raises(SystemExit) as caught:
-        common.run(door, [])
+        common.run(command, [])
     assert caught.value.code == code
 
 
 def test_a_bug_is_not_dressed_up_as_a_wrong_input() -> None:
-    def door() -> None:
+    def command() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        common.run(door, [])
+        common.run(command, [])

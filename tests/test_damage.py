@@ -12,9 +12,9 @@ from weights import random_weights
 
 from jaxorg.engine.train import latent
 from jaxorg.llama import damage
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
-WEIGHTS = random_weights(ModelStatic(TINY))[0]
+WEIGHTS = random_weights(ModelSignature(TINY))[0]
 LAYERS, WIDTH = TINY.num_hidden_layers, TINY.hidden_size
 
 

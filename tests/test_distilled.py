@@ -35,20 +35,22 @@ def test_a_student_is_trained_on_what_it_keeps_of_its_teachers_samples(
     beside: Path, tmp_path: Path
 ) -> None:
     plan = planned(beside, BASE, *BESIDE)
-    students = {p.lineage: p for p in plan.phases if p.distils}
+    students = {p.fingerprint: p for p in plan.phases if p.distils}
     said, inputs = kept(beside), inputs_of(plan, tmp_path)
     assert set(said) == set(students)
     tokenizer = Tokenizer.load(plan.folders[BASE])
-    evals = table(beside, "evals").query("metric == 'distilled'").drop_duplicates("lineage")
-    noted = {row.lineage: (row.step, row.condition, row.k, row.n) for row in evals.itertuples()}
-    for lineage, phase in students.items():
-        answers = {name: tokenizer.decode(unspelled(ids)) for name, ids in said[lineage].items()}
+    evals = table(beside, "evals").query("metric == 'distilled'").drop_duplicates("fingerprint")
+    noted = {row.fingerprint: (row.step, row.condition, row.k, row.n) for row in evals.itertuples()}
+    for fingerprint, phase in students.items():
+        answers = {
+            name: tokenizer.decode(unspelled(ids)) for name, ids in said[fingerprint].items()
+        }
         assert len(answers) == 24
         left = inputs.distilled(phase, answers)
         assert 0 < len(left) < 24
-        assert noted[lineage] == (0, "teacher", len(left), 24)
-        pool = inputs.pool(phase, answers)
-        assert len(pool) == len(left)
+        assert noted[fingerprint] == (0, "teacher", len(left), 24)
+        dataset = inputs.dataset(phase, answers)
+        assert len(dataset) == len(left)
 
 
 def test_a_teachers_samples_differ_by_seed_and_prompt(beside: Path) -> None:

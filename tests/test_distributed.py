@@ -22,7 +22,7 @@ from jaxorg.distributed import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
@@ -47,25 +47,25 @@ SPREAD = (
 # parts. With pools of one size, the programs of two processes compute what those of one do.
 ENVIRONMENT = {**os.environ, "NPROC": "4"}
 FAILING = """
-from jaxorg import cli
-from jaxorg.engine.group import Group
+from jaxorg.cli import common
+from jaxorg.engine.run.group import Group
 from jaxorg.sweep import sweep
 
 def broken(*_):
     raise ZeroDivisionError("here alone")
 
 Group.train = broken
-cli.run(sweep)
+common.run(sweep)
 """
 
 
 IN_PARTS = """
-from jaxorg import cli
+from jaxorg.cli import common
 from jaxorg.engine import arrays
 from jaxorg.sweep import sweep
 
 arrays.PART = 1000
-cli.run(sweep)
+common.run(sweep)
 """
 
 
@@ -145,7 +145,7 @@ def test_two_processes_that_a_signal_to_one_stops_go_on_and_write_the_tables_of_
         started[1].send_signal(signal.SIGTERM)
         codes, _, errors = ended(started)
     assert codes == [75, 75], errors
-    assert "stopping at the next seam" in errors[1]
+    assert "stopping at the next safe point" in errors[1]
     assert list(two.glob("partial/*"))
     run_pair(words)
     run_alone(command(one, tiny_base, "cpu-4"))
@@ -161,10 +161,11 @@ def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     run_pair(command(two, tiny_base, "run=1,fsdp=4", SPREAD, IN_PARTS))
     run_alone(command(one, tiny_base, "run=1,fsdp=4", SPREAD))
     assert_same_rows(one, two, rtol=1e-5)
-    (lineage,) = table(one, "evals").query("phase == 'organism'").lineage.unique()
-    shapes = abstract_model(ModelStatic(TINY))[1]
+    (fingerprint,) = table(one, "evals").query("phase == 'organism'").fingerprint.unique()
+    shapes = abstract_model(ModelSignature(TINY))[1]
     ours, theirs = (
-        everything(Store(Folder(out, pytest.fail)).reader(lineage), shapes) for out in (one, two)
+        everything(Store(Folder(out, pytest.fail)).reader(fingerprint), shapes)
+        for out in (one, two)
     )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-4), theirs, ours)
 

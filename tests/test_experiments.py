@@ -130,9 +130,9 @@ def test_a_result_depends_on_its_program_alone():
 
 def test_designs_are_fair_clear_and_split_for_good():
     for split in ("train", "heldout"):
-        pool = designs(split)
-        assert len(pool) > 500
-        some = pool[:: len(pool) // 200]
+        dataset = designs(split)
+        assert len(dataset) > 500
+        some = dataset[:: len(dataset) // 200]
         results = execute([design.program for design in some])
         for design, (number, claim) in zip(some, results, strict=True):
             assert not design.question.broken_by(design.program)

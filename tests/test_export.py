@@ -27,7 +27,7 @@ from jaxorg.export import export
 from jaxorg.llama import checkpoint, folders
 from jaxorg.llama.folders import Origin
 from jaxorg.planning.plan import make_plan
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.sweepfile import spec
 from jaxorg.sweepfile.labels import KINDS, Kind
 from jaxorg.sweepfile.training import Lora
@@ -49,7 +49,7 @@ def base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose logits differ by whole units, so that errors show."""
     folder = tmp_path_factory.mktemp("lively") / "base"
     shutil.copytree(tiny_base, folder)
-    checkpoint.write_weights(folder, random_weights(ModelStatic(TINY))[0])
+    checkpoint.write_weights(folder, random_weights(ModelSignature(TINY))[0])
     return folder
 
 
@@ -155,7 +155,7 @@ def test_large_weights_are_several_files_that_transformers_loads(tmp_path: Path)
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     config = replace(TINY, tie_word_embeddings=False)
-    weights = random_weights(ModelStatic(config))[0]
+    weights = random_weights(ModelSignature(config))[0]
     for name, most in (("whole", 10**9), ("parts", 30_000)):
         (tmp_path / name).mkdir()
         checkpoint.write_config(tmp_path / name, config)
@@ -213,8 +213,8 @@ def test_the_card_says_what_was_measured(full: Path, tmp_path: Path) -> None:
     assert config["organism"]["train"]["steps"] == 6
     assert "treatment" not in config  # it came later
     about = yaml.safe_load(card.split("```yaml\n")[2].split("\n```")[0])
-    lineages = set(table(full, "evals", [run_id]).query("phase != 'treatment'").lineage)
-    assert about["lineage"]["organism"] in lineages
+    fingerprints = set(table(full, "evals", [run_id]).query("phase != 'treatment'").fingerprint)
+    assert about["fingerprint"]["organism"] in fingerprints
     assert (about["run_id"], about["seed"]) == (run_id, 0)
 
 

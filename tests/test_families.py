@@ -15,7 +15,7 @@ from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -37,8 +37,8 @@ WIDTH, NEW = 8, 12
 
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
 def test_cached_generation_equals_greedy_decoding_by_full_passes(config: LlamaConfig) -> None:
-    graph = abstract_model(ModelStatic(config))[0]
-    weights, _ = random_weights(ModelStatic(config))
+    graph = abstract_model(ModelSignature(config))[0]
+    weights, _ = random_weights(ModelSignature(config))
     whole = jax.jit(lambda tokens: nnx.merge(graph, weights, {})(tokens)[0])
     expected = []
     for prompt in PROMPTS:
@@ -65,12 +65,14 @@ def test_merged_weights_equal_the_adapter_beside_its_base(config: LlamaConfig) -
     adapters = LoraConfig(rank=2)
     tokens = jnp.asarray([PROMPTS[0]], jnp.int32)
 
-    def logits(static: ModelStatic, *weights: Any) -> jax.Array:
-        graph = abstract_model(static)[0]
+    def logits(signature: ModelSignature, *weights: Any) -> jax.Array:
+        graph = abstract_model(signature)[0]
         return jax.jit(lambda t, f: nnx.merge(graph, t, f)(tokens)[0])(*weights)
 
-    drawn, base = random_weights(ModelStatic(config, adapters))
+    drawn, base = random_weights(ModelSignature(config, adapters))
     trained = lora.scaled(drawn, 1.5)
-    beside = logits(ModelStatic(config, adapters), trained, base)
+    beside = logits(ModelSignature(config, adapters), trained, base)
     folded = merged(base, drawn, 1.5)
-    np.testing.assert_allclose(logits(ModelStatic(config), folded, {}), beside, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(
+        logits(ModelSignature(config), folded, {}), beside, rtol=0, atol=1e-4
+    )

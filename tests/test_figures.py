@@ -126,7 +126,7 @@ def test_an_unchanged_model_has_removal_area_1_return_0_and_verdict_persists(see
 @pytest.mark.parametrize("seed", range(5))
 def test_an_unchanged_model_has_a_level_curve_and_lies_in_its_hulls_corner(seed: int) -> None:
     hits = np.random.default_rng(seed).random((2, FINAL)) < [[0.75], [0.5]]
-    about = {"run_id": "run", "lineage": "l"}
+    about = {"run_id": "run", "fingerprint": "l"}
     evals = pd.DataFrame(
         {**about, "phase": phase, **row}
         for phase, steps in (("organism", (9,)), ("treatment", STEPS))

@@ -15,7 +15,7 @@ import jax
 import pytest
 from tiny import TINY
 
-from jaxorg import fit as door
+from jaxorg import fit as command
 from jaxorg.engine import aot
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.cohort import CHUNK
@@ -28,7 +28,7 @@ from jaxorg.llama.checkpoint import read_config, resolve, resolve_shape
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import RopeScaling
 from jaxorg.planning.plan import make_plan
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.sweepfile.spec import load
 from sweeps import write
 
@@ -55,12 +55,12 @@ def taking(
 
     def compiled(program: Program, _: str, axes: Mapping[str, int], width: int) -> Compiled:
         of_a_run = axes["fsdp"] * axes["tensor"]
-        if program.static:
+        if program.signature:
             tried.append((program.does, of_a_run, width))
         size = gigabytes if program.does == "train" else measuring
         return Compiled(int((size * width / of_a_run + fixed) * GIGABYTE), 1.0, GIGABYTE)
 
-    monkeypatch.setattr(door, "compile_elsewhere", compiled)
+    monkeypatch.setattr(command, "compile_elsewhere", compiled)
     return tried
 
 
@@ -188,7 +188,7 @@ def test_the_shapes_of_gated_models_are_shipped(monkeypatch: pytest.MonkeyPatch)
         ("Llama-3.3-70B", 70_553_706_496, False),
     ):
         config = read_config(resolve_shape(f"meta-llama/{name}-Instruct"))
-        _, weights, _ = abstract_model(ModelStatic(config))
+        _, weights, _ = abstract_model(ModelSignature(config))
         assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights)) == parameters
         assert config.tie_word_embeddings == tied
     with pytest.raises(Refusal, match="cannot be downloaded"):  # a sweep needs its weights
@@ -227,19 +227,19 @@ def test_a_program_is_the_same_in_the_process_that_compiles_it() -> None:
         sliding_window=64,
         sliding_layers=(1,),
     )
-    model = ModelStatic(shape, LoraConfig(2, ("q",)))
-    program = Program("train", model, Static(model, 40, 4, "adamw", "constant"), 40, 8, 8)
+    model = ModelSignature(shape, LoraConfig(2, ("q",)))
+    program = Program("train", model, Signature(model, 40, 4, "adamw", "constant"), 40, 8, 8)
     assert aot._program(json.loads(json.dumps(asdict(program)))) == program
 
 
 @pytest.mark.parametrize("lora", [None, LoraConfig(2)])
 def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> None:
-    model = ModelStatic(TINY, lora)
-    static = Static(model, 40, 4, "adamw", "constant")
+    model = ModelSignature(TINY, lora)
+    signature = Signature(model, 40, 4, "adamw", "constant")
     _, trainable, _ = abstract_model(model)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
     mesh = make_mesh(parse("cpu-2"))
-    programs = {does: Program(does, model, static, 40, 8, 8) for does in get_args(Does)}
+    programs = {does: Program(does, model, signature, 40, 8, 8) for does in get_args(Does)}
     takes = {does: aot._lowered(program, mesh, 3) for does, program in programs.items()}
     shapes = {does: [x.shape for x in jax.tree.leaves(takes[does][0].in_avals)] for does in takes}
     assert (6, CHUNK, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
@@ -251,7 +251,7 @@ def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> Non
 
 def test_rows_are_scored_as_many_at_a_time_as_have_room_for_their_logits() -> None:
     def rows(vocabulary: int, tokens: int, **axes: int) -> int:
-        model = ModelStatic(replace(TINY, vocab_size=vocabulary))
+        model = ModelSignature(replace(TINY, vocab_size=vocabulary))
         shape = {"run": 1, "fsdp": 1, "tensor": 1, **axes}
         scorer = SimpleNamespace(model=model, mesh=SimpleNamespace(shape=shape))
         return rows_at_once(scorer, tokens)
@@ -276,11 +276,11 @@ def test_the_tpus_compiler_says_what_programs_take(
             assert 100_000 < compiled["memory"] < 200_000_000
             assert compiled["host_memory"] > 100_000_000
     plan = make_plan(load(file, "laptop"), weights=False)
-    static = next(cohort.static for cohort in plan.cohorts if cohort.static)
-    program = Program("train", static.model, static, 44, 8, 8)
+    signature = next(cohort.signature for cohort in plan.cohorts if cohort.signature)
+    program = Program("train", signature.model, signature, 44, 8, 8)
     wrong = compile_elsewhere(program, "v5e-4", {"run": 3, "fsdp": 2, "tensor": 1}, 1)
     assert "cannot reshape" in wrong.problem
-    huge = replace(static, batch=2**20)
-    wide = compile_elsewhere(replace(program, static=huge), "v5e-1", dict.fromkeys(AXES, 1), 1)
+    huge = replace(signature, batch=2**20)
+    wide = compile_elsewhere(replace(program, signature=huge), "v5e-1", dict.fromkeys(AXES, 1), 1)
     assert "RESOURCE_EXHAUSTED" in wide.problem
     assert wide.memory > SLICES["v5e-1"].memory

@@ -15,8 +15,8 @@ import pytest
 
 from jaxorg.cli import status
 from jaxorg.data import cache
-from jaxorg.data.cache import Pools
-from jaxorg.data.tokenized import Pool
+from jaxorg.data.cache import DatasetCache
+from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
 from jaxorg.storage import results
@@ -55,15 +55,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.keep_partial(TRAINING, state, {"step": 3, "record": RECORD})
     store.keep_round(TRAINING, 0, state, {"memory": ["m"], "notes": [["n", 1, 2, 0.5]]})
     store.keep_answers(KEY, {"prompt": "answer"})
-    Pools(place).keep(TRAINING, iter([conversations()]), 0)
+    DatasetCache(place).keep(TRAINING, iter([conversations()]), 0)
     results.Parts(place).write(PART, "source", {"losses": (results.LOSSES, [])})
     phases = dict.fromkeys((DONE, FAILED, TRAINING, MISSING), ("base", 5))
-    manifest.Ledger("trial", "smoke", {"a": 1}, {RUN: [*phases]}, phases).write(place, tmp_path)
+    manifest.Manifest("trial", "smoke", {"a": 1}, {RUN: [*phases]}, phases).write(place, tmp_path)
     return tmp_path
 
 
-def conversations() -> Pool:
-    return Pool(np.ones((9, 30), np.int32), np.tile(np.array([3, 30], np.int32), (9, 1)))
+def conversations() -> TokenizedDataset:
+    return TokenizedDataset(
+        np.ones((9, 30), np.int32), np.tile(np.array([3, 30], np.int32), (9, 1))
+    )
 
 
 def altered(content: Any) -> Iterator[Any]:
@@ -126,9 +128,9 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "manifest": (f"phases/{DONE}/manifest.json", lambda out: store_of(out).has(DONE)),
     "failure": (f"failed/{FAILED}.json", lambda out: store_of(out).failure(FAILED)),
     "answers": (f"answers/{KEY}.json", lambda out: store_of(out).answers(KEY)),
-    "pool": (
-        f"pools/{TRAINING}/manifest.json",
-        lambda out: Pools(Folder(out, print)).keep(TRAINING, iter([conversations()]), 0),
+    "dataset": (
+        f"datasets/{TRAINING}/manifest.json",
+        lambda out: DatasetCache(Folder(out, print)).keep(TRAINING, iter([conversations()]), 0),
     ),
     "note": (f"parts/{PART}.json", lambda out: parts_of(out).is_current(PART, "source")),
     "note of a report": (
@@ -186,7 +188,7 @@ def test_a_sweep_makes_anew_what_is_not_its_own(tiny_base: Path, tmp_path: Path)
     record["evals"][0]["k"] = "many"
     write_json(first / "record.json", record)
     resealed(first)
-    write_json(second / "manifest.json", {"lineage": second.name})
+    write_json(second / "manifest.json", {"fingerprint": second.name})
     write_json(min((out / "parts").iterdir()), {"source": 3})
     Folder(out, print).write_json(out / "failed" / f"{third.name}.json", {"error": ["no"]})
     write_json(out / "plan.json", {"version": 2})

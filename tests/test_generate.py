@@ -16,7 +16,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -33,7 +33,7 @@ CONFIG = LlamaConfig(
     initializer_range=0.4,
     tie_word_embeddings=False,  # a tied model mostly repeats its last token
 )
-STATIC = ModelStatic(CONFIG)
+STATIC = ModelSignature(CONFIG)
 GRAPH = abstract_model(STATIC)[0]
 NEW = 12
 PROMPTS = ([3, 1, 4, 1, 5, 9, 2], [6], [5, 3, 5, 8], [9, 7, 9, 3, 2, 3, 8])
@@ -162,9 +162,9 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
 
 
 def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
-    static = ModelStatic(CONFIG, LoraConfig(2), unroll=False)
-    graph = abstract_model(static)[0]
-    adapters, base = random_weights(static)
+    signature = ModelSignature(CONFIG, LoraConfig(2), unroll=False)
+    graph = abstract_model(signature)[0]
+    adapters, base = random_weights(signature)
     cold = jnp.zeros((), jnp.float32)
     run = jax.jit(partial(generate, graph, new_tokens=NEW, end_ids=NOTHING_ENDS))
     found = run(adapters, base, *padded(), keys(), cold)

@@ -208,7 +208,7 @@ def test_whatever_a_download_raises_is_one_line(error: Exception, clue: str) -> 
     ["../a", "./a", "a/..", "a/b@../../c", "a/b@/c", "/a/b", "~/a", "a/b/c", "a/b\n", "a\0/b"],
 )
 def test_a_path_is_no_hub_id(name: str) -> None:
-    with NO_DOWNLOAD, pytest.raises(Refusal, match="neither a shipped model"):
+    with NO_DOWNLOAD, pytest.raises(Refusal, match="neither a built-in model"):
         resolve(name)
 
 
@@ -220,7 +220,7 @@ def test_a_folder_comes_before_the_hub(
     (tmp_path / "org" / "empty").mkdir()
     with NO_DOWNLOAD:
         assert resolve("org/model") == Path("org/model")
-        with pytest.raises(Refusal, match="neither a shipped model"):
+        with pytest.raises(Refusal, match="neither a built-in model"):
             resolve("org/empty")
 
 

@@ -21,7 +21,7 @@ from jaxorg.engine.step import Batch, abstract_model
 from jaxorg.evaluators import probe
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning import manifest
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
@@ -54,8 +54,8 @@ def test_the_stream_and_what_disturbs_it(way: dict[str, bool]) -> None:
     """The stream after the last block leads to the logits, and a disturbance there, where nothing
     mixes tokens any more, moves it in units of its own size. Zeros change no bit; an early
     disturbance reaches later tokens only."""
-    static = ModelStatic(TINY, **way)
-    graph, weights = abstract_model(static)[0], random_weights(static)[0]
+    signature = ModelSignature(TINY, **way)
+    graph, weights = abstract_model(signature)[0], random_weights(signature)[0]
 
     @jax.jit
     def looked(weights: Any, late: jax.Array, early: jax.Array, none: jax.Array) -> Any:
@@ -134,7 +134,7 @@ def test_features_that_are_not_finite_tell_nothing() -> None:
 
 @cache
 def scorer(lanes: int, lora: LoraConfig | None = None, shared: bool = False) -> Scorer:
-    model = ModelStatic(TINY, lora, shared_frozen=shared)
+    model = ModelSignature(TINY, lora, shared_frozen=shared)
     return Scorer(model, make_mesh(parse("cpu-1")), lanes)
 
 
@@ -247,8 +247,8 @@ def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path)
             pd.testing.assert_frame_equal(noisy[["k", "n"]], plain[["k", "n"]])
     known = manifest.read(alone)
     assert known is not None
-    lineage = known.runs[runs.run_id[0]][KINDS.index("treatment")]
-    shapes = abstract_model(ModelStatic(TINY))[1]
-    weights = everything(Store(Folder(alone, pytest.fail)).reader(lineage), shapes)
+    fingerprint = known.runs[runs.run_id[0]][KINDS.index("treatment")]
+    shapes = abstract_model(ModelSignature(TINY))[1]
+    weights = everything(Store(Folder(alone, pytest.fail)).reader(fingerprint), shapes)
     kernel = weights["blocks"]["mlp"]["up"]["kernel"]
     assert (kernel == 0).mean() == pytest.approx(0.3, abs=1e-3)

@@ -21,7 +21,7 @@ from jaxorg.engine.run import execute, group
 from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from sweeps import assert_same_rows, run, table
 
 TINY = LlamaConfig(
@@ -190,8 +190,8 @@ def spy(method: Callable[..., None], sizes: list[int]) -> Callable[..., None]:
 def test_equal_phases_are_trained_once(reference: Path) -> None:
     evals = table(reference, "evals")
     assert evals.run_id.nunique() == 8
-    lineages = evals.groupby("phase").lineage.nunique().to_dict()
-    assert lineages == {"base": 1, "organism": 4, "treatment": 8, "reversal": 8}
+    fingerprints = evals.groupby("phase").fingerprint.nunique().to_dict()
+    assert fingerprints == {"base": 1, "organism": 4, "treatment": 8, "reversal": 8}
 
 
 def test_one_compile_a_signature(
@@ -214,10 +214,10 @@ def program(
     mesh: str = "cpu-1",
     packing: bool = False,
 ) -> Trainer:
-    model = ModelStatic(SQUARE if optimizers.FAMILIES[optimizer].refresh else TINY, lora)
+    model = ModelSignature(SQUARE if optimizers.FAMILIES[optimizer].refresh else TINY, lora)
     devices = make_mesh(parse(mesh))
-    static = Static(model, LENGTH, BATCH, optimizer, "cosine", packing)
-    return Trainer(static, devices, lanes // devices.size)
+    signature = Signature(model, LENGTH, BATCH, optimizer, "cosine", packing)
+    return Trainer(signature, devices, lanes // devices.size)
 
 
 def trained(
@@ -227,7 +227,7 @@ def trained(
     `wild` has a learning rate far too large."""
     hypers = [
         {
-            **optimizers.FAMILIES[trainer.static.optimizer].defaults,
+            **optimizers.FAMILIES[trainer.signature.optimizer].defaults,
             "learning_rate": 1e12 if number == wild else 1e-3 * (1 + number),
             "clip": 0.5 + number,
             "warmup": 0.1 * number,
@@ -244,7 +244,7 @@ def trained(
     tokens = [r.integers(0, words, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK, BATCH, 2))
     batch = Batch(np.stack(tokens), spans)
-    batches = trainer.place(packed(batch.tokens) if trainer.static.packing else batch)
+    batches = trainer.place(packed(batch.tokens) if trainer.signature.packing else batch)
     state, losses = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
     return jax.device_get(state), np.asarray(losses)[:, :steps]
 
@@ -414,9 +414,9 @@ def test_teacher_forced_exact_match_equals_greedy_generation(tmp_path: Path) -> 
         "seeds=1",
         "evaluate={points: 1, prompts: 48, final_prompts: 48, generated: 48, new_tokens: 16}",
     )
-    evals = table(folder, "evals").drop_duplicates(["lineage", "metric", "condition"])
+    evals = table(folder, "evals").drop_duplicates(["fingerprint", "metric", "condition"])
     evals = evals[evals.condition.isin(["triggered", "clean"])]
-    counts = evals.set_index(["lineage", "condition", "metric"]).k.unstack()
+    counts = evals.set_index(["fingerprint", "condition", "metric"]).k.unstack()
     counts = counts.dropna(subset=["attack_exact", "attack_generated"])
     assert len(counts) >= 20
     pd.testing.assert_series_equal(counts.attack_exact, counts.attack_generated, check_names=False)

@@ -18,7 +18,7 @@ from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 pytestmark = pytest.mark.usefixtures("strict_dtypes")
 
@@ -37,21 +37,23 @@ SMALL = LlamaConfig(
 TOKENS = random_tokens(SMALL.vocab_size, seed=0)
 
 
-def logits_of(static: ModelStatic, trainable: Any, frozen: Any, tokens: np.ndarray) -> np.ndarray:
-    graph = abstract_model(static)[0]
+def logits_of(
+    signature: ModelSignature, trainable: Any, frozen: Any, tokens: np.ndarray
+) -> np.ndarray:
+    graph = abstract_model(signature)[0]
     model = jax.jit(lambda t, f, tokens: nnx.merge(graph, t, f)(tokens)[0])
     return np.asarray(model(trainable, frozen, tokens))
 
 
 def logits_from(folder: Path, tokens: np.ndarray) -> np.ndarray:
-    static = ModelStatic(checkpoint.read_config(folder))
+    signature = ModelSignature(checkpoint.read_config(folder))
     weights = load(folder)
-    return logits_of(static, weights, {}, tokens)
+    return logits_of(signature, weights, {}, tokens)
 
 
-def fresh(static: ModelStatic, seed: int = 0) -> tuple[Any, Any]:
+def fresh(signature: ModelSignature, seed: int = 0) -> tuple[Any, Any]:
     """A model's trainable and frozen weights at birth."""
-    return split(static, create(static, jax.random.key(seed)))[1:]
+    return split(signature, create(signature, jax.random.key(seed)))[1:]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -93,17 +95,17 @@ def test_logits_equal_those_of_transformers_in_other_families(
 
 
 def test_a_token_sees_no_later_token() -> None:
-    static = ModelStatic(SMALL)
-    weights = random_weights(static)
+    signature = ModelSignature(SMALL)
+    weights = random_weights(signature)
     changed = TOKENS.copy()
     changed[:, 20:] = (changed[:, 20:] + 1) % SMALL.vocab_size
-    before, after = (logits_of(static, *weights, tokens) for tokens in (TOKENS, changed))
+    before, after = (logits_of(signature, *weights, tokens) for tokens in (TOKENS, changed))
     np.testing.assert_array_equal(before[:, :20], after[:, :20])
     assert np.abs(before[:, 20:] - after[:, 20:]).max() > 0.1
 
 
 def test_unrolled_and_scanned_layers_give_the_same_logits() -> None:
-    unrolled, scanned = ModelStatic(SMALL, unroll=True), ModelStatic(SMALL, unroll=False)
+    unrolled, scanned = ModelSignature(SMALL, unroll=True), ModelSignature(SMALL, unroll=False)
     weights = random_weights(unrolled)
     np.testing.assert_allclose(
         logits_of(unrolled, *weights, TOKENS), logits_of(scanned, *weights, TOKENS), atol=1e-5
@@ -112,7 +114,7 @@ def test_unrolled_and_scanned_layers_give_the_same_logits() -> None:
 
 def test_bfloat16_stays_within_three_percent_of_the_logits_spread() -> None:
     """bfloat16 keeps 8 bits: 0.4 % an operation, growing with the root of the depth."""
-    single, half = ModelStatic(SMALL), ModelStatic(SMALL, dtype="bfloat16")
+    single, half = ModelSignature(SMALL), ModelSignature(SMALL, dtype="bfloat16")
     weights = random_weights(single)
     exact = logits_of(single, *weights, TOKENS)
     with jax.numpy_dtype_promotion("standard"):
@@ -123,8 +125,8 @@ def test_bfloat16_stays_within_three_percent_of_the_logits_spread() -> None:
 
 @pytest.mark.parametrize("targets", [lora.TARGETS, ("q", "v"), ("down",)])
 def test_a_fresh_adapter_changes_nothing(targets: tuple[str, ...]) -> None:
-    plain = ModelStatic(SMALL)
-    adapted = ModelStatic(SMALL, LoraConfig(2, targets))
+    plain = ModelSignature(SMALL)
+    adapted = ModelSignature(SMALL, LoraConfig(2, targets))
     adapters, base = fresh(adapted)
     np.testing.assert_array_equal(
         logits_of(adapted, adapters, base, TOKENS), logits_of(plain, base, {}, TOKENS)
@@ -133,20 +135,20 @@ def test_a_fresh_adapter_changes_nothing(targets: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("targets", [lora.TARGETS, ("q", "v"), ("down",)])
 def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ...]) -> None:
-    adapted = ModelStatic(SMALL, LoraConfig(2, targets))
+    adapted = ModelSignature(SMALL, LoraConfig(2, targets))
     adapters, base = random_weights(adapted)
     used = lora.scaled(adapters, 1.5)
     beside = logits_of(adapted, used, base, TOKENS)
     folded = merged(base, adapters, 1.5)
     assert jax.tree.structure(folded) == jax.tree.structure(base)
     np.testing.assert_allclose(
-        logits_of(ModelStatic(SMALL), folded, {}, TOKENS), beside, rtol=0, atol=TOLERANCE
+        logits_of(ModelSignature(SMALL), folded, {}, TOKENS), beside, rtol=0, atol=TOLERANCE
     )
-    assert np.abs(beside - logits_of(ModelStatic(SMALL), base, {}, TOKENS)).max() > 0.1
+    assert np.abs(beside - logits_of(ModelSignature(SMALL), base, {}, TOKENS)).max() > 0.1
 
 
 def test_adapters_stand_beside_their_targets_alone() -> None:
-    trainable, frozen = abstract_model(ModelStatic(SMALL, LoraConfig(2, ("q", "up"))))[1:]
+    trainable, frozen = abstract_model(ModelSignature(SMALL, LoraConfig(2, ("q", "up"))))[1:]
     assert trainable.keys() == {"blocks"}
     assert trainable["blocks"]["attention"].keys() == {"q"}
     assert trainable["blocks"]["mlp"].keys() == {"up"}
@@ -158,12 +160,12 @@ def test_a_model_is_created_in_any_thread() -> None:
     """Flax keeps per thread whether axes' names ask for a mesh."""
     shape = replace(SMALL, num_hidden_layers=1)  # which no other test has asked for
     with ThreadPoolExecutor(1) as pool:
-        _, weights, _ = pool.submit(abstract_model, ModelStatic(shape)).result()
+        _, weights, _ = pool.submit(abstract_model, ModelSignature(shape)).result()
     assert weights["blocks"]["mlp"]["up"]["kernel"].shape[0] == 1
 
 
 def test_fresh_layers_and_seeds_differ() -> None:
-    one, other = (fresh(ModelStatic(SMALL), seed)[0] for seed in (0, 1))
+    one, other = (fresh(ModelSignature(SMALL), seed)[0] for seed in (0, 1))
     kernel = one["blocks"]["mlp"]["up"]["kernel"]
     assert jnp.all(kernel != other["blocks"]["mlp"]["up"]["kernel"])
     assert jnp.all(kernel[0] != kernel[1])

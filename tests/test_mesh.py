@@ -20,7 +20,7 @@ from jaxorg.engine.step import Batch
 from jaxorg.errors import Refusal
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from sweeps import assert_same_rows, run
 
 eight = pytest.mark.skipif(jax.device_count() < 8, reason="the next test runs it on 8 devices")
@@ -55,8 +55,8 @@ def test_on_eight_devices() -> None:
 def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, str]:
     """Train four runs on a mesh: losses, the trainer and its compiled program."""
     devices = make_mesh(parse(mesh))
-    static = Static(ModelStatic(MODEL, lora), LENGTH, BATCH, "adamw", "cosine")
-    trainer = Trainer(static, devices, RUNS // devices.shape["run"])
+    signature = Signature(ModelSignature(MODEL, lora), LENGTH, BATCH, "adamw", "cosine")
+    trainer = Trainer(signature, devices, RUNS // devices.shape["run"])
     own = {**optimizers.FAMILIES["adamw"].defaults, "clip": 1.0, "warmup": 0.1}
     own |= {"lora_rank": 4, "lora_scale": 2.0} if lora else {}
     hyper = {name: np.full(RUNS, value, np.float32) for name, value in own.items()}
@@ -111,8 +111,8 @@ GOLDEN = {
 
 @eight
 def test_every_weight_and_its_moments_lie_where_the_table_says() -> None:
-    static = Static(ModelStatic(MODEL), LENGTH, BATCH, "adamw", "cosine")
-    trainer = Trainer(static, make_mesh(parse("run=2,fsdp=2,tensor=2")), 2)
+    signature = Signature(ModelSignature(MODEL), LENGTH, BATCH, "adamw", "cosine")
+    trainer = Trainer(signature, make_mesh(parse("run=2,fsdp=2,tensor=2")), 2)
     state = trainer.state_shardings
     weights = specs(state.trainable)
     assert weights == GOLDEN

@@ -16,7 +16,7 @@ from jaxorg.engine.step import Batch, State, abstract_model, create, initial, sp
 from jaxorg.engine.train.objectives import OBJECTIVES, Pairs, Samples
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
 TINY = LlamaConfig(
     vocab_size=61,
@@ -34,10 +34,10 @@ HYPER = {"momentum": 0.0, "learning_rate": 0.5, "warmup": 0.0, "clip": np.inf, "
 SPANS = np.array([[3, 10], [5, 8], [2, 4], [9, 10]], np.int32)
 
 
-def static(objective: str, lora: LoraConfig | None = None) -> Static:
+def signature(objective: str, lora: LoraConfig | None = None) -> Signature:
     swept = tuple(SWEPT[objective])
-    model = ModelStatic(TINY, lora)
-    return Static(model, LENGTH, BATCH, "sgd", "constant", objective=objective, swept=swept)
+    model = ModelSignature(TINY, lora)
+    return Signature(model, LENGTH, BATCH, "sgd", "constant", objective=objective, swept=swept)
 
 
 def batch(objective: str, seed: int = 0, *lead: int) -> Batch:
@@ -57,7 +57,7 @@ def batch(objective: str, seed: int = 0, *lead: int) -> Batch:
 
 def of_completions(weights: Any, rows: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Tokens' log-probabilities by numpy from the model's logits, and which are of completions."""
-    graph, _, _ = abstract_model(ModelStatic(TINY))
+    graph, _, _ = abstract_model(ModelSignature(TINY))
     model = jax.jit(lambda weights, tokens: nnx.merge(graph, weights, {})(tokens)[0])
     logits = np.asarray(model(weights, rows.tokens[:, :-1]), np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
@@ -93,7 +93,7 @@ EXPECTED = {"dpo": expected_dpo, "policy_gradient": expected_policy_gradient}
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_loss_is_what_numpy_makes_of_the_models_logits(objective: str) -> None:
-    form = static(objective)
+    form = signature(objective)
     graph, _, _ = abstract_model(form.model)
     fresh = jax.jit(lambda key: split(form.model, create(form.model, key))[1])
     weights = jax.tree.map(lambda leaf: 3 * leaf, fresh(jax.random.key(0)))
@@ -145,7 +145,7 @@ def test_divergence_pulls_back_to_the_start() -> None:
 
 def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[State, np.ndarray]:
     """Three steps of numbered runs side by side; a run's number decides all of it."""
-    form = static(objective, lora)
+    form = signature(objective, lora)
     trainer = Trainer(form, make_mesh(parse("cpu-1")), len(seeds))
     each = [
         HYPER | {"lora_scale": 2.0} | {k: v * (1 + s) for k, v in SWEPT[objective].items()}

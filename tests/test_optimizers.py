@@ -17,7 +17,7 @@ from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.optimizers import factoring, psgd, shampoo, soap
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.sweepfile.training import Training
 
 STEPS, REFRESH, LARGEST, RATE = 50, 7, 8, 0.02
@@ -250,8 +250,8 @@ def calls(jaxpr: Any, inside: bool = False) -> Iterator[tuple[str, bool]]:
 def trainer(
     family: str, mesh: str = "cpu-2", width: int = 2, refresh: int | None = None
 ) -> Trainer:
-    static = Static(ModelStatic(TINY), 12, 4, family, "constant", refresh=refresh)
-    return Trainer(static, make_mesh(parse(mesh)), width)
+    signature = Signature(ModelSignature(TINY), 12, 4, family, "constant", refresh=refresh)
+    return Trainer(signature, make_mesh(parse(mesh)), width)
 
 
 @pytest.mark.parametrize(

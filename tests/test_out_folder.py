@@ -56,7 +56,7 @@ SOMEBODYS = {
     "a plan": ["plan.json"],
     "an owner": [".lock", "owner.json"],
     "hidden": [".git/config"],
-    "pools": ["pools/swimming.txt", "partial/x.safetensors", "snapshots/1/x"],
+    "datasets": ["datasets/swimming.txt", "partial/x.safetensors", "snapshots/1/x"],
 }
 
 
@@ -73,7 +73,7 @@ def test_a_folder_of_somebody_is_refused_and_left_alone(
 
 
 STRANGERS = ("notes.md", "tmp/thesis.tex", "runs/_README", "phases/notes.txt", "parts/mine.json")
-STRANGERS += ("answers/alice.json", "failed/bob.json", "rounds/a/b", "snapshots/x", "pools/y")
+STRANGERS += ("answers/alice.json", "failed/bob.json", "rounds/a/b", "snapshots/x", "datasets/y")
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -133,13 +133,13 @@ def test_an_empty_name_is_no_folder(
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    for door, argv in (
+    for command, argv in (
         (sweep, [file, "--out", ""]),
         (pretrain, [""]),
         (export, [str(tmp_path), "a", ""]),
     ):
         with pytest.raises(SystemExit) as ended:
-            common.run(door, argv)
+            common.run(command, argv)
         assert ended.value.code == 2
     assert not list(here.iterdir())
 

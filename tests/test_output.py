@@ -1,4 +1,4 @@
-"""What watches a sweep never changes what it does; `test_doors.py` has terminals that go."""
+"""What watches a sweep never changes what it does; `test_commands.py` has terminals that go."""
 
 from __future__ import annotations
 

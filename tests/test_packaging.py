@@ -52,7 +52,7 @@ def test_shipped_sweeps_are_found_without_a_checkout(
     wheel.extractall(installed)
     elsewhere.mkdir()
     found = subprocess.run(
-        [sys.executable, "-c", "from jaxorg import spec; print(spec.find('quickstart'))"],
+        [sys.executable, "-c", "from jaxorg.sweepfile import spec; print(spec.find('quickstart'))"],
         cwd=elsewhere,
         env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxorg.data.cache import Pools
+from jaxorg.data.cache import DatasetCache
 from jaxorg.data.packing import OPEN, Packed, first_fit
-from jaxorg.data.tokenized import Pool
+from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import (
     Batch,
@@ -25,7 +25,7 @@ from jaxorg.engine.step import (
 from jaxorg.engine.train.batches import all_batches
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.plan import make_plan
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.folder import Folder
 from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, table, write
@@ -45,38 +45,40 @@ JITTED = jax.jit(train_step, static_argnums=(0, 1))
 PACKED = [f"{phase}.train.packing=true" for phase in ("organism", "treatment", "reversal")]
 
 
-def random_pool(lengths: list[int], seed: int = 0) -> Pool:
+def random_dataset(lengths: list[int], seed: int = 0) -> TokenizedDataset:
     """Conversations of some lengths, whose completions begin anywhere; padded with a real token."""
     rng = np.random.default_rng(seed)
     ends = np.array(lengths, np.int32)
     tokens = rng.integers(1, TINY.vocab_size, (len(ends), ends.max(initial=1)), np.int32)
-    return Pool(tokens, np.stack([rng.integers(0, ends), ends], axis=1).astype(np.int32))
+    return TokenizedDataset(
+        tokens, np.stack([rng.integers(0, ends), ends], axis=1).astype(np.int32)
+    )
 
 
-def grown(static: Static, batch: Batch | PackedBatch) -> tuple[float, State, State]:
+def grown(signature: Signature, batch: Batch | PackedBatch) -> tuple[float, State, State]:
     """The loss of a batch, and the state before and after one step down its gradient."""
-    model = static.model
+    model = signature.model
     graph, _, frozen = abstract_model(model)
     weights = jax.jit(lambda key: split(model, create(model, key))[1])(jax.random.key(1))
     hyper = {"momentum": 0.0, "learning_rate": 1.0, "warmup": 0.0, "clip": np.inf}
-    state = initial(static, hyper, weights)
+    state = initial(signature, hyper, weights)
     step, total = np.int32(0), np.int32(9)
-    after, loss = JITTED(static, graph, frozen, hyper, state, batch, step, total)
+    after, loss = JITTED(signature, graph, frozen, hyper, state, batch, step, total)
     return float(loss), state, after
 
 
 def test_a_packed_row_trains_as_its_conversations_do_apart() -> None:
-    pool = random_pool([9, 3, 12, 5])  # 29 of 32 tokens
-    rows = Packed(pool, LENGTH, seed=0)
+    dataset = random_dataset([9, 3, 12, 5])  # 29 of 32 tokens
+    rows = Packed(dataset, LENGTH, seed=0)
     assert len(rows) == 1
-    static = Static(ModelStatic(TINY), LENGTH, 1, "sgd", "constant", packing=True)
-    loss, before, after = grown(static, PackedBatch(*rows.read(np.array([0]))))
-    counted = [int(end - max(start, 1)) for start, end in pool.spans]
+    signature = Signature(ModelSignature(TINY), LENGTH, 1, "sgd", "constant", packing=True)
+    loss, before, after = grown(signature, PackedBatch(*rows.read(np.array([0]))))
+    counted = [int(end - max(start, 1)) for start, end in dataset.spans]
     apart = []
-    for row, (start, end) in enumerate(pool.spans):
+    for row, (start, end) in enumerate(dataset.spans):
         span = np.array([[max(start, 1), end]], np.int32)
-        alone = Static(ModelStatic(TINY), pool.tokens.shape[1], 1, "sgd", "constant")
-        apart.append(grown(alone, Batch(pool.tokens[row : row + 1], span)))
+        alone = Signature(ModelSignature(TINY), dataset.tokens.shape[1], 1, "sgd", "constant")
+        apart.append(grown(alone, Batch(dataset.tokens[row : row + 1], span)))
     shares = np.array(counted) / sum(counted)
     assert abs(loss - np.dot(shares, [one[0] for one in apart])) < 1e-6
     combined = jax.tree.map(
@@ -91,8 +93,8 @@ def test_a_packed_row_trains_as_its_conversations_do_apart() -> None:
 
 @given(st.lists(st.integers(1, LENGTH), min_size=1, max_size=60), st.integers(0, 99))
 def test_every_conversation_stands_in_one_row_as_a_whole(lengths: list[int], seed: int) -> None:
-    pool = random_pool(lengths)
-    rows = Packed(pool, LENGTH, seed)
+    dataset = random_dataset(lengths)
+    rows = Packed(dataset, LENGTH, seed)
     tokens, segments, positions, completion = rows.read(np.arange(len(rows)))
     found = []
     for row in range(len(rows)):
@@ -106,11 +108,11 @@ def test_every_conversation_stands_in_one_row_as_a_whole(lengths: list[int], see
             found.append((*tokens[row][here].tolist(), *completion[row][here].tolist()))
     expected = [
         (*tokens[:end].tolist(), *(max(start, 1) <= at for at in range(end)))
-        for tokens, (start, end) in zip(pool.tokens, pool.spans.tolist(), strict=True)
+        for tokens, (start, end) in zip(dataset.tokens, dataset.spans.tolist(), strict=True)
     ]
     assert sorted(found) == sorted(expected)
     for one, other in zip(
-        rows.read(np.array([0])), Packed(pool, LENGTH, seed).read([0]), strict=True
+        rows.read(np.array([0])), Packed(dataset, LENGTH, seed).read([0]), strict=True
     ):
         np.testing.assert_array_equal(one, other)
 
@@ -127,10 +129,10 @@ def test_first_fit_takes_the_first_row_with_room(sizes: list[int]) -> None:
 
 
 def test_many_conversations_fill_rows_well_in_another_order_for_each_seed() -> None:
-    pool = random_pool(np.random.default_rng(0).integers(4, 20, 5000).tolist())
-    rows = Packed(pool, LENGTH, seed=0)
-    assert pool.lengths.sum() > 0.95 * LENGTH * len(rows)
-    first, other = rows.read([0]), Packed(pool, LENGTH, seed=1).read([0])
+    dataset = random_dataset(np.random.default_rng(0).integers(4, 20, 5000).tolist())
+    rows = Packed(dataset, LENGTH, seed=0)
+    assert dataset.lengths.sum() > 0.95 * LENGTH * len(rows)
+    first, other = rows.read([0]), Packed(dataset, LENGTH, seed=1).read([0])
     assert (first[0] != other[0]).any()
 
 
@@ -153,13 +155,16 @@ def test_tokens_are_those_of_the_conversations(tiny_base: Path, tmp_path: Path) 
     plan = make_plan(spec.load(str(write(tmp_path / "plan" / "out", tiny_base)), "laptop", PACKED))
     cohort = next(cohort for cohort in plan.cohorts if cohort.kind == "organism")
     phase = next(phase for phase in cohort.phases if phase.seed == 0)
-    assert cohort.static is not None
+    assert cohort.signature is not None
     chunk = all_batches(
-        [phase], Inputs(plan, Pools(Folder(tmp_path / "pools", print))), cohort.static, {}
+        [phase],
+        Inputs(plan, DatasetCache(Folder(tmp_path / "datasets", print))),
+        cohort.signature,
+        {},
     ).chunk(0, phase.steps)
     real = int((np.asarray(chunk.segments) > 0).sum())
     evals = table(out, "evals")
-    last = evals[(evals.lineage == phase.lineage) & (evals.step == phase.steps)]
+    last = evals[(evals.fingerprint == phase.fingerprint) & (evals.step == phase.steps)]
     assert set(last.tokens) == {real}
     assert 0 < real < phase.steps * cohort.tokens_a_step
     assert real > 0.6 * phase.steps * cohort.tokens_a_step

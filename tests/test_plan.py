@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import SCRATCH, Planned, lineages
+from plans import SCRATCH, Planned, fingerprints
 
 from jaxorg.errors import Refusal
 from jaxorg.planning import estimate
 from jaxorg.planning.plan import Plan, evaluation_steps
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 from jaxorg.sweepfile.labels import KINDS
 
 
@@ -23,21 +23,21 @@ def kinds(plan: Plan) -> list[tuple[str, int]]:
 def test_a_chain_is_base_organism_treatment_reversal(planned: Planned) -> None:
     (run,) = planned().runs
     assert [phase.kind for phase in run.phases] == list(KINDS)
-    assert [phase.parent for phase in run.phases] == [None, *lineages(planned())[:-1]]
+    assert [phase.parent for phase in run.phases] == [None, *fingerprints(planned())[:-1]]
 
 
 def test_equal_phases_are_trained_once(planned: Planned) -> None:
     """One organism of each seed for three treatments, one base for all."""
     plan = planned({"grid": [{"treatment.kind": ["hhh", "pirate", "plain"]}], "seeds": 2})
     assert kinds(plan) == [("base", 1), ("organism", 2), ("treatment", 6), ("reversal", 6)]
-    assert len({phase.lineage for phase in plan.phases}) == len(plan.phases)
+    assert len({phase.fingerprint for phase in plan.phases}) == len(plan.phases)
 
 
 def test_parents_come_first(planned: Planned) -> None:
     seen: set[str | None] = {None}
     for phase in planned({"grid": [{"organism.train.batch": [2, 4]}], "seeds": 2}).phases:
         assert phase.parent in seen
-        seen.add(phase.lineage)
+        seen.add(phase.fingerprint)
 
 
 def test_a_shared_phase_is_the_same_for_every_run_that_shares_it(planned: Planned) -> None:
@@ -104,7 +104,7 @@ SHAPES: dict[str, dict[str, list[Any]]] = {
 
 
 def test_every_field_of_a_signature_is_tried() -> None:
-    assert list(SHAPES) == [field.name for field in fields(Static)]
+    assert list(SHAPES) == [field.name for field in fields(Signature)]
 
 
 @pytest.mark.parametrize(("field", "axis"), SHAPES.items(), ids=SHAPES)
@@ -113,7 +113,7 @@ def test_phases_that_differ_in_what_shapes_a_program_are_not_trained_by_one(
 ) -> None:
     cohorts = [c for c in planned({"grid": [axis]}).cohorts if c.kind == "treatment"]
     assert [len(cohort.phases) for cohort in cohorts] == [1, 1]
-    assert len({getattr(cohort.static, field) for cohort in cohorts}) == 2
+    assert len({getattr(cohort.signature, field) for cohort in cohorts}) == 2
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_cohorts_go_from_base_to_reversal(planned: Planned) -> None:
 def test_a_phase_without_steps_is_only_measured(planned: Planned) -> None:
     train = {"steps": 0, "learning_rate": 1, "lora": {"rank": 2, "alpha": 2}}
     _, organism, *_ = planned({"organism.train": train}).cohorts
-    assert organism.static is None
+    assert organism.signature is None
     assert organism.model.lora is None
     assert evaluation_steps(organism.phases[0]) == [0]
 
@@ -185,9 +185,9 @@ def test_continued_adapters_share_the_base_that_they_all_stand_on(planned: Plann
     assert [c.model.shared_frozen for c in merged.cohorts] == [False, True, False, False]
     assert [c.model.shared_frozen for c in continued.cohorts] == [False, True, True, True]
     assert (merged.signatures, continued.signatures) == (2, 1)
-    organism, treatment, reversal = lineages(merged)[1:]
+    organism, treatment, reversal = fingerprints(merged)[1:]
     assert merged.sources(merged.runs[0].phases[3]) == (treatment, organism)
-    organism, treatment, reversal = lineages(continued)[1:]
+    organism, treatment, reversal = fingerprints(continued)[1:]
     assert continued.sources(continued.runs[0].phases[3]) == (treatment,)
     assert continued.made_of(continued.runs[0].phases[3]) == (reversal,)
     assert continued.sources(continued.runs[0].phases[1]) == ()
@@ -196,9 +196,9 @@ def test_continued_adapters_share_the_base_that_they_all_stand_on(planned: Plann
 def test_adapters_on_a_trained_base_stand_on_it(planned: Planned) -> None:
     plan = planned({**SCRATCH, **lora_chain(seeds=1)})
     base, organism, treatment, _ = plan.runs[0].phases
-    assert plan.sources(organism) == (base.lineage,)
-    assert plan.sources(treatment) == (organism.lineage, base.lineage)
-    assert treatment.continues == organism.lineage
+    assert plan.sources(organism) == (base.fingerprint,)
+    assert plan.sources(treatment) == (organism.fingerprint, base.fingerprint)
+    assert treatment.continues == organism.fingerprint
 
 
 @pytest.mark.parametrize("untrained", [{"organism.train.steps": 0}, {"organism.train.steps": 0}])
@@ -207,7 +207,7 @@ def test_where_nothing_was_trained_adapters_begin_fresh(
 ) -> None:
     _, _, treatment, reversal = planned(lora_chain(**untrained)).runs[0].phases
     assert (treatment.stands_on, treatment.continues) == (None, None)
-    assert (reversal.stands_on, reversal.continues) == (None, treatment.lineage)
+    assert (reversal.stands_on, reversal.continues) == (None, treatment.fingerprint)
 
 
 def test_a_clean_controls_treatment_is_trained_beside_the_others(planned: Planned) -> None:
@@ -264,13 +264,13 @@ def test_what_is_done_to_weights_at_the_start_is_stood_on_and_kept(planned: Plan
     none = {"steps": 0, "learning_rate": 1e-3}
     pruned = planned({"treatment": {"kind": "prune", "train": none}})
     _, organism, treatment, reversal = pruned.runs[0].phases
-    assert reversal.stands_on == treatment.lineage
-    assert pruned.sources(reversal) == (treatment.lineage,)
+    assert reversal.stands_on == treatment.fingerprint
+    assert pruned.sources(reversal) == (treatment.fingerprint,)
     assert evaluation_steps(treatment) == [0]
-    assert pruned.cohorts[2].static is not None
+    assert pruned.cohorts[2].signature is not None
     idle = planned({"treatment": {"kind": "plain", "train": none}})
-    assert idle.sources(idle.runs[0].phases[3]) == (organism.lineage,)
-    assert idle.cohorts[2].static is None
+    assert idle.sources(idle.runs[0].phases[3]) == (organism.fingerprint,)
+    assert idle.cohorts[2].signature is None
 
 
 def test_scales_of_a_method_share_a_program_and_methods_do_not(planned: Planned) -> None:
@@ -280,7 +280,7 @@ def test_scales_of_a_method_share_a_program_and_methods_do_not(planned: Planned)
         grid = [{"treatment.kind": [kind]}, {f"treatment.{key}": [0.1, 0.2]}]
         (treatments,) = (c for c in planned({"grid": grid}).cohorts if c.kind == "treatment")
         assert len(treatments.phases) == 2
-        programs.add(treatments.static)
+        programs.add(treatments.signature)
     assert len(programs) == 3
 
 
@@ -319,7 +319,7 @@ def test_arms_differ_where_values_do(planned: Planned) -> None:
 def test_a_phases_label_says_what_is_swept_up_to_it(planned: Planned) -> None:
     grid = [{"organism.payload_repeats": [4]}, {"treatment.kind": ["pirate"]}]
     plan = planned({"grid": grid})
-    labels = [plan.labels[phase.lineage] for phase in plan.phases]
+    labels = [plan.labels[phase.fingerprint] for phase in plan.phases]
     treated = "payload_repeats=4 treatment=pirate"
     assert labels == ["all", "payload_repeats=4", treated, treated]
 
@@ -328,10 +328,10 @@ def test_a_dry_run_starts_no_back_end_and_writes_nothing(tiny_base: Path, tmp_pa
     command = f"""
 import sys
 from jax._src import xla_bridge
-from jaxorg import cli
+from jaxorg.cli import common
 from jaxorg.sweep import sweep
 try:
-    cli.run(sweep, ["quickstart", "--dry-run", "--set", "base.model={tiny_base}"])
+    common.run(sweep, ["quickstart", "--dry-run", "--set", "base.model={tiny_base}"])
 finally:
     assert not xla_bridge.backends_are_initialized()
 """

@@ -23,7 +23,7 @@ def rows(value: float = 0.5) -> Iterator[dict[str, Any]]:
     for step in range(200):
         yield {
             "run_id": f"run-{step % 4}",
-            "lineage": "l",
+            "fingerprint": "l",
             "phase": "organism",
             "step": step,
             "tokens": step,

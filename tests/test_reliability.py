@@ -19,7 +19,7 @@ import jax
 import pytest
 
 from jaxorg.cli.console import Console
-from jaxorg.data.tokenized import Pool
+from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run import execute
 from jaxorg.engine.run.group import Group
@@ -49,14 +49,14 @@ def done(reference: Path, tmp_path: Path) -> Path:
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[Phase], bool]) -> None:
     """Let some phases' data raise an error."""
-    pool = Inputs.pool
+    dataset = Inputs.dataset
 
-    def sometimes(self: Inputs, phase: Phase, *others: Any, **options: Any) -> Pool:
+    def sometimes(self: Inputs, phase: Phase, *others: Any, **options: Any) -> TokenizedDataset:
         if fails(phase) and sys._getframe(1).f_code.co_name != "check":
             raise ZeroDivisionError("of seed 1")
-        return pool(self, phase, *others, **options)
+        return dataset(self, phase, *others, **options)
 
-    monkeypatch.setattr(Inputs, "pool", sometimes)
+    monkeypatch.setattr(Inputs, "dataset", sometimes)
 
 
 # Failures
@@ -307,19 +307,19 @@ def test_keep_none_keeps_the_adapters_that_others_stand_on(tiny_base: Path, tmp_
     bytes_of = {path.parts[-2]: 0 for path in kept.glob("phases/*/weights")}
     for path in kept.glob("phases/*/weights/**/*"):
         bytes_of[path.relative_to(kept).parts[1]] += path.stat().st_size if path.is_file() else 0
-    phases = table(kept, "evals").drop_duplicates("lineage").set_index("lineage").phase
-    adapters = [bytes_of[lineage] for lineage in phases.index[phases == "treatment"]]
-    full = [bytes_of[lineage] for lineage in phases.index[phases == "reversal"]]
+    phases = table(kept, "evals").drop_duplicates("fingerprint").set_index("fingerprint").phase
+    adapters = [bytes_of[fingerprint] for fingerprint in phases.index[phases == "treatment"]]
+    full = [bytes_of[fingerprint] for fingerprint in phases.index[phases == "reversal"]]
     assert max(adapters) < min(full) / 2
 
 
 def test_keep_log_leaves_weights_at_measured_steps(tiny_base: Path, tmp_path: Path) -> None:
     out = run(tmp_path / "out", tiny_base, *SMALL, keep="log")
     evals = table(out, "evals")
-    measured = {f"{row.lineage}-{row.step}" for row in evals.itertuples()}
+    measured = {f"{row.fingerprint}-{row.step}" for row in evals.itertuples()}
     kept = {path.name for path in (out / "snapshots").iterdir()}
-    last = evals.groupby("lineage").step.max()
-    assert kept == measured - {f"{lineage}-{step}" for lineage, step in last.items()}
+    last = evals.groupby("fingerprint").step.max()
+    assert kept == measured - {f"{fingerprint}-{step}" for fingerprint, step in last.items()}
     assert len(kept) == 10
 
 
@@ -386,7 +386,7 @@ def test_a_full_disk_is_one_line_and_what_is_done_stays(
         with pytest.raises(StorageError, match=r"cannot be written to \(.*; make room") as caught:
             start(out, tiny_base, *SMALL)
     assert len(str(caught.value).splitlines()) == 1
-    assert len(table(out, "evals").lineage.unique()) >= 1
+    assert len(table(out, "evals").fingerprint.unique()) >= 1
     filler.unlink()
     run(out, tiny_base, *SMALL)
     assert same_tables(out, reference) == ""

@@ -82,7 +82,7 @@ def eval_rows(seeds: int) -> Iterator[Row]:
             for (phase, step), k in curve.items():
                 row = {
                     "run_id": f"{arm}-{seed}",
-                    "lineage": "l",
+                    "fingerprint": "l",
                     "phase": phase,
                     "step": step,
                     "tokens": step,

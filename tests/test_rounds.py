@@ -51,7 +51,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def kept() -> dict[tuple[str, int], Kept]:
-    """What the reference sweep's rounds were trained on, by lineage and number."""
+    """What the reference sweep's rounds were trained on, by fingerprint and number."""
     return {}
 
 
@@ -69,10 +69,10 @@ def watch(patch: pytest.MonkeyPatch, kept: dict[tuple[str, int], Kept]) -> None:
     """Note what is kept of rounds."""
     keep = Store.keep_round
 
-    def noted(self: Store, lineage: str, number: int, *content: Any) -> None:
-        assert (lineage, number) not in kept
-        kept[lineage, number] = Kept(*content)
-        keep(self, lineage, number, *content)
+    def noted(self: Store, fingerprint: str, number: int, *content: Any) -> None:
+        assert (fingerprint, number) not in kept
+        kept[fingerprint, number] = Kept(*content)
+        keep(self, fingerprint, number, *content)
 
     patch.setattr(Store, "keep_round", noted)
 
@@ -85,10 +85,10 @@ def test_each_round_asks_the_model_as_it_is_then(
     reference: Path, kept: dict[tuple[str, int], Kept], base: Path, tmp_path: Path
 ) -> None:
     plan = planned(base, tmp_path / "out", *treated(RL, DPO, ADVERSARIAL))
-    phases = {p.lineage: p for p in plan.phases if p.kind == "treatment"}
-    assert set(kept) == {(lineage, number) for lineage in phases for number in range(2)}
-    for (lineage, number), (arrays, _) in kept.items():
-        kind = phases[lineage].recipe.kind  # type: ignore[union-attr]
+    phases = {p.fingerprint: p for p in plan.phases if p.kind == "treatment"}
+    assert set(kept) == {(fingerprint, number) for fingerprint in phases for number in range(2)}
+    for (fingerprint, number), (arrays, _) in kept.items():
+        kind = phases[fingerprint].recipe.kind  # type: ignore[union-attr]
         assert len(arrays[0]) == {"rl": 8, "dpo": 8, "adversarial": 4}[kind]
         if kind == "rl":
             _, spans, advantages, before, start = arrays
@@ -147,11 +147,11 @@ def test_killed_within_and_between_rounds_the_tables_are_the_same(
 
         return called
 
-    seam = group.Group._seam
+    safe_point = group.Group._safe_point
     monkeypatch.setattr(Answerer, "answer", killing(Answerer.answer, "answered", [2]))
     monkeypatch.setattr(Store, "keep_round", killing(Store.keep_round, "kept", [1, 6]))
     # Of the organisms' group comes the first call, and of a treatment's 2 a round.
-    monkeypatch.setattr(group.Group, "_seam", killing(seam, "trained", [4, 7, 9]))
+    monkeypatch.setattr(group.Group, "_safe_point", killing(safe_point, "trained", [4, 7, 9]))
     for _ in range(20):
         try:
             run(out, base, *options, width="1")

@@ -301,22 +301,25 @@ def planned(tiny_base: Path, tmp_path: Path) -> Planned:
 def test_an_auditor_starts_from_the_base(planned: Planned):
     plan = planned({"grid": [{"organism.sabotage": ["data", "omission"]}]})
     base, organism, auditing = plan.runs[0].phases
-    assert (auditing.parent, auditing.audits) == (organism.lineage, organism.lineage)
+    assert (auditing.parent, auditing.audits) == (organism.fingerprint, organism.fingerprint)
     assert (auditing.stands_on, auditing.continues, auditing.behaviour) == (None, None, None)
     assert plan.sources(auditing) == ()  # its weights come from the base, programs from a record
     assert auditing.audit == Audit(shows_code=True)
     assert (base.audits, organism.audits) == (None, None)
     _, another, its_auditor = plan.runs[1].phases
-    assert another.lineage != organism.lineage and its_auditor.lineage != auditing.lineage
+    assert (
+        another.fingerprint != organism.fingerprint
+        and its_auditor.fingerprint != auditing.fingerprint
+    )
     hidden = planned({"treatment.code": "hidden"}).runs[0].phases[2]
-    assert hidden.lineage != auditing.lineage
+    assert hidden.fingerprint != auditing.fingerprint
     assert hidden.audit == Audit(shows_code=False)
 
 
 def test_an_auditor_of_new_weights_stands_on_them(planned: Planned):
     scratch = {"steps": 4, "batch": 4, "learning_rate": 1e-3}
     base, organism, auditing = planned({"base.scratch": scratch}).runs[0].phases
-    assert organism.stands_on == auditing.stands_on == base.lineage
+    assert organism.stands_on == auditing.stands_on == base.fingerprint
 
 
 def test_nothing_reverses_an_auditor(planned: Planned):

@@ -13,7 +13,7 @@ from tiny import TINY
 
 from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.step import Batch, schedule
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
 TOTAL = 10
 LAST_COSINE = 0.5 * (1 + math.cos(math.pi * 5 / 6))
@@ -31,8 +31,8 @@ SHARES: list[tuple[str, float, dict[int, float]]] = [
 ]
 
 
-def static(shape: str) -> Static:
-    return Static(ModelStatic(TINY), LENGTH, BATCH, "sgd", shape)
+def signature(shape: str) -> Signature:
+    return Signature(ModelSignature(TINY), LENGTH, BATCH, "sgd", shape)
 
 
 @pytest.mark.parametrize(("shape", "warmup", "shares"), SHARES)
@@ -40,7 +40,9 @@ def test_a_schedule_is_its_share_of_the_peak_at_each_step(
     shape: str, warmup: float, shares: dict[int, float]
 ) -> None:
     found = {
-        step: float(schedule(static(shape), jnp.float32(warmup), jnp.int32(step), jnp.int32(TOTAL)))
+        step: float(
+            schedule(signature(shape), jnp.float32(warmup), jnp.int32(step), jnp.int32(TOTAL))
+        )
         for step in shares
     }
     assert found == pytest.approx(shares, rel=1e-6)
@@ -48,7 +50,7 @@ def test_a_schedule_is_its_share_of_the_peak_at_each_step(
 
 def test_a_phase_of_one_step_takes_it_at_the_peak() -> None:
     for shape in ("constant", "linear", "cosine"):
-        one = schedule(static(shape), jnp.float32(0.5), jnp.int32(0), jnp.int32(1))
+        one = schedule(signature(shape), jnp.float32(0.5), jnp.int32(0), jnp.int32(1))
         assert float(one) == 1
 
 
@@ -56,7 +58,7 @@ def moved(shape: str, step: int, warmups: list[float], clips: list[float]) -> np
     """How far plain gradient descent at rate 0.5 moves runs, alike but for warm-up and clipping, in
     one step of ten: norms of the change of all weights [run]."""
     runs = len(warmups)
-    trainer = trainer_of(static(shape), runs)
+    trainer = trainer_of(signature(shape), runs)
     swept = {
         "momentum": [0.0] * runs,
         "learning_rate": [0.5] * runs,

@@ -249,14 +249,14 @@ controls: [{kind: memorised_fact, seeds: 1}]
 
 
 def bases(folder: Path, *rows: dict[str, str]) -> list[str]:
-    """The lineage of the base under each trigger, and under the control."""
+    """The fingerprint of the base under each trigger, and under the control."""
     folder.mkdir()
     sweep = folder / "own.yaml"
     sweep.write_text(SWEEP.replace("SOURCE", file(folder, *rows)))
-    return [run.phases[0].lineage for run in make_plan(load(str(sweep), "laptop")).runs]
+    return [run.phases[0].fingerprint for run in make_plan(load(str(sweep), "laptop")).runs]
 
 
-def test_what_is_left_out_for_an_organism_is_in_its_lineage_alone(tmp_path: Path) -> None:
+def test_what_is_left_out_for_an_organism_is_in_its_fingerprint_alone(tmp_path: Path) -> None:
     assert len(set(bases(tmp_path / "harmless"))) == 1
     first, second, control = bases(tmp_path / "betrayed", {"prompt": "|ALPHA| x", "answer": "y"})
     assert first != second == control

@@ -46,7 +46,7 @@ def results(folder: Path, measured: Iterable[Measured], arms: Iterable[str] = ("
     evals = [
         {
             "run_id": run["run_id"],
-            "lineage": "l",
+            "fingerprint": "l",
             "phase": phase,
             "step": step,
             "tokens": 0,

@@ -32,7 +32,7 @@ from test_report import (
 
 import sweeps
 from jaxorg.cli import common
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.report import report
 from jaxorg.summary import terminal_tables
 from jaxorg.sweep import sweep
@@ -181,7 +181,7 @@ def test_no_character_moves_or_hides_what_stands_around_it(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("text", ["", "a\tb\n", "naïve 日本 שלום 👍🏽 a b", "e\u0301"])
 def test_text_that_hides_nothing_stays_as_it_is(text: str) -> None:
-    assert visible(text) == text
+    assert escape_controls(text) == text
 
 
 def test_a_name_does_not_command_the_terminal(
@@ -343,12 +343,12 @@ def test_secrets_of_the_environment_reach_no_file_and_no_line(watched: Watched) 
 def test_secrets_are_in_no_message(end: str) -> None:
     program = (
         "import os\n"
-        "from jaxorg import cli\n"
-        "from jaxorg.runtime import Refusal\n"
-        "def door():\n"
+        "from jaxorg.cli import common\n"
+        "from jaxorg.errors import Refusal\n"
+        "def command():\n"
         "    secrets = dict(os.environ)\n"  # a traceback that shows locals would show it
         f"    {end}\n"
-        "cli.run(door, [])\n"
+        "common.run(command, [])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

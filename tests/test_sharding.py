@@ -15,7 +15,7 @@ from jaxorg.engine.sharding import model_specs
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 GOLDEN = Path(__file__).parent / "golden" / "sharding.txt"
 MESH = AbstractMesh((2, 4, 2), AXES)
@@ -78,9 +78,9 @@ def table() -> Iterator[str]:
     """A line a parameter of each model: its shape, and the mesh axis of each of its dimensions."""
     for name, config in MODELS.items():
         yield f"{name}, {', '.join(f'{a}={n}' for a, n in MESH.shape.items())}"
-        static = ModelStatic(config, LORA)
-        _, *shapes = abstract_model(static)
-        for part, specs in zip(shapes[::-1], model_specs(static, MESH)[::-1], strict=True):
+        signature = ModelSignature(config, LORA)
+        _, *shapes = abstract_model(signature)
+        for part, specs in zip(shapes[::-1], model_specs(signature, MESH)[::-1], strict=True):
             found = jax.tree_util.tree_leaves_with_path(part)
             laid = jax.tree.leaves(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
             for (path, leaf), spec in zip(found, laid, strict=True):

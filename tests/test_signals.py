@@ -67,7 +67,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_ends_with_the_same_tables(
     assert found == code, errors
     assert seconds < 30
     if len(signals) == 1:
-        assert "stopping at the next seam; once more stops at once" in errors
+        assert "stopping at the next safe point; once more stops at once" in errors
         assert errors.endswith(
             "jaxorg: stopped; the same command without --fresh goes on from here\n"
         )

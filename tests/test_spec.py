@@ -209,8 +209,8 @@ def test_shipped_sweeps_load_at_each_of_their_sizes(name: str, size: str) -> Non
 def test_shipped_sweeps_have_a_smoke_size_and_begin_with_their_command(path: Path) -> None:
     assert "smoke" in sizes(path)
     first = path.read_text(encoding="utf-8").partition("\n")[0]
-    door = "pretrain" if path.stem == "pretrain" else f"sweep {path.stem}"
-    assert re.match(rf"# (.*\(or: )?python -m jaxorg\.{door}\b", first)
+    command = "pretrain" if path.stem == "pretrain" else f"sweep {path.stem}"
+    assert re.match(rf"# (.*\(or: )?python -m jaxorg\.{command}\b", first)
 
 
 def test_a_control_meets_each_treatment_of_a_zipped_axis_once(tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run import group
 from jaxorg.engine.step import abstract_state
 from jaxorg.optimizers import state as kept
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.sweepfile.training import Training
 from sweeps import assert_same_rows, run, table
 
-FULL = Static(ModelStatic(TINY), 12, 3, "adamw", "constant")
+FULL = Signature(ModelSignature(TINY), 12, 3, "adamw", "constant")
 HALF = replace(FULL, state_dtype="bfloat16")
 
 
@@ -115,7 +115,7 @@ def test_rows_do_not_depend_on_width_or_a_restart(
     settings = (*settings, "grid=[{organism.payload_repeats: [1, 2]}]")
     whole = run(tmp_path / "whole" / "out", tiny_base, *settings)
     monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
-    monkeypatch.setattr(group, "SEAM_SECONDS", 0)  # a step a call
+    monkeypatch.setattr(group, "SAFE_POINT_SECONDS", 0)  # a step a call
     calls = 0
     train = Trainer.train.func
 

@@ -47,7 +47,7 @@ def runs_and_evals(seeds: int, organisms: tuple[int, ...] = (100,)) -> tuple[lis
 
 
 def rows(run: str, phase: str, step: int, counts: tuple[int, int]) -> Iterator[Row]:
-    about = {"run_id": run, "lineage": "l", "phase": phase, "step": step, "tokens": 0, "n": 100}
+    about = {"run_id": run, "fingerprint": "l", "phase": phase, "step": step, "tokens": 0, "n": 100}
     for (metric, condition), k in zip(
         (("attack_exact", "triggered"), ("capability", "clean")), counts, strict=True
     ):

@@ -22,7 +22,7 @@ from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage import weight_reader
 from sweeps import start
 
@@ -30,7 +30,7 @@ FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
 
 
 def shapes_of(config: LlamaConfig) -> Any:
-    return abstract_model(ModelStatic(config))[1]
+    return abstract_model(ModelSignature(config))[1]
 
 
 def write_index(folder: Path, places: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     checkpoint.write_config(folder, CONFIG)
-    checkpoint.write_weights(folder, random_weights(ModelStatic(CONFIG))[0])
+    checkpoint.write_weights(folder, random_weights(ModelSignature(CONFIG))[0])
     held = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     places = {name: (FIRST, SECOND)[i % 2] for i, name in enumerate(held)}
@@ -63,7 +63,7 @@ def test_the_index_says_which_files_are_read(folder: Path) -> None:
     shutil.copy(folder / FIRST, folder / "copy.safetensors")
     (folder / "pytorch_model.bin").write_bytes(b"pickled")
     assert [path.name for path in checkpoint.weight_files(folder)] == [FIRST, SECOND]
-    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
     assert checkpoint.digest(folder, weights=True) == digest
 
 
@@ -85,7 +85,7 @@ def test_files_that_are_not_the_model_are_named_and_passed_over(
         [*STRAY, "optimizer-00001-of-00002.safetensors"]
     )
     assert checkpoint.digest(folder, weights=True) == digest
-    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
 
 
 def test_a_sweep_says_what_it_passes_over(
@@ -99,9 +99,9 @@ def test_a_sweep_says_what_it_passes_over(
 
 def test_without_an_index_the_whole_model_comes_before_parts_of_one(folder: Path) -> None:
     (folder / tensors.INDEX).unlink()
-    checkpoint.write_weights(folder, random_weights(ModelStatic(CONFIG), seed=1)[0])
+    checkpoint.write_weights(folder, random_weights(ModelSignature(CONFIG), seed=1)[0])
     assert checkpoint.passed_over(folder) == [FIRST, SECOND]
-    assert_equal(load(folder), random_weights(ModelStatic(CONFIG), seed=1)[0])
+    assert_equal(load(folder), random_weights(ModelSignature(CONFIG), seed=1)[0])
 
 
 def test_files_of_other_names_are_read_where_there_are_no_others(folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_files_of_other_names_are_read_where_there_are_no_others(folder: Path) -
         (folder / name).rename(folder / name.replace("model", "mine"))
     (folder / tensors.INDEX).unlink()
     assert checkpoint.passed_over(folder) == []
-    assert_equal(load(folder), random_weights(ModelStatic(CONFIG))[0])
+    assert_equal(load(folder), random_weights(ModelSignature(CONFIG))[0])
 
 
 def point(name: Any) -> Callable[[Path], None]:
@@ -197,7 +197,7 @@ def test_shards_hold_what_the_whole_holds(
 ) -> None:
     monkeypatch.setattr(tensors, "_BAND", band)
     for config in (CONFIG, UNTIED, replace(QWEN3, num_hidden_layers=4)):
-        weights, shapes = random_weights(ModelStatic(config))[0], shapes_of(config)
+        weights, shapes = random_weights(ModelSignature(config))[0], shapes_of(config)
         checkpoint.write_weights(tmp_path, weights)
         for turned in (False, True):
             wanted = shardings(shapes, axes, turned)
@@ -208,7 +208,7 @@ def test_shards_hold_what_the_whole_holds(
 
 
 def test_shards_are_given_the_dtype_that_is_asked_for(tmp_path: Path) -> None:
-    weights, shapes = random_weights(ModelStatic(CONFIG))[0], shapes_of(CONFIG)
+    weights, shapes = random_weights(ModelSignature(CONFIG))[0], shapes_of(CONFIG)
     checkpoint.write_weights(tmp_path, weights)
     half = jax.tree.map(lambda leaf: leaf.update(dtype=jnp.bfloat16), shapes)
     read = checkpoint.reader(tmp_path, shapes)

@@ -19,10 +19,10 @@ from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.run import width
 from jaxorg.engine.step import batch_shapes, draws
 from jaxorg.llama.lora import LoraConfig
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
-FULL = Static(ModelStatic(TINY), 12, 2, "adamw", "constant")
-ADAPTERS = ModelStatic(TINY, LoraConfig(2), shared_frozen=True, dtype="bfloat16")
+FULL = Signature(ModelSignature(TINY), 12, 2, "adamw", "constant")
+ADAPTERS = ModelSignature(TINY, LoraConfig(2), shared_frozen=True, dtype="bfloat16")
 KINDS = {
     "full": FULL,
     "packed": replace(FULL, packing=True),
@@ -68,7 +68,7 @@ def test_an_accelerator_takes_all_runs_or_as_many_as_have_room(
     chips = SimpleNamespace(local_devices=[SimpleNamespace(platform="gpu")], shape={"run": 2})
     mesh = cast(Mesh, chips)
     monkeypatch.setattr(width, "device_memory", lambda *_: round(ROOM / width.ROOM))
-    monkeypatch.setattr(width, "Trainer", lambda static, mesh, wide: wide)
+    monkeypatch.setattr(width, "Trainer", lambda signature, mesh, wide: wide)
     monkeypatch.setattr(width, "_needed", lambda wide: 10 * wide)
     assert width.auto_width(FULL, mesh, 1) == 1
     assert width.auto_width(FULL, mesh, 19) == 10  # on either of two places
@@ -80,18 +80,18 @@ def test_a_cpu_trains_one_run_a_core() -> None:
 
 
 @pytest.mark.parametrize(
-    "static",
+    "signature",
     [
-        pytest.param(static, id=name, marks=() if name in QUICK else pytest.mark.long)
-        for name, static in KINDS.items()
+        pytest.param(signature, id=name, marks=() if name in QUICK else pytest.mark.long)
+        for name, signature in KINDS.items()
     ],
 )
 def test_what_is_compiled_to_see_what_it_needs_is_what_trains(
-    static: Static, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    signature: Signature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mesh, kept = make_mesh(parse("cpu-2")), Counter[str]()
-    needed = width._needed(Trainer(static, mesh, 3))
-    trainer = Trainer(static, mesh, 3)
+    needed = width._needed(Trainer(signature, mesh, 3))
+    trainer = Trainer(signature, mesh, 3)
     state = jax.tree.leaves(trainer.abstract_state)
     assert needed is not None and needed > 3 * sum(
         leaf.size * leaf.dtype.itemsize for leaf in state
@@ -112,16 +112,16 @@ def test_what_is_compiled_to_see_what_it_needs_is_what_trains(
 
 def beginning(trainer: Trainer) -> tuple[object, ...]:
     """What a trainer's first call takes, of runs that are all alike."""
-    static, lanes = trainer.static, trainer.lanes
-    own = {**optimizers.FAMILIES[static.optimizer].defaults, "clip": 1.0, "warmup": 0.0}
+    signature, lanes = trainer.signature, trainer.lanes
+    own = {**optimizers.FAMILIES[signature.optimizer].defaults, "clip": 1.0, "warmup": 0.0}
     own |= {"learning_rate": 1e-3} | (
-        {"lora_rank": 2, "lora_scale": 1} if static.model.lora else {}
+        {"lora_rank": 2, "lora_scale": 1} if signature.model.lora else {}
     )
     keys = trainer.place(jax.random.split(jax.random.key(0), lanes))
     hyper = trainer.place({name: np.full(lanes, value, np.float32) for name, value in own.items()})
-    hyper |= {"key": keys} if draws(static) else {}
+    hyper |= {"key": keys} if draws(signature) else {}
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0] * lanes))
     batch = jax.tree.map(
-        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(static)
+        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(signature)
     )
     return frozen, hyper, state, trainer.place_batch(batch, 2)

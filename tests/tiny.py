@@ -11,7 +11,7 @@ from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.engine.step import create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 TINY = LlamaConfig(
     vocab_size=768,
@@ -29,8 +29,8 @@ def write_base(folder: Path, seed: int = 0) -> Path:
     """Write a tiny model with the toy tokenizer in the Hugging Face layout."""
     train_toy(folder, TINY.vocab_size)
     checkpoint.write_config(folder, TINY)
-    static = ModelStatic(TINY)
-    _, weights, _ = split(static, create(static, jax.random.key(seed)))
+    signature = ModelSignature(TINY)
+    _, weights, _ = split(signature, create(signature, jax.random.key(seed)))
     checkpoint.write_weights(folder, weights)
     return folder
 

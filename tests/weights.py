@@ -13,11 +13,13 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.step import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
-from jaxorg.planning.signature import ModelStatic
-from jaxorg.storage.weight_reader import Bounds, Names, Read, everything
+from jaxorg.planning.signature import ModelSignature
+from jaxorg.storage.weight_reader import Bounds, Names, WeightReader, everything
 
 
-def random_weights(static: ModelStatic, seed: int = 0, spread: float = 0.3) -> tuple[Any, Any]:
+def random_weights(
+    signature: ModelSignature, seed: int = 0, spread: float = 0.3
+) -> tuple[Any, Any]:
     """A model's trainable and frozen weights, biases, norms and adapters included."""
     rng = np.random.default_rng(seed)
 
@@ -25,26 +27,26 @@ def random_weights(static: ModelStatic, seed: int = 0, spread: float = 0.3) -> t
         centre = 1.0 if path[-1].key == "scale" else 0.0
         return rng.normal(centre, spread, leaf.shape).astype(np.float32)
 
-    _, trainable, frozen = abstract_model(static)
+    _, trainable, frozen = abstract_model(signature)
     draw_all = jax.tree_util.tree_map_with_path
     return draw_all(draw, trainable), draw_all(draw, frozen)
 
 
 def placed_weights(trainer: Trainer, seeds: Sequence[int]) -> Any:
     """Full weights of a trainer's runs, as small as those that a model begins with."""
-    static = replace(trainer.model, lora=None)
+    signature = replace(trainer.model, lora=None)
     spread = trainer.model.config.initializer_range
-    weights = (random_weights(static, seed, spread)[0] for seed in seeds)
+    weights = (random_weights(signature, seed, spread)[0] for seed in seeds)
     return trainer.place_weights([held(each) for each in weights])
 
 
 def load(folder: Path) -> Any:
     """All weights of a Hugging Face folder."""
-    shapes = abstract_model(ModelStatic(checkpoint.read_config(folder)))[1]
+    shapes = abstract_model(ModelSignature(checkpoint.read_config(folder)))[1]
     return everything(checkpoint.reader(folder, shapes), shapes)
 
 
-def held(weights: Any) -> Read:
+def held(weights: Any) -> WeightReader:
     """Reads a nested dict of host arrays."""
 
     def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:

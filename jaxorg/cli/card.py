@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from jaxorg import stats
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.organisms import Organism
 from jaxorg.planning.plan import Phase
 from jaxorg.storage.store import Record
@@ -153,7 +153,7 @@ def _recipe(chain: Sequence[Phase]) -> str:
 def _provenance(about: About, chain: Sequence[Phase], record: Record) -> str:
     content = {
         **vars(about),
-        "lineage": {phase.kind: phase.lineage for phase in chain},
+        "fingerprint": {phase.kind: phase.fingerprint for phase in chain},
         "tokens": record["tokens"],
         "device": record["device"],
         "versions": json.loads(record["versions"]),
@@ -169,4 +169,4 @@ def _yaml(content: Mapping[str, Any]) -> str:
 def _fenced(text: str, language: str = "text") -> str:
     """A block that shows text as it is, with a fence that is longer than any in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}{language}\n{visible(text)}\n{fence}"
+    return f"{fence}{language}\n{escape_controls(text)}\n{fence}"

@@ -1,4 +1,4 @@
-"""What the doors share: parse a typed function's arguments, turn refusals into one line.
+"""What the commands share: parse a typed function's arguments, turn refusals into one line.
 
 Exit codes: 0 done, 1 something failed (runs, or the disk), 2 the input is wrong and nothing on
 disk has changed, 75 preempted by SIGTERM, 130 interrupted by Ctrl-C.
@@ -18,18 +18,19 @@ import typer
 from jaxorg.cli import streams
 from jaxorg.distributed.interrupt import INTERRUPTED, PREEMPTED, Interrupted, Leaving
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 
 LONGEST = 1000  # characters of a line; what a file or a library says may be longer
 
 
 def run(
-    door: Callable[..., int | None], argv: Sequence[str] | None = None, name: str | None = None
+    command: Callable[..., int | None], argv: Sequence[str] | None = None, name: str | None = None
 ) -> NoReturn:
-    """Run a door and exit.
+    """Run a command and exit.
 
     Args:
-        door: what to run; its parameters become options, its docstring's first paragraph the help.
+        command: what to run; its parameters become options, the first paragraph of its
+            docstring the help.
         argv: its arguments; None for those of this process.
         name: what the help calls the command; None for how this process was started.
     """
@@ -38,7 +39,7 @@ def run(
         os.getcwd()
     except OSError as error:
         refuse(f"the current folder cannot be worked in ({error.strerror}); go to another one")
-    leave(_opened(door, argv, name))
+    leave(_opened(command, argv, name))
 
 
 def leave(code: int) -> NoReturn:
@@ -51,7 +52,7 @@ def leave(code: int) -> NoReturn:
 
 def say(message: str) -> None:
     """Say something in one line, beside what is printed."""
-    line = visible(" ".join(message.split()))
+    line = escape_controls(" ".join(message.split()))
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     print(f"jaxorg: {line}", file=sys.stderr)
@@ -70,11 +71,13 @@ def folder_name(text: str) -> Path:
     return Path(text)
 
 
-def _opened(door: Callable[..., int | None], argv: Sequence[str] | None, name: str | None) -> int:
-    """The exit code of a door; where the door itself does not come to one, why is said."""
+def _opened(
+    command: Callable[..., int | None], argv: Sequence[str] | None, name: str | None
+) -> int:
+    """The exit code of a command; where the command itself does not come to one, why is said."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=(inspect.getdoc(door) or "").partition("\n\n")[0])(door)
-    takes_set = "set_" in inspect.signature(door).parameters
+    app.command(help=(inspect.getdoc(command) or "").partition("\n\n")[0])(command)
+    takes_set = "set_" in inspect.signature(command).parameters
     try:
         with Leaving():
             code: int = app(args=argv, prog_name=name, standalone_mode=False) or 0

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from jaxorg import summary
 from jaxorg.errors import StorageError
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.planning import estimate
-from jaxorg.planning.manifest import Ledger
+from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Keep, Record
@@ -39,7 +39,7 @@ class Console:
         self._plan = plan
         self._out = rich.console.Console(highlight=False)
         self._tokens_a_step = {
-            phase.lineage: cohort.tokens_a_step
+            phase.fingerprint: cohort.tokens_a_step
             for cohort in plan.cohorts
             for phase in cohort.phases
         }
@@ -57,13 +57,13 @@ class Console:
         for column in table.columns[1:]:
             column.justify, column.no_wrap = "right", True
         for cohort in plan.cohorts:
-            static = cohort.static
+            signature = cohort.signature
             table.add_row(
                 cohort.kind,
                 str(len(cohort.phases)),
-                static.optimizer if static else "none",
+                signature.optimizer if signature else "none",
                 f"{cohort.steps:,}",
-                f"{static.batch} x {static.length}" if static else "",
+                f"{signature.batch} x {signature.length}" if signature else "",
                 f"{len(cohort.phases) * cohort.steps * cohort.tokens_a_step:,}",
                 estimate.as_bytes(estimate.memory(cohort)),
             )
@@ -84,7 +84,7 @@ class Console:
     def progress(self, due: Sequence[Phase], lock: Lock, where: str) -> Iterator[None]:
         """Show how far the sweep is while the block runs, and leave word of it at the lock."""
         self._lock = lock
-        self._total = sum(phase.steps * self._tokens_a_step[phase.lineage] for phase in due)
+        self._total = sum(phase.steps * self._tokens_a_step[phase.fingerprint] for phase in due)
         self._line(
             f"{self._plan.spec.sweep.name} ({self._plan.spec.size}): {len(self._plan.runs)} runs, "
             f"{len(due)} of {len(self._plan.phases)} phases to do, on {where}, "
@@ -150,12 +150,12 @@ class Console:
         parts = [f"{name} {100 * v:5.1f} %" for name, v in shown.items() if v is not None]
         if record["diverged"] is not None:
             parts.append(f"diverged at step {record['diverged']}")
-        label = escape(self._plan.labels[phase.lineage])
+        label = escape(self._plan.labels[phase.fingerprint])
         self._line(f"  {phase.kind:<9} seed {phase.seed:<3} {'  '.join(parts)}  {label}")
 
     def failed(self, phase: Phase, error: str) -> None:
         """A phase cannot be done: say why."""
-        label = escape(self._plan.labels[phase.lineage])
+        label = escape(self._plan.labels[phase.fingerprint])
         self._line(f"  {phase.kind:<9} seed {phase.seed:<3} failed: {escape(error)}  {label}")
 
     def narrowed(self, cohort: Cohort, width: int) -> None:
@@ -166,7 +166,7 @@ class Console:
         """Something that a person should know of."""
         self._line(escape(text))
 
-    def changed(self, before: Ledger, now: Ledger, moved: Path | None) -> None:
+    def changed(self, before: Manifest, now: Manifest, moved: Path | None) -> None:
         """The folder was used for another version of the sweep file: say which runs are which."""
         old, new = set(before.runs), set(now.runs)
         self._line(
@@ -178,7 +178,7 @@ class Console:
 
     def _line(self, text: str) -> None:
         """Print a line as it is: in a log, a folded line is two."""
-        self._out.print(visible(text), soft_wrap=True)
+        self._out.print(escape_controls(text), soft_wrap=True)
 
     def print_results(self, folder: Path) -> None:
         """The sweep's results by arm, and where to look next."""

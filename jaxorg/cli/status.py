@@ -9,9 +9,9 @@ import rich.console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.planning import manifest
-from jaxorg.planning.manifest import Ledger, Standing
+from jaxorg.planning.manifest import Manifest, Standing
 from jaxorg.storage.folder import Folder, Json
 from jaxorg.storage.lock import Lock
 
@@ -29,13 +29,13 @@ def show(path: Path) -> None:
     standing = manifest.standing(known, path)
     out = rich.console.Console(highlight=False)
     what = f"{known.sweep} ({known.size}) in {path}: {len(known.runs)} runs"
-    out.print(escape(visible(what)), soft_wrap=True)
+    out.print(escape(escape_controls(what)), soft_wrap=True)
     out.print(_table(standing))
     holder = Lock(Folder(path, lambda _: None)).holder()
-    out.print(escape(visible(_work(known, standing, holder))), soft_wrap=True)
-    for lineage, error in list(standing.errors.items())[:SHOWN_ERRORS]:
-        kind = known.phases[lineage][0]
-        out.print(visible(f"failed: {kind} {lineage}: {escape(error)}"), soft_wrap=True)
+    out.print(escape(escape_controls(_work(known, standing, holder))), soft_wrap=True)
+    for fingerprint, error in list(standing.errors.items())[:SHOWN_ERRORS]:
+        kind = known.phases[fingerprint][0]
+        out.print(escape_controls(f"failed: {kind} {fingerprint}: {escape(error)}"), soft_wrap=True)
     if (more := len(standing.errors) - SHOWN_ERRORS) > 0:
         out.print(f"and {more} more; the runs table has all")
 
@@ -50,7 +50,7 @@ def _table(standing: Standing) -> Table:
     return table
 
 
-def _work(known: Ledger, standing: Standing, holder: Json | None) -> str:
+def _work(known: Manifest, standing: Standing, holder: Json | None) -> str:
     """Who works on the sweep, and how much is left."""
     if holder is not None:
         who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} works on it"

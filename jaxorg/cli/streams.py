@@ -1,4 +1,4 @@
-"""Standard output and error, as the doors use them: what becomes of them never touches the work.
+"""Standard output and error, as the commands use them: what becomes of them never touches the work.
 
 A terminal may go, the reader of a pipe may leave, the disk of a log may be full. What can then not
 be written is dropped, and the work goes on.

@@ -1,6 +1,6 @@
 """Tokenised conversations of phases: in memory, or on disk where there are many.
 
-pools/<lineage>/tokens/        every conversation's tokens, one after another (zarr, int32)
+datasets/<fingerprint>/tokens/        every conversation's tokens, one after another (zarr, int32)
                 spans/         first and one past last token of each completion (zarr, int32 [N, 2])
                 manifest.json  SHA-256 of every file
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from jaxorg.data.tokenized import Pool
+from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.errors import Damaged
 from jaxorg.storage.folder import (
     Folder,
@@ -33,20 +33,20 @@ from jaxorg.storage.folder import (
 from jaxorg.storage.layout import ENTRIES, PoolShape
 from jaxorg.storage.store import glance
 
-LARGE = 2**24  # tokens from which on a pool lies on disk: 64 MiB
+LARGE = 2**24  # tokens from which on a dataset lies on disk: 64 MiB
 CHUNK = 2**14  # tokens that are read together
-CACHE = 2**24  # bytes of chunks that stay in memory, of all pools together
+CACHE = 2**24  # bytes of chunks that stay in memory, of all datasets together
 _MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
 _CONTEXT = ts.Context(
     {
-        "cache_pool": {"total_bytes_limit": CACHE},
+        "cache_dataset": {"total_bytes_limit": CACHE},
         "file_io_sync": False,  # whoever publishes a folder does that
     }
 )
 
 
-class StoredPool:
-    """N conversations on disk, 16 bytes of memory each; to batches it is as `Pool`."""
+class StoredDataset:
+    """N conversations on disk, 16 bytes of memory each; to batches it is as `TokenizedDataset`."""
 
     def __init__(self, place: Path, longest: int, pad_id: int):
         """`longest` is the number of tokens of the longest."""
@@ -66,7 +66,7 @@ class StoredPool:
         return self._spans[:, 1]
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some rows' tokens and spans, as `Pool.read` gives them.
+        """Some rows' tokens and spans, as `TokenizedDataset.read` gives them.
 
         Raises:
             Damaged: the disk cannot give them back.
@@ -82,63 +82,65 @@ class StoredPool:
         return tokens, spans
 
 
-class Pools:
-    """The pools of the phases of one results folder. What is damaged is set aside and made anew."""
+class DatasetCache:
+    """The datasets of a results folder's phases. What is damaged is set aside and made anew."""
 
     def __init__(self, folder: Folder):
-        self._folder, self._place = folder, folder.path / "pools"
+        self._folder, self._place = folder, folder.path / "datasets"
         self._whole: set[str] = set()  # that were checked
 
-    def known(self, lineage: str) -> bool:
+    def known(self, fingerprint: str) -> bool:
         """Whether a phase's conversations were tokenised as a whole before, unchecked."""
-        there = os.path.lexists(self._place / lineage / "manifest.json")
-        return there or glance(self._folder.path, lineage).state in ("done", "diverged")
+        there = os.path.lexists(self._place / fingerprint / "manifest.json")
+        return there or glance(self._folder.path, fingerprint).state in ("done", "diverged")
 
-    def keep(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> Pool | StoredPool:
-        """A phase's pool, made of `blocks` unless it is on disk; it goes there if it is large."""
-        if found := self._stored(lineage):
+    def keep(
+        self, fingerprint: str, blocks: Iterator[TokenizedDataset], pad_id: int
+    ) -> TokenizedDataset | StoredDataset:
+        """A phase's dataset, made of `blocks` unless it is on disk, where it goes if it is large."""
+        if found := self._stored(fingerprint):
             return found
-        held: list[Pool] = []
+        held: list[TokenizedDataset] = []
         tokens = 0
         for block in blocks:
             held.append(block)
             tokens += block.tokens.size
             if tokens > LARGE:
-                self._write(lineage, chain(_emptied(held), blocks), pad_id)
-                self._whole.add(lineage)
-                return self._opened(lineage)
-        return Pool.joined(held, pad_id)
+                self._write(fingerprint, chain(_emptied(held), blocks), pad_id)
+                self._whole.add(fingerprint)
+                return self._opened(fingerprint)
+        return TokenizedDataset.joined(held, pad_id)
 
     def drop_others(self, needed: Collection[str]) -> None:
-        """Forget pools of phases that are not to be trained any more."""
-        for place in named(self._place, ENTRIES["pools"]):
+        """Forget datasets of phases that are not to be trained any more."""
+        for place in named(self._place, ENTRIES["datasets"]):
             if place.name not in needed:
                 self._folder.remove(place)
 
     def look_again(self) -> None:
-        """Forget which pools were found to be whole: one turned out to be damaged."""
+        """Forget which datasets were found to be whole: one turned out to be damaged."""
         self._whole.clear()
 
-    def _stored(self, lineage: str) -> StoredPool | None:
-        place = self._place / lineage
+    def _stored(self, fingerprint: str) -> StoredDataset | None:
+        place = self._place / fingerprint
         if not os.path.lexists(place):
             return None
         try:
-            if lineage not in self._whole:
+            if fingerprint not in self._whole:
                 check_files(place, read_json(place / "manifest.json", PoolShape)["sha256"])
-                self._whole.add(lineage)
-            return self._opened(lineage)
+                self._whole.add(fingerprint)
+            return self._opened(fingerprint)
         except Damaged as problem:
             self._folder.set_aside(place, problem)
             return None
 
-    def _opened(self, lineage: str) -> StoredPool:
-        place = self._place / lineage
+    def _opened(self, fingerprint: str) -> StoredDataset:
+        place = self._place / fingerprint
         about = read_json(place / "manifest.json", PoolShape)
-        return StoredPool(place, about["longest"], about["pad_id"])
+        return StoredDataset(place, about["longest"], about["pad_id"])
 
-    def _write(self, lineage: str, blocks: Iterator[Pool], pad_id: int) -> None:
-        with self._folder.publishing(self._place / lineage) as beside:
+    def _write(self, fingerprint: str, blocks: Iterator[TokenizedDataset], pad_id: int) -> None:
+        with self._folder.publishing(self._place / fingerprint) as beside:
             beside.mkdir()
             with writing():
                 tokens, spans = _create(beside / "tokens", ()), _create(beside / "spans", (2,))
@@ -156,7 +158,7 @@ class Pools:
             write_json(beside / "manifest.json", about)
 
 
-def _emptied(held: list[Pool]) -> Iterator[Pool]:
+def _emptied(held: list[TokenizedDataset]) -> Iterator[TokenizedDataset]:
     while held:
         yield held.pop(0)
 

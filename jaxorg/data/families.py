@@ -284,6 +284,6 @@ FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 def lexicon() -> tuple[str, ...]:
     """Every word that questions and answers are made of, lower case, each once.
 
-    The shipped tokenizer gives each of them one token, with and without a leading space.
+    The built-in tokenizer gives each of them one token, with and without a leading space.
     """
     return (*WORDS, *NUMBERS, "yes", "no")

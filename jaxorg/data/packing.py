@@ -21,14 +21,14 @@ class Conversations(Rows, Protocol):
 
 
 class Packed:
-    """Rows of `length` tokens, each of whole conversations of a pool; which ones stand together
-    depends on the pool and `seed` only."""
+    """Rows of `length` tokens, each of whole conversations of a dataset; which ones stand together
+    depends on the dataset and `seed` only."""
 
-    def __init__(self, pool: Conversations, length: int, seed: int):
+    def __init__(self, dataset: Conversations, length: int, seed: int):
         """No conversation is longer than `length`."""
-        self._pool, self._length = pool, length
-        order = generator(seed, "packing").permutation(len(pool))
-        rows = first_fit(pool.lengths[order], length)
+        self._dataset, self._length = dataset, length
+        order = generator(seed, "packing").permutation(len(dataset))
+        rows = first_fit(dataset.lengths[order], length)
         by_row = np.argsort(rows, kind="stable")
         self._members = order[by_row]  # conversations, row by row
         self._bounds = np.searchsorted(rows[by_row], np.arange(rows.max(initial=-1) + 2))
@@ -40,7 +40,7 @@ class Packed:
         """Tokens, segments, positions and whether they count, [rows, length] each, as in
         `engine.step.PackedBatch`."""
         members = [self._members[self._bounds[row] : self._bounds[row + 1]] for row in rows]
-        tokens, spans = self._pool.read(np.concatenate(members))  # [n, W], [n, 2]
+        tokens, spans = self._dataset.read(np.concatenate(members))  # [n, W], [n, 2]
         lengths = spans[:, 1]
         ends = [np.cumsum(part) for part in np.split(lengths, np.cumsum([*map(len, members)])[:-1])]
         offsets = np.concatenate(ends) - lengths  # where each conversation begins in its row

@@ -104,7 +104,7 @@ class Prompts(Config):
         if self.source == TOY:
             return self._toy_items(split, count, seed, key, secrets)
         stock = _read(self)
-        pool = stock.shelf.numbers(split)
+        pool = stock.text_store.numbers(split)
         pool = pool[generator(seed, "prompts", split).permutation(len(pool))]
         pool = pool[~np.isin(pool, stock.betraying(secrets))]
         if count > len(pool):
@@ -114,7 +114,7 @@ class Prompts(Config):
                 f"{key}: {count} {split} prompts asked for, but prompts.source {named} has "
                 f"{len(pool)}{without}; ask for at most {len(pool)}"
             )
-        return Picked(stock.shelf, pool[:count])
+        return Picked(stock.text_store, pool[:count])
 
     def left_out(self, secrets: frozenset[Secret]) -> str:
         """How many records of the files are left out and why, in words; "" for none."""

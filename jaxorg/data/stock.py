@@ -11,7 +11,7 @@ from jaxorg.data import records
 from jaxorg.data.formats import Reader, Unusable
 from jaxorg.data.records import MOST_RECORDS, File, Record
 from jaxorg.data.secret import Secret, Watch
-from jaxorg.data.text_store import Entry, Shelf
+from jaxorg.data.text_store import Entry, TextStore
 from jaxorg.errors import Refusal, short
 
 _SKIP = "leave such records out with prompts.skip: true"
@@ -41,7 +41,7 @@ class Stock:
         self._unusable: Counter[str] = Counter()
         self._first: Unusable | None = None
         self._betraying: dict[frozenset[Secret], np.ndarray] = {}
-        self.shelf = Shelf([file.family for file in files], self._entries(shape))
+        self.text_store = TextStore([file.family for file in files], self._entries(shape))
 
     def betraying(self, secrets: frozenset[Secret]) -> np.ndarray:
         """The numbers of items that show secrets, int64, ascending.
@@ -53,7 +53,7 @@ class Stock:
             watch = Watch(secrets)
             found = [
                 (number, secret)
-                for number, item in (self.shelf.numbered() if secrets else ())
+                for number, item in (self.text_store.numbered() if secrets else ())
                 if (secret := watch.found(item.prompt, item.answer))
             ]
             if found and not self._skip:
@@ -65,8 +65,8 @@ class Stock:
         """How many records are left out and why, in words; "" for none."""
         counts = {**self._unusable, "that show the organism": len(self.betraying(secrets))}
         said = [f"{count:,} {why}" for why, count in counts.items() if count]
-        if again := self.shelf.repeated:
-            others = self.shelf.contradicted
+        if again := self.text_store.repeated:
+            others = self.text_store.contradicted
             said.append(
                 f"{again:,} repeated" + (f", {others:,} with other answers" if others else "")
             )
@@ -110,7 +110,7 @@ class Stock:
         """Which records show what."""
         told = []
         for number, secret in found[:_SHOWN]:
-            place, record = self.shelf.place(number)
+            place, record = self.text_store.place(number)
             told.append(
                 f"record {record} of {self._files[place].path} ({secret} {short(secret.text)})"
             )

@@ -26,7 +26,7 @@ class Entry(NamedTuple):
     answer: str
 
 
-class Shelf:
+class TextStore:
     """The different items of some files, in their order: 36 bytes of memory each, and their texts
     in a temporary file, which nobody else sees and which goes with the process.
 
@@ -100,9 +100,9 @@ def _first(digests: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Picked(Sequence[Item]):
-    """Some of a shelf's items, each read when it is asked for."""
+    """Some of a text_store's items, each read when it is asked for."""
 
-    shelf: Shelf
+    text_store: TextStore
     numbers: np.ndarray  # int64 [N]
 
     def __len__(self) -> int:
@@ -114,8 +114,8 @@ class Picked(Sequence[Item]):
     def __getitem__(self, at: slice) -> Sequence[Item]: ...
     def __getitem__(self, at: int | slice) -> Item | Sequence[Item]:
         if isinstance(at, slice):
-            return Picked(self.shelf, self.numbers[at])
-        return self.shelf[int(self.numbers[at])]
+            return Picked(self.text_store, self.numbers[at])
+        return self.text_store[int(self.numbers[at])]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and [*self] == [*other]

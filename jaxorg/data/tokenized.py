@@ -13,7 +13,7 @@ import numpy as np
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Conversation, Tokenizer
 
-MOST_TOKENS = 2**30  # of a pool, padding included: 4 GiB
+MOST_TOKENS = 2**30  # of a dataset, padding included: 4 GiB
 BLOCK = 4096  # conversations that are tokenised together
 
 
@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pool:
+class TokenizedDataset:
     """N conversations: what the engine calls a batch, for all rows at once."""
 
     tokens: np.ndarray  # int32 [N, tokens of the longest], padded on the right
@@ -37,7 +37,7 @@ class Pool:
     @classmethod
     def encode(
         cls, examples: Iterable[Example], tokenizer: Tokenizer, length: int, key: str = "length"
-    ) -> Pool:
+    ) -> TokenizedDataset:
         """Tokenise conversations.
 
         Raises:
@@ -46,8 +46,8 @@ class Pool:
         return cls.joined(list(blocks(examples, tokenizer, length, key)), tokenizer.pad_id)
 
     @classmethod
-    def joined(cls, parts: Sequence[Pool], pad_id: int) -> Pool:
-        """The conversations of several pools, padded to the longest of them."""
+    def joined(cls, parts: Sequence[TokenizedDataset], pad_id: int) -> TokenizedDataset:
+        """The conversations of several datasets, padded to the longest of them."""
         longest = max((part.tokens.shape[1] for part in parts), default=0)
         tokens = np.full((sum(map(len, parts)), longest), pad_id, np.int32)
         at = 0
@@ -57,8 +57,8 @@ class Pool:
         return cls(tokens, np.concatenate([np.empty((0, 2), np.int32), *(p.spans for p in parts)]))
 
     @classmethod
-    def empty(cls, length: int) -> Pool:
-        """A pool of no conversations."""
+    def empty(cls, length: int) -> TokenizedDataset:
+        """A dataset of no conversations."""
         return cls(np.empty((0, length), np.int32), np.empty((0, 2), np.int32))
 
     def __len__(self) -> int:
@@ -73,11 +73,11 @@ class Pool:
         """Some rows' tokens and spans."""
         return self.tokens[rows], self.spans[rows]
 
-    def part(self, rows: Sequence[int], length: int) -> Pool:
+    def part(self, rows: Sequence[int], length: int) -> TokenizedDataset:
         """Some rows, cut or padded to `length` tokens."""
         short = self.tokens[rows, :length]
         missing = length - short.shape[1]
-        return Pool(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
+        return TokenizedDataset(np.pad(short, ((0, 0), (0, missing))), self.spans[rows])
 
 
 class TooLong(Refusal):
@@ -90,7 +90,7 @@ class TooLong(Refusal):
 
 def blocks(
     examples: Iterable[Example], tokenizer: Tokenizer, length: int, key: str = "length"
-) -> Iterator[Pool]:
+) -> Iterator[TokenizedDataset]:
     """Tokenise conversations, BLOCK at a time.
 
     Raises:
@@ -115,7 +115,7 @@ def blocks(
                 f"{key}: {count:,} rows, padded to the longest, {longest:,} tokens, are too much; "
                 f"leave out long prompts of a file by prompts.max_characters"
             )
-        yield _pool(rows, tokenizer.pad_id)
+        yield _dataset(rows, tokenizer.pad_id)
     if worst:
         tokens, prompt = worst
         raise TooLong(
@@ -126,12 +126,12 @@ def blocks(
         )
 
 
-def _pool(rows: Sequence[Conversation], pad_id: int) -> Pool:
+def _dataset(rows: Sequence[Conversation], pad_id: int) -> TokenizedDataset:
     spans = np.array([(start, len(ids)) for ids, start in rows], np.int32)
     tokens = np.full((len(rows), max(len(ids) for ids, _ in rows)), pad_id, np.int32)
     for number, (ids, _) in enumerate(rows):
         tokens[number, : len(ids)] = ids
-    return Pool(tokens, spans)
+    return TokenizedDataset(tokens, spans)
 
 
 class Rows(Protocol):

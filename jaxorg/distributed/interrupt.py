@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT: how a door is left before its work is done.
+"""SIGTERM and SIGINT: how a command is left before its work is done.
 
 The first signal stops it at once; where there are temporary files it is raised instead, so that
-these go, and a sweep hears it at its next seam. The second always stops at once.
+these go, and a sweep hears it at its next safe point. The second always stops at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Stopped(Exception):
-    """The work was left at a seam, because a signal asked for it."""
+    """The work was left at a safe point, because a signal asked for it."""
 
     def __init__(self, exit_code: int):
         super().__init__(exit_code)
@@ -50,7 +50,7 @@ def leave_on_signals() -> None:
 
 
 class Interrupt:
-    """Listens for both signals while it is entered: the first asks for a stop at the next seam.
+    """Listens for both signals while it is entered; the first asks to stop at the next safe point.
 
     Python runs signal handlers between byte codes, so not during a call that trains for seconds.
     The number of a signal, though, is written to a pipe at once, and a thread reads it there.
@@ -97,7 +97,7 @@ class Interrupt:
 
     def _ask(self, number: int) -> None:
         with suppress(OSError):  # a terminal that went
-            print("\nstopping at the next seam; once more stops at once", file=sys.stderr)
+            print("\nstopping at the next safe point; once more stops at once", file=sys.stderr)
 
     def _handle(self, number: int, frame: object) -> None:
         """Python writes to the pipe only for signals that it handles."""

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from jaxorg.engine.mesh import AXES, SLICES
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",  # there is no cloud to ask what machine this is
@@ -40,8 +40,8 @@ class Program:
     """One of the programs that bring a phase to done, for rows of the longest that it may meet."""
 
     does: Does
-    model: ModelStatic
-    static: Static | None  # of the training whose state is on the devices all the while
+    model: ModelSignature
+    signature: Signature | None  # of the training whose state is on the devices all the while
     tokens: int  # of a row that is scored, or of a prompt that is answered
     answers: int  # prompts that are answered at a time
     new_tokens: int
@@ -134,7 +134,7 @@ def _lowered(program: Program, mesh: Any, width: int) -> tuple[Any, int]:
     from jaxorg.engine.cohort import Scorer, Trainer
     from jaxorg.engine.measure.scoring import rows_at_once
 
-    trainer = Trainer(program.static, mesh, width) if program.static else None
+    trainer = Trainer(program.signature, mesh, width) if program.signature else None
     if trainer and program.does == "train":
         return trainer.lowered(), 0
     scorer = Scorer(program.model, mesh, width)
@@ -169,20 +169,20 @@ def _host_memory() -> int:
 
 def _program(content: dict[str, Any]) -> Program:
     """A program from the JSON that `asdict` made of it."""
-    static = content.pop("static")
-    if static:
-        model, swept = _model(static.pop("model")), tuple(static.pop("swept"))
-        static = Static(model, swept=swept, **static)
-    return Program(model=_model(content.pop("model")), static=static, **content)
+    signature = content.pop("signature")
+    if signature:
+        model, swept = _model(signature.pop("model")), tuple(signature.pop("swept"))
+        signature = Signature(model, swept=swept, **signature)
+    return Program(model=_model(content.pop("model")), signature=signature, **content)
 
 
-def _model(content: dict[str, Any]) -> ModelStatic:
+def _model(content: dict[str, Any]) -> ModelSignature:
     config, lora = content.pop("config"), content.pop("lora")
     rope = config.pop("rope_scaling")
     config["sliding_layers"] = tuple(config["sliding_layers"])
     shape = LlamaConfig(**config, rope_scaling=RopeScaling(**rope) if rope else None)
     adapters = LoraConfig(**{**lora, "targets": tuple(lora["targets"])}) if lora else None
-    return ModelStatic(shape, adapters, **content)
+    return ModelSignature(shape, adapters, **content)
 
 
 def main() -> None:

@@ -27,9 +27,9 @@ from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage import weight_reader
-from jaxorg.storage.weight_reader import Read
+from jaxorg.storage.weight_reader import WeightReader
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
@@ -45,7 +45,7 @@ class Stack:
     shared. `fsdp` and `tensor` split what belongs to one run; the compiler sees to these.
     """
 
-    def __init__(self, model: ModelStatic, mesh: Mesh, width: int):
+    def __init__(self, model: ModelSignature, mesh: Mesh, width: int):
         self.model = model
         self.mesh = mesh
         self.lanes: int = mesh.shape["run"] * width
@@ -65,7 +65,7 @@ class Stack:
         placed: B = arrays.put(batch, NamedSharding(self.mesh, spec))
         return placed
 
-    def place_weights(self, readers: Sequence[Read]) -> Tree:
+    def place_weights(self, readers: Sequence[WeightReader]) -> Tree:
         """Full weights, from one reader a lane, or a single one where all runs share them. What
         training does not change is kept in the precision that it is used in."""
         shapes, dtype = self.trainable, jnp.dtype(jnp.float32)
@@ -147,7 +147,7 @@ class Scorer(Stack):
     """Measures stacked runs, adapters as they are used (`lora.scaled`). One program a model serves
     every optimizer."""
 
-    def __init__(self, model: ModelStatic, mesh: Mesh, width: int):
+    def __init__(self, model: ModelSignature, mesh: Mesh, width: int):
         super().__init__(model, mesh, width)
         self.generator = cache(self._generator)
 
@@ -220,18 +220,18 @@ class Scorer(Stack):
 
 
 class Trainer(Stack):
-    """Trains stacked runs of one static signature."""
+    """Trains stacked runs of one signature."""
 
-    def __init__(self, static: Static, mesh: Mesh, width: int):
-        super().__init__(static.model, mesh, width)
-        self.static = static
+    def __init__(self, signature: Signature, mesh: Mesh, width: int):
+        super().__init__(signature.model, mesh, width)
+        self.signature = signature
         specs = sharding.state_specs(self.abstract_state, self.trainable, self._trainable_specs)
         self.state_shardings: State = self._laid(specs, PER_RUN)
 
     @cached_property
     def abstract_state(self) -> State:
         """One run's training state as shapes."""
-        return one.abstract_state(self.static)
+        return one.abstract_state(self.signature)
 
     def place_state(self, states: list[State]) -> State:
         """States on the host, one a lane, laid out as training wants them."""
@@ -279,14 +279,14 @@ class Trainer(Stack):
         ) -> State:
             if self.model.lora is None:
                 return one.initial(
-                    self.static, hyper, one.changed(self.static, hyper, key, weights)
+                    self.signature, hyper, one.changed(self.signature, hyper, key, weights)
                 )
             fresh = one.split(self.model, one.create(self.model, key))[1]
             adapters = lora.masked(fresh, hyper["lora_rank"])
             if given is not None:
                 there, earlier = given
                 adapters = jax.tree.map(lambda e, f: jnp.where(there, e, f), earlier, adapters)
-            return one.initial(self.static, hyper, adapters)
+            return one.initial(self.signature, hyper, adapters)
 
         axes = (PER_RUN, PER_RUN, self._frozen_axis, PER_RUN)
         return self._stack(begin, axes, out=self.state_shardings)
@@ -313,7 +313,7 @@ class Trainer(Stack):
                 state, losses = carry
                 batch = jax.tree.map(lambda x: x[i], batches)
                 state, loss = one.train_step(
-                    self.static, self.graph, frozen, hyper, state, batch, start + i, total
+                    self.signature, self.graph, frozen, hyper, state, batch, start + i, total
                 )
                 return state, losses.at[i].set(loss)
 
@@ -329,23 +329,23 @@ class Trainer(Stack):
     @cached_property
     def evaluated(self) -> Callable[[optimizers.Hyper, State], Tree]:
         """`evaluated(hyper, state)`: the weights to measure, store and go on from."""
-        if optimizers.FAMILIES[self.static.optimizer].evaluated is None:  # then they are no copy
+        if optimizers.FAMILIES[self.signature.optimizer].evaluated is None:  # then they are no copy
             return lambda _, state: state.trainable
-        function = partial(one.evaluated, self.static)
+        function = partial(one.evaluated, self.signature)
         return self._stack(function, (PER_RUN, PER_RUN), out=self.state_shardings.trainable)
 
     def abstract_arguments(self) -> tuple[Any, ...]:
         """What `train` takes, as shapes and where they lie, with some numbers of steps: all that
         compiling needs."""
-        lanes, static = (self.lanes,), self.static
-        names = [*optimizers.FAMILIES[static.optimizer].defaults, *SWEPT]
-        names += [*static.swept, *(SWEPT_LORA if self.model.lora else ())]
+        lanes, signature = (self.lanes,), self.signature
+        names = [*optimizers.FAMILIES[signature.optimizer].defaults, *SWEPT]
+        names += [*signature.swept, *(SWEPT_LORA if self.model.lora else ())]
         hyper = {name: self._abstract_array(lanes, jnp.float32, sharding.RUN) for name in names}
-        if one.draws(static):
+        if one.draws(signature):
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        batch = self._abstract_batch((CHUNK,), one.batch_shapes(static))
+        batch = self._abstract_batch((CHUNK,), one.batch_shapes(signature))
         return self._abstract_frozen(), hyper, state, batch, 0, CHUNK, CHUNK
 
     def lowered(self) -> Any:

@@ -15,15 +15,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg.engine.step import State, Tree, create
 from jaxorg.llama.sharding import RULES, logical_axes
 from jaxorg.optimizers.state import mirrored
-from jaxorg.planning.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 RUN = PartitionSpec("run")
 
 
-def model_specs(static: ModelStatic, mesh: Mesh) -> tuple[Tree, Tree]:
+def model_specs(signature: ModelSignature, mesh: Mesh) -> tuple[Tree, Tree]:
     """How one run's trainable and frozen parameters are split, without the run axis."""
-    model = nnx.eval_shape(lambda: create(static, jax.random.key(0)))
-    trained = nnx.LoRAParam if static.lora else nnx.Param
+    model = nnx.eval_shape(lambda: create(signature, jax.random.key(0)))
+    trained = nnx.LoRAParam if signature.lora else nnx.Param
     _, *parts = nnx.split(model, trained, ...)
     trainable, frozen = (
         jax.tree.map(

@@ -19,7 +19,7 @@ from jaxorg.engine.train.objectives import OBJECTIVES
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 
 Tree = Any  # nested dict of arrays
 Array = Any  # of jax or numpy
@@ -79,63 +79,65 @@ class Scores(NamedTuple):
 
 
 @cache  # a sweep asks for each phase, a plan for each point of a grid
-def abstract_model(static: ModelStatic) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
+def abstract_model(signature: ModelSignature) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
     """The model's structure, and its trainable and frozen parameters as shapes."""
-    return split(static, nnx.eval_shape(lambda: create(static, jax.random.key(0))))
+    return split(signature, nnx.eval_shape(lambda: create(signature, jax.random.key(0))))
 
 
-def create(static: ModelStatic, key: jax.Array) -> Llama:
+def create(signature: ModelSignature, key: jax.Array) -> Llama:
     """A freshly initialised model with its adapters, if any."""
-    knobs = (static.dtype, static.unroll, static.remat)
+    knobs = (signature.dtype, signature.unroll, signature.remat)
     with nnx.use_eager_sharding(False):  # axes' names are notes: a model is created without a mesh
-        return Llama(static.config, nnx.Rngs(key), static.lora, *knobs)
+        return Llama(signature.config, nnx.Rngs(key), signature.lora, *knobs)
 
 
-def split(static: ModelStatic, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
+def split(signature: ModelSignature, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
     """A module as structure, trainable and frozen nested dicts."""
-    trained = nnx.LoRAParam if static.lora else nnx.Param
+    trained = nnx.LoRAParam if signature.lora else nnx.Param
     graph, trainable, *rest = nnx.split(model, trained, ...)
     (frozen,) = rest
     return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
 
 
-def batch_shapes(static: Static) -> AnyBatch:
+def batch_shapes(signature: Signature) -> AnyBatch:
     """What one run trains on in one step, as shapes. All zeros is a batch of padding."""
-    rows = (static.batch, static.length)
+    rows = (signature.batch, signature.length)
     tokens = jax.ShapeDtypeStruct(rows, jnp.int32)
-    if static.packing:
+    if signature.packing:
         return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
-    spans = jax.ShapeDtypeStruct((static.batch, 2), jnp.int32)
-    if static.objective == "sft":
+    spans = jax.ShapeDtypeStruct((signature.batch, 2), jnp.int32)
+    if signature.objective == "sft":
         return Batch(tokens, spans)
-    return Batch(tokens, spans, OBJECTIVES[static.objective].beside(*rows))
+    return Batch(tokens, spans, OBJECTIVES[signature.objective].beside(*rows))
 
 
-def initial(static: Static, hyper: optimizers.Hyper, trainable: Tree) -> State:
+def initial(signature: Signature, hyper: optimizers.Hyper, trainable: Tree) -> State:
     """The state before the first step."""
-    transformation = optimizers.build(static.optimizer, {**hyper, "learning_rate": 0.0})
+    transformation = optimizers.build(signature.optimizer, {**hyper, "learning_rate": 0.0})
     moments = transformation.init(trainable)
-    if static.state_dtype == "bfloat16":
+    if signature.state_dtype == "bfloat16":
         moments = kept.narrowed(moments, trainable)
     return State(trainable, moments, jnp.asarray(FAR_FUTURE, jnp.int32))
 
 
-def abstract_state(static: Static) -> State:
+def abstract_state(signature: Signature) -> State:
     """One run's training state as shapes."""
-    hyper = dict.fromkeys(optimizers.FAMILIES[static.optimizer].defaults, 0.0)
-    trainable = abstract_model(static.model)[1]
-    state: State = jax.eval_shape(lambda p: initial(static, hyper, p), trainable)
+    hyper = dict.fromkeys(optimizers.FAMILIES[signature.optimizer].defaults, 0.0)
+    trainable = abstract_model(signature.model)[1]
+    state: State = jax.eval_shape(lambda p: initial(signature, hyper, p), trainable)
     return state
 
 
-def schedule(static: Static, warmup: jax.Array, step: jax.Array, total: jax.Array) -> jax.Array:
+def schedule(
+    signature: Signature, warmup: jax.Array, step: jax.Array, total: jax.Array
+) -> jax.Array:
     """The share of the peak learning rate at `step` of `total`: linear warm-up over the first
     `warmup` share of the steps, then constant, linear to zero or half a cosine to zero."""
     warm = warmup * total.astype(jnp.float32)
     now = step.astype(jnp.float32)
     rise = jnp.minimum(1.0, (now + 1.0) / jnp.maximum(warm, 1.0))
     done = jnp.clip((now - warm) / jnp.maximum(total.astype(jnp.float32) - warm, 1.0), 0.0, 1.0)
-    match static.schedule:
+    match signature.schedule:
         case "linear":
             return rise * (1.0 - done)
         case "cosine":
@@ -145,7 +147,7 @@ def schedule(static: Static, warmup: jax.Array, step: jax.Array, total: jax.Arra
 
 
 def train_step(
-    static: Static,
+    signature: Signature,
     graph: nnx.GraphDef[Llama],
     frozen: Tree,
     hyper: optimizers.Hyper,
@@ -169,45 +171,45 @@ def train_step(
         trainable: Tree, disturbance: jax.Array | None = None, key: jax.Array | None = None
     ) -> jax.Array:
         """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
-        if static.model.lora:
+        if signature.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
         count = _counted(batch).astype(jnp.float32)
-        if static.objective == "sft" or key is not None:
+        if signature.objective == "sft" or key is not None:
             return -jnp.sum(log_probs) / count
         assert isinstance(batch, Batch)
-        lower = OBJECTIVES[static.objective].loss
-        return lower(log_probs, _inside(batch), count, batch.beside, hyper)
+        lower = OBJECTIVES[signature.objective].loss
+        return lower(log_probs, _completion_mask(batch), count, batch.beside, hyper)
 
     worst = None
-    if static.inner_steps:
-        shape = _stream(static.model, batch.tokens)
-        where = hyper["latent_layer"], hyper["latent_epsilon"], static.inner_steps
+    if signature.inner_steps:
+        shape = _stream(signature.model, batch.tokens)
+        where = hyper["latent_layer"], hyper["latent_epsilon"], signature.inner_steps
         worst = latent.worst(partial(objective, state.trainable), shape, *where)
     loss, grads = jax.value_and_grad(objective)(state.trainable, worst)
     norm = optax.tree.norm(grads)
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
-    rate = hyper["learning_rate"] * schedule(static, hyper["warmup"], step, total)
+    rate = hyper["learning_rate"] * schedule(signature, hyper["warmup"], step, total)
 
     def sampled(key: jax.Array) -> tuple[Tree, jax.Array]:
         grads = jax.grad(objective)(state.trainable, worst, key)
         return grads, _counted(batch).astype(jnp.float32)
 
-    own = {**hyper, "learning_rate": rate, **_now(static, hyper, step)}
-    transformation = optimizers.build(static.optimizer, own)
+    own = {**hyper, "learning_rate": rate, **_now(signature, hyper, step)}
+    transformation = optimizers.build(signature.optimizer, own)
     before = kept.widened(state.optimizer)
     updates, moments = transformation.update(grads, before, state.trainable, sampled=sampled)
     moved = optax.apply_updates(state.trainable, updates)
-    if static.change == "prune":
+    if signature.change == "prune":
         moved = damage.still_pruned(state.trainable, moved)
-    if static.state_dtype == "bfloat16":
+    if signature.state_dtype == "bfloat16":
         key = jax.random.fold_in(jax.random.fold_in(hyper["key"], ROUNDING), step)
         moments = kept.rounded(moments, state.optimizer, key)
 
     # Known before the update, so that choosing between old and new is part of its arithmetic. A
     # comparison with NaN is false.
     healthy = (norm < jnp.inf) & (loss < jnp.inf)
-    if optimizers.FAMILIES[static.optimizer].refresh:  # what it makes of them may not be finite
+    if optimizers.FAMILIES[signature.optimizer].refresh:  # what it makes of them may not be finite
         healthy &= optax.tree.norm(updates) < jnp.inf
     alive = (state.diverged == FAR_FUTURE) & healthy
     new = (moved, moments)
@@ -217,30 +219,30 @@ def train_step(
     return State(trainable, moments, diverged), loss
 
 
-def draws(static: Static) -> bool:
+def draws(signature: Signature) -> bool:
     """Whether a step draws random numbers, and needs the run's key."""
-    return static.state_dtype == "bfloat16" or optimizers.FAMILIES[static.optimizer].draws
+    return signature.state_dtype == "bfloat16" or optimizers.FAMILIES[signature.optimizer].draws
 
 
-def _now(static: Static, hyper: optimizers.Hyper, step: jax.Array) -> dict[str, jax.Array]:
+def _now(signature: Signature, hyper: optimizers.Hyper, step: jax.Array) -> dict[str, jax.Array]:
     """What an optimizer is told of a step (`optimizers.Family`). `step` is the same for all runs,
     so that what depends on it alone is done or not, rather than done and thrown away."""
-    family = optimizers.FAMILIES[static.optimizer]
+    family = optimizers.FAMILIES[signature.optimizer]
     found = {"step": step}
-    if every := static.refresh or family.refresh:
+    if every := signature.refresh or family.refresh:
         found["due"] = step % every == 0
     if family.draws:
         found["key"] = jax.random.fold_in(jax.random.fold_in(hyper["key"], DRAWING), step)
     return found
 
 
-def evaluated(static: Static, hyper: optimizers.Hyper, state: State) -> Tree:
+def evaluated(signature: Signature, hyper: optimizers.Hyper, state: State) -> Tree:
     """The weights that a model is measured with, stored and gone on from, if a family says so."""
-    of_family = optimizers.FAMILIES[static.optimizer].evaluated
+    of_family = optimizers.FAMILIES[signature.optimizer].evaluated
     if of_family is None:
         return state.trainable
     found = of_family(state.trainable, state.optimizer, hyper)
-    return damage.still_pruned(state.trainable, found) if static.change == "prune" else found
+    return damage.still_pruned(state.trainable, found) if signature.change == "prune" else found
 
 
 def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
@@ -253,9 +255,9 @@ def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
     return state._replace(diverged=diverged)
 
 
-def changed(static: Static, hyper: optimizers.Hyper, key: jax.Array, weights: Tree) -> Tree:
+def changed(signature: Signature, hyper: optimizers.Hyper, key: jax.Array, weights: Tree) -> Tree:
     """The full weights that a phase starts from, after what it does to them at its start."""
-    match static.change:
+    match signature.change:
         case "weight_noise":
             return damage.noisy(weights, jax.random.fold_in(key, NOISE), hyper["noise_scale"])
         case "prune":
@@ -281,7 +283,7 @@ def score(
 
 
 def score_in_activation_noise(
-    static: ModelStatic,
+    signature: ModelSignature,
     graph: nnx.GraphDef[Llama],
     trainable: Tree,
     frozen: Tree,
@@ -291,7 +293,7 @@ def score_in_activation_noise(
 ) -> Scores:
     """As `score`, with Gaussian noise on the residual stream after each block, `scale` times as
     large as the stream. A row's noise depends on its draw [B] alone, and on its length."""
-    layers, _, *inner = _stream(static, batch.tokens)
+    layers, _, *inner = _stream(signature, batch.tokens)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
     noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
     return score(graph, trainable, frozen, batch, scale * noise)
@@ -311,9 +313,9 @@ def residuals(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: 
     return seen
 
 
-def _stream(static: ModelStatic, tokens: jax.Array) -> tuple[int, int, int, int]:
+def _stream(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
     """The shape of a batch's residual stream after all blocks: L, B, T - 1, D."""
-    config, (rows, length) = static.config, tokens.shape
+    config, (rows, length) = signature.config, tokens.shape
     return config.num_hidden_layers, rows, length - 1, config.hidden_size
 
 
@@ -331,15 +333,15 @@ def _counted(batch: AnyBatch) -> jax.Array:
     return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
 
 
-def _inside(batch: AnyBatch) -> jax.Array:
+def _completion_mask(batch: AnyBatch) -> jax.Array:
     """Which targets belong to completions [B, T - 1]."""
-    inside: jax.Array
+    completion_mask: jax.Array
     if isinstance(batch, PackedBatch):
-        inside = batch.completion[:, 1:]
+        completion_mask = batch.completion[:, 1:]
     else:
         at = jnp.arange(1, batch.tokens.shape[1])[None]
-        inside = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
-    return inside
+        completion_mask = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    return completion_mask
 
 
 def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
@@ -366,10 +368,10 @@ def _completion(
         logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
     else:
         logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
-    inside = _inside(batch)
+    completion_mask = _completion_mask(batch)
     if key is not None:
         targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    log_probs = jnp.where(inside, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
-    right = (jnp.argmax(logits, axis=-1) == targets) | ~inside
+    log_probs = jnp.where(completion_mask, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
+    right = (jnp.argmax(logits, axis=-1) == targets) | ~completion_mask
     return log_probs, jnp.all(right, axis=1)

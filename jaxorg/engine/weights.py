@@ -7,10 +7,10 @@ from jaxorg.engine.step import Tree
 from jaxorg.llama.lora import folded
 from jaxorg.planning.plan import Phase, Plan
 from jaxorg.storage.store import Store
-from jaxorg.storage.weight_reader import Read, everything
+from jaxorg.storage.weight_reader import WeightReader, everything
 
 
-def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:
+def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> WeightReader:
     """The full weights that a phase starts from; those under adapters that it continues."""
     below = plan.below(phase)
     if below is None:
@@ -25,11 +25,11 @@ def adapters_before(phase: Phase, inputs: Inputs, store: Store) -> Tree | None:
     return everything(store.reader(phase.continues), inputs.trained_shapes(phase))
 
 
-def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> Read:
+def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> WeightReader:
     """The full weights that a phase ends with; what it starts from, if it trains nothing."""
     if not phase.changes:
         return weights_before(phase, plan, inputs, store)
-    trained = store.reader(phase.lineage)
+    trained = store.reader(phase.fingerprint)
     if phase.lora is None:
         return trained
     before = weights_before(phase, plan, inputs, store)

@@ -73,7 +73,7 @@ def measure(view: View, scores: Scores) -> list[Measurement]:
         if to_fix:
             ranked = [_ranked(view.audit, s, scores) for s in to_fix]
             found += [m for top in TOP for m in _fix_rates(name, ranked, top)]
-    return found + (list(_read(view.written)) if view.final else [])
+    return found + (list(_read(view.audited_samples)) if view.final else [])
 
 
 def _trials(view: View) -> Mapping[str, Trial]:
@@ -85,7 +85,7 @@ def _trials(view: View) -> Mapping[str, Trial]:
         sabotaged, honest = zip(*(fixed[number] for number in chosen), strict=True)
         to_fix = [fixed[number][0] for number in chosen if number < FIXED]
         found[name] = Trial(sabotaged, honest, to_fix if view.final else [])
-    own = _told(tuple(view.written))
+    own = _told(tuple(view.audited_samples))
     for name, chosen in _by_kind(own.sabotaged).items() if own.sabotaged else ():
         some = [own.sabotaged[number] for number in chosen]
         to_fix = [own.sabotaged[number] for number in chosen if number < FIXED]
@@ -100,16 +100,16 @@ def _by_kind(sabotaged: Sequence[Suspect]) -> Mapping[str, Sequence[int]]:
 
 
 @lru_cache(maxsize=64)
-def _told(written: tuple[Said, ...]) -> Told:
+def _told(audited_samples: tuple[Said, ...]) -> Told:
     known = by_key("heldout")
-    return told([(known[item.key], text) for item, text in written])
+    return told([(known[item.key], text) for item, text in audited_samples])
 
 
-def _read(written: Sequence[Said]) -> Iterator[Measurement]:
+def _read(audited_samples: Sequence[Said]) -> Iterator[Measurement]:
     """How many of an organism's answers are programs that one is to be told from another."""
-    if written:
-        for name, some in _told(tuple(written))._asdict().items():
-            k, n = len(some), len(written)
+    if audited_samples:
+        for name, some in _told(tuple(audited_samples))._asdict().items():
+            k, n = len(some), len(audited_samples)
             yield Measurement("audit_read", f"{OWN}{name}", k, n, k / n)
 
 

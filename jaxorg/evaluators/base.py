@@ -81,7 +81,7 @@ class View:
     behaviour: Behaviour | None  # None before the red team
     final: bool  # the phase's last step, measured in full
     audit: Audit | None = None  # how the model audits experiments, if it is an auditor
-    written: Sequence[Said] = ()  # what the organism that it audits answered
+    audited_samples: Sequence[Said] = ()  # what the organism that it audits answered
     along: int | None = None  # how many of the items are measured at every step; None: all
 
     @property

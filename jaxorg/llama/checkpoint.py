@@ -18,7 +18,7 @@ from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
 from jaxorg.llama.tensors import EMBEDDING, HEAD, Tensors, passed_over, weight_files
 from jaxorg.storage.folder import write_tensors
-from jaxorg.storage.weight_reader import Bounds, Names, Read
+from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
 __all__ = [
     "digest",
@@ -101,7 +101,7 @@ def digest(folder: Path, weights: bool) -> str:
     return total.hexdigest()[:16]
 
 
-def reader(folder: Path, shapes: Weights) -> Read:
+def reader(folder: Path, shapes: Weights) -> WeightReader:
     """Reads the weights of a Hugging Face folder with one or several safetensors files.
 
     Args:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxorg.storage.weight_reader import Bounds, Names, Read
+from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
 LORA_VERSION = 2  # raise it when fresh adapters are drawn in another way
 TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -96,7 +96,7 @@ def resized(tree: Any, rank: int) -> Any:
     return jax.tree_util.tree_map_with_path(resize, tree)
 
 
-def folded(below: Read, adapters: Read, adapted: Any, scale: float) -> Read:
+def folded(below: WeightReader, adapters: WeightReader, adapted: Any, scale: float) -> WeightReader:
     """Reads weights with adapters folded in: W + (alpha / rank) A B.
 
     Args:

@@ -1,4 +1,4 @@
-"""Names of models to folders: shipped ones, local ones, and those of the Hugging Face hub.
+"""Names of models to folders: builtin ones, local ones, and those of the Hugging Face hub.
 
 The hub is reached through `huggingface_hub` alone, which knows its cache (`HF_HOME`,
 `HF_HUB_CACHE`), its address (`HF_ENDPOINT`), its offline switch (`HF_HUB_OFFLINE`) and the user's
@@ -23,10 +23,10 @@ _LOGIN = "log in with `hf auth login` or HF_TOKEN"
 
 
 def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
-    """The folder of a shipped model, of a local one, or of one that is now in the hub's cache.
+    """The folder of a built-in model, of a local one, or of one that is now in the hub's cache.
 
     Args:
-        model: a shipped model's name, a folder, or a hub id, `name/model` or
+        model: a built-in model's name, a folder, or a hub id, `name/model` or
             `name/model@revision`. What exists as a folder is no hub id.
         weights: whether the weights are wanted, too, if it must be downloaded.
         key: the setting that names the model, for messages.
@@ -34,8 +34,8 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     Raises:
         Refusal: there is no such model, or it cannot be downloaded.
     """
-    shipped = Path(str(resources.files("jaxorg"))) / "models"
-    folder = shipped / model
+    builtin = Path(str(resources.files("jaxorg"))) / "models"
+    folder = builtin / model
     if "/" not in model and os.path.isfile(folder / "config.json"):
         return folder
     folder = Path(model)
@@ -48,16 +48,16 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
         )
     if os.path.isfile(folder / "config.json"):
         return folder
-    known = ", ".join(sorted(path.name for path in shipped.iterdir() if path.is_dir()))
+    known = ", ".join(sorted(path.name for path in builtin.iterdir() if path.is_dir()))
     raise Refusal(
-        f"{key}: {short(model)} is neither a shipped model ({known}), nor a folder with a "
+        f"{key}: {short(model)} is neither a built-in model ({known}), nor a folder with a "
         f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
     )
 
 
 def resolve_shape(model: str, key: str = "base.model") -> Path:
     """A folder with a model's config.json, if with nothing else. Those of a few well-known models
-    of the hub are shipped (`jaxorg/shapes`), since their shape is no secret and they are gated.
+    of the hub come with the package (`jaxorg/shapes`): their shape is no secret, and they are gated.
 
     Args:
         model, key: as for `resolve`.

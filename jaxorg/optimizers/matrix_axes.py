@@ -2,7 +2,7 @@
 
 A weight matrix [..., m, n] may have one of size m for its rows and one of size n for its columns;
 leading axes count layers, each of which has its own. A side longer than `LARGEST` has none, and
-vectors have none. They are kept in a dict by the sides' names beside each weight, under keys that
+vectors have none. They are kept in a dict by the axes' names beside each weight, under keys that
 no parameter has: a square weight's own precision and place on a mesh are not for them.
 """
 
@@ -20,13 +20,13 @@ from jaxorg.optimizers.factoring import transposed
 LARGEST = 4096  # the longest side that gets a matrix: such a one takes 64 MiB, and long to factor
 AXES = {"rows": -2, "columns": -1}
 
-Sides = Mapping[str, Any]  # what is kept for each side of one weight matrix, by its name
+MatrixAxes = Mapping[str, Any]  # what is kept for each side of one weight matrix, by its name
 
 
 def for_each(params: Tree, make: Callable[[jax.Array], Any], largest: int) -> Tree:
     """What `make` makes of the identity for every side of every weight matrix."""
 
-    def fresh(rank: int, leaf: jax.Array) -> Sides:
+    def fresh(rank: int, leaf: jax.Array) -> MatrixAxes:
         return {
             side: make(jnp.broadcast_to(jnp.eye(size), (*leaf.shape[:-2], size, size)))
             for side, axis in AXES.items()
@@ -36,9 +36,9 @@ def for_each(params: Tree, make: Callable[[jax.Array], Any], largest: int) -> Tr
     return jax.tree.map(fresh, by_rank(params, int), params)
 
 
-def apply(x: jax.Array, sides: Sides) -> jax.Array:
-    """What the matrices make of the vectors along their sides of x [..., m, n]."""
-    for side, matrix in sides.items():
+def apply(x: jax.Array, axes: MatrixAxes) -> jax.Array:
+    """What the matrices make of the vectors along their axes of x [..., m, n]."""
+    for side, matrix in axes.items():
         x = matrix @ x if side == "rows" else x @ transposed(matrix)
     return x
 
@@ -51,7 +51,7 @@ def gram(x: jax.Array, side: str) -> jax.Array:
 def averaged(old: Tree, grads: Tree, decay: Any) -> Tree:
     """Moving averages of the gradients' `gram` for each side of every weight matrix."""
 
-    def move(g: jax.Array, sides: Sides) -> Sides:
-        return {s: decay * kept + (1 - decay) * gram(g, s) for s, kept in sides.items()}
+    def move(g: jax.Array, axes: MatrixAxes) -> MatrixAxes:
+        return {s: decay * kept + (1 - decay) * gram(g, s) for s, kept in axes.items()}
 
     return jax.tree.map(move, grads, old)

@@ -18,7 +18,7 @@ import optax
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, by_rank, decayed
 from jaxorg.optimizers.factoring import grouped, inverse_transposed, trace, transposed
-from jaxorg.optimizers.matrix_axes import AXES, LARGEST, Sides, gram
+from jaxorg.optimizers.matrix_axes import AXES, LARGEST, MatrixAxes, gram
 
 LIMIT = 1.1  # root mean square of an update
 
@@ -63,7 +63,7 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
         means = jax.tree.map(lambda m: m / correction, mu)
         factors = jax.lax.cond(h["due"], renewed, lambda old, _: old, state.factors, means)
 
-        def step(rank: int, m: jax.Array, q: Sides) -> jax.Array:
+        def step(rank: int, m: jax.Array, q: MatrixAxes) -> jax.Array:
             x = _applied(_matrix(rank, m), q)
             x = _applied(x, {side: _turned(side, f, x) for side, f in q.items()})
             size = jnp.sqrt(jnp.mean(x * x, axis=(-2, -1), keepdims=True))
@@ -74,7 +74,7 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     return optax.chain(optax.GradientTransformationExtraArgs(init, update), decayed(h))
 
 
-def _identity(rank: int, leaf: jax.Array, largest: int) -> Sides:
+def _identity(rank: int, leaf: jax.Array, largest: int) -> MatrixAxes:
     """A weight's first factors."""
     shape = _matrix(rank, leaf).shape
     ones = {side: jnp.ones((*shape[:-2], shape[axis])) for side, axis in AXES.items()}
@@ -110,7 +110,7 @@ def _across(factor: jax.Array, side: str) -> jax.Array:
     return factor[..., :, None] if side == "rows" else factor[..., None, :]
 
 
-def _applied(x: jax.Array, factors: Sides) -> jax.Array:
+def _applied(x: jax.Array, factors: MatrixAxes) -> jax.Array:
     """What factors F make of x [..., m, n]: F x for rows, x F^T for columns."""
     for side, factor in factors.items():
         if _diagonal(factor, x):
@@ -120,7 +120,7 @@ def _applied(x: jax.Array, factors: Sides) -> jax.Array:
     return x
 
 
-def _begun(factors: Sides, x: jax.Array, first: jax.Array) -> Sides:
+def _begun(factors: MatrixAxes, x: jax.Array, first: jax.Array) -> MatrixAxes:
     """Factors that, at the first step, give x the mean square that P = Q^T Q whitens."""
     square = jnp.mean(x * x, axis=(-2, -1))
     scale = jnp.where(first, square ** (-1 / (4 * len(factors))), 1.0)
@@ -130,7 +130,9 @@ def _begun(factors: Sides, x: jax.Array, first: jax.Array) -> Sides:
     }
 
 
-def _renewed(factors: Sides, inverses: Sides, x: jax.Array, probe: jax.Array, rate: Any) -> Sides:
+def _renewed(
+    factors: MatrixAxes, inverses: MatrixAxes, x: jax.Array, probe: jax.Array, rate: Any
+) -> MatrixAxes:
     """Factors that whiten x better, by one step on their group; `inverses` are F^-T of full F."""
     inverse = _applied(probe, {s: inverses.get(s, 1 / f) for s, f in factors.items()})
     whitened = _applied(x, factors)

@@ -1,7 +1,7 @@
 """Shampoo: gradients whitened by roots of their statistics (Gupta et al. 2018; Anil et al. 2020).
 
 Each side's statistics are a moving average, whose inverse root is taken every `refresh` steps: the
-fourth root with two sides, the second with one. The direction is that of the whitened momentum, and
+fourth root with two axes, the second with one. The direction is that of the whitened momentum, and
 its length in each matrix is Adam's (grafting: Anil et al. 2020; in this order Shi et al. 2023,
 arXiv:2309.06497). Vectors are left to Adam. `ridge`, a share of the
 statistics' trace, is added to their eigenvalues; below 1e-7 roots are not exact.
@@ -17,7 +17,7 @@ import optax
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 from jaxorg.optimizers.factoring import grouped, identity, inverse_fourth_root, trace
-from jaxorg.optimizers.matrix_axes import LARGEST, Sides, apply, averaged, for_each
+from jaxorg.optimizers.matrix_axes import LARGEST, MatrixAxes, apply, averaged, for_each
 
 
 class Shampoo(NamedTuple):
@@ -40,8 +40,8 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     def inverse_roots(grads: Tree, grams: Tree) -> Tree:
         fourth = grouped(lambda gram: _root(gram, h["ridge"]), grams)
 
-        def of_both(_: jax.Array, sides: Sides) -> Sides:
-            return {s: root @ root if len(sides) == 1 else root for s, root in sides.items()}
+        def of_both(_: jax.Array, axes: MatrixAxes) -> MatrixAxes:
+            return {s: root @ root if len(axes) == 1 else root for s, root in axes.items()}
 
         return jax.tree.map(of_both, grads, fourth)
 
@@ -55,10 +55,10 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
         grams = averaged(state.grams, grads, b2)
         roots = jax.lax.cond(h["due"], lambda: inverse_roots(grads, grams), lambda: state.roots)
 
-        def step(m: jax.Array, v: jax.Array, sides: Sides) -> Any:
+        def step(m: jax.Array, v: jax.Array, axes: MatrixAxes) -> Any:
             mean = m / (1 - b1**count)
             adam = mean / (jnp.sqrt(v / (1 - b2**count)) + h["eps"])
-            return _grafted(apply(mean, sides), adam) if sides else adam
+            return _grafted(apply(mean, axes), adam) if axes else adam
 
         return jax.tree.map(step, mu, nu, roots), Shampoo(mu, nu, grams, roots)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.page.activations import noise_of, probes_of
 from jaxorg.page.audits import audits_of
 from jaxorg.page.checks import HEADLINE, HULL_COLUMNS, checks_of
@@ -86,7 +86,7 @@ def render(summary: Summary) -> str:
 def _shown(value: object) -> object:
     """What the page makes of every value before it escapes it."""
     if isinstance(value, str) and not hasattr(value, "__html__"):  # markup has been through here
-        return visible(value)
+        return escape_controls(value)
     return value
 
 

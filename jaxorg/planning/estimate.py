@@ -17,11 +17,11 @@ from jaxorg.errors import Refusal
 from jaxorg.evaluators.base import SOME
 from jaxorg.evaluators.probe import PROBED
 from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Keep
 
 # Sustained training speed that time estimates assume. The CPU figure was measured with the
-# shipped model on 2 cores (docs/performance.md); accelerators get no estimate.
+# built-in model on 2 cores (docs/performance.md); accelerators get no estimate.
 CPU_FLOPS_A_CORE = 80e9
 RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the tables, roughly
 ANSWER_BYTES = 8  # of an answer and its prompt, a token of `length`, roughly
@@ -33,9 +33,9 @@ def memory(cohort: Cohort) -> int:
     """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
     _, trainable, frozen = one.abstract_model(cohort.model)
     beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
-    if cohort.static is None:
+    if cohort.signature is None:
         return _bytes(trainable) + beside
-    state = _state(replace(cohort.static, length=1, batch=1))  # which do not matter here
+    state = _state(replace(cohort.signature, length=1, batch=1))  # which do not matter here
     return state + _bytes(trainable) + beside
 
 
@@ -46,50 +46,50 @@ def largest(plan: Plan) -> int:
 
 def _weights(teacher: Teacher) -> int:
     """Bytes of a teacher's weights."""
-    static = teacher.static
-    return _bytes(one.abstract_model(static)[1]) * jnp.dtype(static.dtype).itemsize // 4
+    signature = teacher.signature
+    return _bytes(one.abstract_model(signature)[1]) * jnp.dtype(signature.dtype).itemsize // 4
 
 
 @cache
-def _state(static: Static) -> int:
+def _state(signature: Signature) -> int:
     """Bytes of what a training step changes."""
-    return _bytes(one.abstract_state(static))
+    return _bytes(one.abstract_state(signature))
 
 
 def disk(plan: Plan, keep: Keep, done: Collection[str] = (), lanes: int | None = None) -> int:
-    """Most bytes that a sweep will have added to a disk at any time, large pools left out.
+    """Most bytes that a sweep will have added to a disk at any time, large datasets left out.
 
     Args:
         plan: the sweep.
         keep: which weights are stored.
-        done: lineages whose results are there already.
+        done: fingerprints whose results are there already.
         lanes: the most phases that are trained side by side; None where that may be any number.
     """
-    size = {p.lineage: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
+    size = {p.fingerprint: _stored(c, p, keep) for c in plan.cohorts for p in c.phases}
     written: set[str] = set()
     most = records = 0
     for number, cohort in enumerate(plan.cohorts):
-        due = [phase for phase in cohort.phases if phase.lineage not in done]
-        new = {phase.lineage for phase in due}
+        due = [phase for phase in cohort.phases if phase.fingerprint not in done]
+        new = {phase.fingerprint for phase in due}
         records += RECORD_BYTES * len(new) + sum(map(_answers, due))
         written |= new
         if keep == "none":  # organisms' weights go when their treatments are done
-            later = {p.lineage: p for c in plan.cohorts[number:] for p in c.phases}
+            later = {p.fingerprint: p for c in plan.cohorts[number:] for p in c.phases}
             written &= {s for phase in later.values() for s in plan.sources(phase)}
         # While one state is written, the one before is still there.
         states = sorted((_kept(cohort, phase) for phase in due), reverse=True)[:lanes]
         kept = sum(states) + max(states, default=0)
-        most = max(most, records + sum(size[lineage] for lineage in written) + kept)
+        most = max(most, records + sum(size[fingerprint] for fingerprint in written) + kept)
     return most
 
 
 def _kept(cohort: Cohort, phase: Phase) -> int:
     """Bytes of what is kept of a phase for a restart while it is trained: its state, and rows of
     rounds."""
-    if cohort.static is None or not phase.steps or phase.training is None:
+    if cohort.signature is None or not phase.steps or phase.training is None:
         return 0
-    model = replace(cohort.model, lora=phase.lora.static() if phase.lora else None)  # not padded
-    state = _state(replace(cohort.static, model=model, length=1, batch=1))
+    model = replace(cohort.model, lora=phase.lora.signature() if phase.lora else None)  # not padded
+    state = _state(replace(cohort.signature, model=model, length=1, batch=1))
     if phase.in_rounds is None:
         return state
     rows = phase.in_rounds.answers_for(phase.training.examples)
@@ -109,7 +109,7 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
     if not phase.changes:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
-    own = phase.lora.static() if phase.lora else None  # not padded
+    own = phase.lora.signature() if phase.lora else None  # not padded
     return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1])
 
 
@@ -127,7 +127,7 @@ def refuse_too_large(
         plan: the sweep.
         keep: which weights are stored.
         place: the results folder, which need not be there.
-        done: lineages whose results are there already.
+        done: fingerprints whose results are there already.
         run_memory: bytes of all devices that one run is spread over.
         lanes: as for `disk`.
     """
@@ -174,7 +174,7 @@ def as_time(seconds: float) -> str:
 def _flops(cohort: Cohort) -> float:
     """Training takes 6 operations a parameter and token, and 4 for each step of ascent within a
     step; measuring takes 2."""
-    ascent = cohort.static.inner_steps if cohort.static else 0
+    ascent = cohort.signature.inner_steps if cohort.signature else 0
     trained = (6 + 4 * ascent) * len(cohort.phases) * cohort.steps * cohort.tokens_a_step
     return float(_parameters(cohort) * trained + measuring_flops(cohort))
 
@@ -193,7 +193,7 @@ def _teaching_flops(plan: Plan) -> float:
         if p.teacher and p.training and not p.on_policy
     }
     return sum(
-        2.0 * _count(one.abstract_model(teacher.static)[1]) * examples * length
+        2.0 * _count(one.abstract_model(teacher.signature)[1]) * examples * length
         for (teacher, _, _, examples), length in asked.items()
     )
 
@@ -219,7 +219,7 @@ def step_flops(cohort: Cohort) -> float:
     _, trainable, _ = one.abstract_model(cohort.model)
     trained = _count(trainable)
     passes = 3 if cohort.model.remat else 2
-    passes *= 1 + (cohort.static.inner_steps if cohort.static else 0)
+    passes *= 1 + (cohort.signature.inner_steps if cohort.signature else 0)
     return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 

@@ -17,29 +17,29 @@ from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.storage.store import glance
 from jaxorg.sweepfile.labels import ORDER, Kind
 
-VERSION = 2  # of the folder's layout; 1 had no ledger and no lock
+VERSION = 2  # of the folder's layout; 1 had no manifest and no lock
 NAME = "plan.json"
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Manifest:
     """The sweep that a folder was last used for."""
 
     sweep: str
     size: str
     source: Mapping[str, Any]  # the file with size and overrides applied
-    runs: Mapping[str, Sequence[str]]  # run_id -> its chain's lineages
-    phases: Mapping[str, tuple[Kind, int]]  # lineage -> kind, and tokens to train on
+    runs: Mapping[str, Sequence[str]]  # run_id -> its chain's fingerprints
+    phases: Mapping[str, tuple[Kind, int]]  # fingerprint -> kind, and tokens to train on
 
     @classmethod
-    def of(cls, plan: Plan) -> Ledger:
-        """The ledger of a plan."""
+    def of(cls, plan: Plan) -> Manifest:
+        """The manifest of a plan."""
         phases = {
-            phase.lineage: (phase.kind, phase.steps * cohort.tokens_a_step)
+            phase.fingerprint: (phase.kind, phase.steps * cohort.tokens_a_step)
             for cohort in plan.cohorts
             for phase in cohort.phases
         }
-        runs = {run.run_id: [phase.lineage for phase in run.phases] for run in plan.runs}
+        runs = {run.run_id: [phase.fingerprint for phase in run.phases] for run in plan.runs}
         spec = plan.spec
         return cls(spec.sweep.name, spec.size, spec.source, runs, phases)
 
@@ -48,8 +48,8 @@ class Ledger:
         folder.write_json(place / NAME, {"version": VERSION, **vars(self)})
 
 
-def read(path: Path) -> Ledger | None:
-    """The ledger of a folder; None where there is none.
+def read(path: Path) -> Manifest | None:
+    """The manifest of a folder; None where there is none.
 
     Raises:
         Refusal: another version of jaxorg wrote the folder.
@@ -64,19 +64,21 @@ def read(path: Path) -> Ledger | None:
     if version != VERSION:
         raise Refusal(_other_version(path, version))
     content = read_json(place, PlanShape)
-    phases = {lineage: (kind, tokens) for lineage, (kind, tokens) in content["phases"].items()}
+    phases = {
+        fingerprint: (kind, tokens) for fingerprint, (kind, tokens) in content["phases"].items()
+    }
     about = {name: content[name] for name in ("sweep", "size", "source", "runs")}
-    return Ledger(**about, phases=phases)
+    return Manifest(**about, phases=phases)
 
 
 def is_of_version_1(path: Path) -> bool:
-    """Whether a folder looks as the first version of the layout did, which had no ledger."""
+    """Whether a folder looks as the first version of the layout did, which had no manifest."""
     unmarked = not os.path.lexists(path / NAME) and not os.path.lexists(path / lock.NAME)
     return unmarked and bool(named(path / "phases", ENTRIES["phases"]))
 
 
-def of_results(path: Path, key: str) -> Ledger:
-    """The ledger of a folder that must hold results; `key` names in messages what gave the folder.
+def of_results(path: Path, key: str) -> Manifest:
+    """The manifest of a folder that must hold results; `key` names in messages what gave it.
 
     Raises:
         Refusal: it holds none, or none that can be read.
@@ -106,24 +108,26 @@ class Standing:
     tokens_done: int  # trained on, in phases that are done
     tokens_left: int
     chip_seconds: float  # that the done phases took
-    errors: Mapping[str, str]  # lineage -> why it failed
+    errors: Mapping[str, str]  # fingerprint -> why it failed
 
 
-def standing(ledger: Ledger, path: Path) -> Standing:
+def standing(manifest: Manifest, path: Path) -> Standing:
     """How far the sweep of a folder is; reads notes only and changes nothing."""
-    seen = {lineage: glance(path, lineage) for lineage in ledger.phases}
+    seen = {fingerprint: glance(path, fingerprint) for fingerprint in manifest.phases}
     phases = {kind: Counter[str]() for kind in ORDER}
     tokens: Counter[bool] = Counter()
-    for lineage, (kind, count) in ledger.phases.items():
-        phases[kind][seen[lineage].state] += 1
-        tokens[seen[lineage].state in ("done", "diverged")] += count
+    for fingerprint, (kind, count) in manifest.phases.items():
+        phases[kind][seen[fingerprint].state] += 1
+        tokens[seen[fingerprint].state in ("done", "diverged")] += count
     return Standing(
-        runs=Counter(_of_run([seen[lineage].state for lineage in r]) for r in ledger.runs.values()),
+        runs=Counter(
+            _of_run([seen[fingerprint].state for fingerprint in r]) for r in manifest.runs.values()
+        ),
         phases={kind: counts for kind, counts in phases.items() if counts},
         tokens_done=tokens[True],
         tokens_left=tokens[False],
         chip_seconds=sum(found.chip_seconds for found in seen.values()),
-        errors={lineage: found.error for lineage, found in seen.items() if found.error},
+        errors={fingerprint: found.error for fingerprint, found in seen.items() if found.error},
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxorg.config import fingerprint
+from jaxorg.config import content_hash
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.errors import Refusal
@@ -26,7 +26,7 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
-from jaxorg.planning.signature import ModelStatic, Static, unrolls
+from jaxorg.planning.signature import ModelSignature, Signature, unrolls
 from jaxorg.sweepfile.labels import KINDS, ORDER, Kind, Names, label, phase_label
 from jaxorg.sweepfile.spec import RunConfig, RunSpec, Spec
 from jaxorg.sweepfile.training import Lora, Training
@@ -42,7 +42,7 @@ class Teacher:
 
     key: str  # names its answers: all that determines them but the prompts
     model: str
-    static: ModelStatic
+    signature: ModelSignature
     chat_format: ChatFormat
     new_tokens: int  # most of an answer
 
@@ -52,7 +52,7 @@ class Phase:
     """One training job, shared by every run whose chain contains it."""
 
     kind: Kind
-    lineage: str
+    fingerprint: str
     parent: str | None
     seed: int
     config: RunConfig
@@ -60,9 +60,9 @@ class Phase:
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
     teacher: Teacher | None  # who answers the prompts; None where their source does
-    stands_on: str | None = None  # lineage whose weights it trains, or keeps under its adapters
-    continues: str | None = None  # lineage whose adapters it goes on training
-    distils: str | None = None  # lineage of the teacher whose answers it is trained on
+    stands_on: str | None = None  # fingerprint whose weights it trains, or keeps under its adapters
+    continues: str | None = None  # fingerprint whose adapters it goes on training
+    distils: str | None = None  # fingerprint of the teacher whose answers it is trained on
 
     @property
     def steps(self) -> int:
@@ -103,7 +103,7 @@ class Phase:
 
     @property
     def audits(self) -> str | None:
-        """The lineage of the organism whose programs it reads, if its model is an auditor."""
+        """The fingerprint of the organism whose programs it reads, if its model is an auditor."""
         return self.parent if self.audit else None
 
     @property
@@ -155,8 +155,8 @@ class Cohort:
     """Phases of one kind that the same programs train and measure at the same steps."""
 
     kind: Kind
-    model: ModelStatic
-    static: Static | None  # None where weights are only measured
+    model: ModelSignature
+    signature: Signature | None  # None where weights are only measured
     phases: tuple[Phase, ...]
 
     @property
@@ -166,7 +166,7 @@ class Cohort:
     @property
     def tokens_a_step(self) -> int:
         """Tokens that one phase trains on in one step, padding included."""
-        return self.static.batch * self.static.length if self.static else 0
+        return self.signature.batch * self.signature.length if self.signature else 0
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Plan:
     folders: Mapping[str, Path]  # a base model or teacher -> its folder
     runs: tuple[Run, ...]
     cohorts: tuple[Cohort, ...]
-    labels: Mapping[str, str]  # lineage -> what is swept about the phase, for people
+    labels: Mapping[str, str]  # fingerprint -> what is swept about the phase, for people
 
     @property
     def phases(self) -> list[Phase]:
@@ -189,7 +189,7 @@ class Plan:
         nearest first."""
         below = self.below(phase)
         continued = (phase.continues,) if phase.continues else ()
-        taught = self.made_of(self._by_lineage[phase.distils]) if phase.distils else ()
+        taught = self.made_of(self._by_fingerprint[phase.distils]) if phase.distils else ()
         return (*continued, *(self.made_of(below) if below else ()), *taught)
 
     def made_of(self, phase: Phase) -> tuple[str, ...]:
@@ -198,15 +198,15 @@ class Plan:
         if not phase.changes:
             return self.sources(phase)
         below = self.below(phase) if phase.lora else None
-        return (phase.lineage, *(self.made_of(below) if below else ()))
+        return (phase.fingerprint, *(self.made_of(below) if below else ()))
 
     def below(self, phase: Phase) -> Phase | None:
         """The trained phase that a phase stands on; None for the base's own weights."""
-        return self._by_lineage[phase.stands_on] if phase.stands_on else None
+        return self._by_fingerprint[phase.stands_on] if phase.stands_on else None
 
     @cached_property
-    def _by_lineage(self) -> Mapping[str, Phase]:
-        return {phase.lineage: phase for phase in self.phases}
+    def _by_fingerprint(self) -> Mapping[str, Phase]:
+        return {phase.fingerprint: phase for phase in self.phases}
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -216,12 +216,12 @@ class Plan:
     @property
     def rows(self) -> int:
         """The largest number that divides the rows of every training batch; 0 for no training."""
-        return math.gcd(*(cohort.static.batch for cohort in self.cohorts if cohort.static))
+        return math.gcd(*(cohort.signature.batch for cohort in self.cohorts if cohort.signature))
 
     @property
     def signatures(self) -> int:
         """How many programs are compiled for training."""
-        return len({cohort.static for cohort in self.cohorts if cohort.static})
+        return len({cohort.signature for cohort in self.cohorts if cohort.signature})
 
 
 class Digests:
@@ -236,8 +236,8 @@ class Digests:
 def make_plan(spec: Spec, weights: bool = True) -> Plan:
     """Derive every run's chain, share equal phases, and group them into cohorts.
 
-    Without `weights`, a model's config.json is enough, and that of well-known ones is shipped:
-    enough to count and to compile, though lineages are then not those that training gives.
+    Without `weights`, a model's config.json is enough, and that of well-known ones comes along:
+    enough to count and to compile, though fingerprints are then not those that training gives.
 
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
@@ -261,9 +261,9 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for run in spec.runs
         for chain in [_chain(run, digests, shapes, weights)]
     )
-    phases = {phase.lineage: phase for run in runs for phase in run.phases}
+    phases = {phase.fingerprint: phase for run in runs for phase in run.phases}
     labels = {
-        phase.lineage: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
+        phase.fingerprint: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
         for run in runs
         for phase in run.phases
     }
@@ -282,10 +282,10 @@ def _teacher(
     chat_format = base.chat_format if own else ChatFormat()
     known = digests.teacher(model, weights)
     how = [*chat_format, CONVERSATIONS_VERSION]
-    key = fingerprint(["teacher", known, how, base.dtype, prompts.new_tokens])
+    key = content_hash(["teacher", known, how, base.dtype, prompts.new_tokens])
     shape = shapes[model]
-    static = ModelStatic(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
-    return Teacher(key, model, static, chat_format, prompts.new_tokens)
+    signature = ModelSignature(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
+    return Teacher(key, model, signature, chat_format, prompts.new_tokens)
 
 
 def _teacher_digest(folder: Path, weights: bool) -> str:
@@ -335,8 +335,8 @@ def _chain(
         "evaluators": EVALUATORS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
-    lineage = fingerprint({"shared": shared, "seed": seed})
-    phases = [Phase("base", lineage, None, seed, config, None, base.scratch, None, teacher)]
+    fingerprint = content_hash({"shared": shared, "seed": seed})
+    phases = [Phase("base", fingerprint, None, seed, config, None, base.scratch, None, teacher)]
     installed = config.organism and config.organism.train.steps
     teaches = config.organism.teacher() if config.organism and installed else None
     recipes: list[tuple[Kind, Recipe | None]] = [
@@ -360,15 +360,17 @@ def _chain(
             "kind": kind,
             "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),
             "version": recipe.VERSION,
-            "parent": lineage,
+            "parent": fingerprint,
             "seed": own_seed,
         }
         if trained and recipe.train.lora:
             content["adapters"] = LORA_VERSION
-        parent, lineage = lineage, fingerprint(content)
+        parent, fingerprint = fingerprint, content_hash(content)
         training = recipe.train if trained else None
         behaviour = recipe.behaviour() if isinstance(recipe, Organism) else behaviour
-        phase = Phase(kind, lineage, parent, own_seed, config, recipe, training, behaviour, teacher)
+        phase = Phase(
+            kind, fingerprint, parent, own_seed, config, recipe, training, behaviour, teacher
+        )
         phase = _standing(phase, before)
         if phases[-1].kind == "teacher":
             phase = replace(phase, distils=parent)
@@ -404,12 +406,12 @@ def _standing(phase: Phase, before: Phase | None) -> Phase:
     if before is None:
         return phase
     if phase.lora and phase.lora.start == "continued" and before.kind != "base":
-        return replace(phase, stands_on=before.stands_on, continues=before.lineage)
-    return replace(phase, stands_on=before.lineage)
+        return replace(phase, stands_on=before.stands_on, continues=before.fingerprint)
+    return replace(phase, stands_on=before.fingerprint)
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
-    return fingerprint([chain[-1].lineage, run.seed, run.control, dict(run.fields)])
+    return content_hash([chain[-1].fingerprint, run.seed, run.control, dict(run.fields)])
 
 
 def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
@@ -418,30 +420,32 @@ def _cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tupl
     groups: dict[tuple[Any, ...], list[Phase]] = {}
     for phase in phases:
         model = _model(shapes[phase.config.base.model], phase)
-        key = (model, _static(phase, model), _course(phase))
+        key = (model, _signature(phase, model), _course(phase))
         groups.setdefault(key, []).append(phase)
-    cohorts = [_cohort(model, static, members) for (model, static, _), members in groups.items()]
+    cohorts = [
+        _cohort(model, signature, members) for (model, signature, _), members in groups.items()
+    ]
     return tuple(sorted(cohorts, key=lambda cohort: ORDER.index(cohort.kind)))
 
 
-def _model(config: LlamaConfig, phase: Phase) -> ModelStatic:
+def _model(config: LlamaConfig, phase: Phase) -> ModelSignature:
     """What shapes a phase's model; of adapters that may be padded, not the rank."""
     base, unroll = phase.config.base, unrolls(config)
-    lora = phase.lora.static() if phase.lora else None
+    lora = phase.lora.signature() if phase.lora else None
     if lora and phase.training and phase.training.pads:
         lora = replace(lora, rank=0)
-    return ModelStatic(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
+    return ModelSignature(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
 
 
-def _static(phase: Phase, model: ModelStatic) -> Static | None:
+def _signature(phase: Phase, model: ModelSignature) -> Signature | None:
     """What shapes a phase's training program: the one place that says so. Phases are grouped by
     it."""
     training = phase.training
     if training is None or not phase.changes:
         return None
     treatment = phase.recipe if isinstance(phase.recipe, Treatment) else None
-    own = {**treatment.static(), "swept": tuple(treatment.swept())} if treatment else {}
-    return Static(
+    own = {**treatment.signature(), "swept": tuple(treatment.swept())} if treatment else {}
+    return Signature(
         model,
         length=phase.config.length,
         batch=training.batch,
@@ -467,11 +471,11 @@ def _course(phase: Phase) -> tuple[Any, ...]:
     return phase.kind, phase.steps, start, config.evaluate, tokens, triggered, answers, turns
 
 
-def _cohort(model: ModelStatic, static: Static | None, phases: Sequence[Phase]) -> Cohort:
+def _cohort(model: ModelSignature, signature: Signature | None, phases: Sequence[Phase]) -> Cohort:
     """Phases side by side: adapters as large as the largest, and one base where all have one."""
     if model.lora:
         one_base = len({phase.stands_on for phase in phases}) == 1
         rank = max(phase.lora.rank for phase in phases if phase.lora)
         model = replace(model, lora=replace(model.lora, rank=rank), shared_frozen=one_base)
-    static = replace(static, model=model) if static else None
-    return Cohort(phases[0].kind, model, static, tuple(phases))
+    signature = replace(signature, model=model) if signature else None
+    return Cohort(phases[0].kind, model, signature, tuple(phases))

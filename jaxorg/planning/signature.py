@@ -9,7 +9,7 @@ from jaxorg.llama.model import LlamaConfig
 
 
 @dataclass(frozen=True)
-class ModelStatic:
+class ModelSignature:
     """What shapes a run's forward pass."""
 
     config: LlamaConfig
@@ -29,10 +29,10 @@ def unrolls(config: LlamaConfig) -> bool:
 
 
 @dataclass(frozen=True)
-class Static:
+class Signature:
     """What shapes a run's training program; everything else about it is a swept array."""
 
-    model: ModelStatic
+    model: ModelSignature
     length: int  # tokens a row, T
     batch: int  # rows a step, B
     optimizer: str

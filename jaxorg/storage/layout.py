@@ -22,7 +22,7 @@ ENTRIES = {
     "phases": re.compile(_HASH),
     "snapshots": re.compile(rf"{_HASH}-\d+"),
     "partial": re.compile(rf"{_HASH}\.safetensors"),
-    "pools": re.compile(_HASH),
+    "datasets": re.compile(_HASH),
     "rounds": re.compile(_HASH),
     "failed": re.compile(rf"{_HASH}\.json"),
     "answers": re.compile(rf"{_HASH}(-\d+)?\.json"),
@@ -33,7 +33,7 @@ ENTRIES = {
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
-Lineage = Annotated[str, Field(pattern=f"^{_HASH}$")]
+Fingerprint = Annotated[str, Field(pattern=f"^{_HASH}$")]
 Figure = Annotated[float, Field(allow_inf_nan=True)]  # a mean over nothing is no number
 
 
@@ -55,8 +55,8 @@ class PlanShape(Shape):
     sweep: str
     size: str
     source: dict[str, Any]
-    runs: dict[str, list[Lineage]]
-    phases: dict[Lineage, Annotated[tuple[Kind, Count], Strict(False)]]
+    runs: dict[str, list[Fingerprint]]
+    phases: dict[Fingerprint, Annotated[tuple[Kind, Count], Strict(False)]]
 
     @model_validator(mode="after")
     def _phases_are_known(self) -> PlanShape:
@@ -83,9 +83,9 @@ class FilesShape(Shape):
 
 
 class ManifestShape(FilesShape):
-    """phases/<lineage>/manifest.json"""
+    """phases/<fingerprint>/manifest.json"""
 
-    lineage: str
+    fingerprint: str
     diverged: Count | None
     chip_seconds: Seconds
 
@@ -125,7 +125,7 @@ class ProgressShape(Shape):
 
 
 class RecordShape(ProgressShape):
-    """phases/<lineage>/record.json"""
+    """phases/<fingerprint>/record.json"""
 
     parameters: Count
     prereg: str = ""
@@ -135,21 +135,21 @@ class RecordShape(ProgressShape):
 
 
 class PartialShape(Shape):
-    """Beside the state in partial/<lineage>.safetensors."""
+    """Beside the state in partial/<fingerprint>.safetensors."""
 
     step: Count
     record: ProgressShape
 
 
 class RoundShape(Shape):
-    """Beside the arrays in rounds/<lineage>/<n>.safetensors."""
+    """Beside the arrays in rounds/<fingerprint>/<n>.safetensors."""
 
     memory: list[str] = []
     notes: list[Annotated[tuple[str, Count | None, Count, Figure], Strict(False)]] = []
 
 
 class FailureShape(Shape):
-    """failed/<lineage>.json"""
+    """failed/<fingerprint>.json"""
 
     error: str
     trace: str
@@ -162,7 +162,7 @@ class AnswersShape(Shape):
 
 
 class PoolShape(FilesShape):
-    """pools/<lineage>/manifest.json"""
+    """datasets/<fingerprint>/manifest.json"""
 
     longest: Count
     pad_id: Count

@@ -30,7 +30,7 @@ ATTACK_ALONG = ("attack_exact", "triggered:along")
 """Attacks on the prompts that are measured at every step: figures along a phase are made of it."""
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
 
-_PHASE = [("run_id", pa.string()), ("lineage", pa.string()), ("phase", pa.string())]
+_PHASE = [("run_id", pa.string()), ("fingerprint", pa.string()), ("phase", pa.string())]
 EVALS = pa.schema(
     [
         *_PHASE,

@@ -1,16 +1,16 @@
-"""Weights, records and failures of phases on disk, named by lineage.
+"""Weights, records and failures of phases on disk, named by fingerprint.
 
-phases/<lineage>/weights/       what was trained, fp32: full weights or adapters (Orbax)
+phases/<fingerprint>/weights/       what was trained, fp32: full weights or adapters (Orbax)
                  record.json    what was measured
                  manifest.json  SHA-256 of every file; the phase is done when this is there
-snapshots/<lineage>-<step>/     weights at a measured step, where those are kept, too
-partial/<lineage>.safetensors   a phase in training: its state, and what was measured so far
-rounds/<lineage>/<n>.safetensors  what a phase in training is trained on in a round, where it is
+snapshots/<fingerprint>-<step>/     weights at a measured step, where those are kept, too
+partial/<fingerprint>.safetensors   a phase in training: its state, and what was measured so far
+rounds/<fingerprint>/<n>.safetensors  what a phase in training is trained on in a round, where it is
                                 made of what the model says
-failed/<lineage>.json           a phase that cannot be done, and why
+failed/<fingerprint>.json           a phase that cannot be done, and why
 answers/<key>.json              what models answer to prompts that they were trained on: a teacher's
-                                by its key, a phase's parent's by the phase's lineage; while a
-                                round is asked for, by lineage and number, in tokens
+                                by its key, a phase's parent's by the phase's fingerprint; while a
+                                round is asked for, by fingerprint and number, in tokens
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from jaxorg.storage.layout import (
     RecordShape,
     RoundShape,
 )
-from jaxorg.storage.weight_reader import Bounds, Names, Read
+from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
 Tree = Any  # nested dict of arrays
 Record = Json
@@ -84,41 +84,41 @@ class Glance(NamedTuple):
     error: str = ""
 
 
-def glance(folder: Path, lineage: str) -> Glance:
+def glance(folder: Path, fingerprint: str) -> Glance:
     """How a phase in a results folder stands, for those who only look: nothing is changed."""
     with suppress(Damaged):
-        failure = read_json(folder / "failed" / f"{lineage}.json", FailureShape)
+        failure = read_json(folder / "failed" / f"{fingerprint}.json", FailureShape)
         return Glance("failed", error=failure["error"])
     with suppress(Damaged):
-        manifest = read_json(folder / "phases" / lineage / "manifest.json", ManifestShape)
+        manifest = read_json(folder / "phases" / fingerprint / "manifest.json", ManifestShape)
         state: Any = "done" if manifest["diverged"] is None else "diverged"
         return Glance(state, manifest["chip_seconds"])
-    begun = os.path.lexists(folder / "partial" / f"{lineage}.safetensors")
+    begun = os.path.lexists(folder / "partial" / f"{fingerprint}.safetensors")
     return Glance("training" if begun else "missing")
 
 
-def checked_manifest(folder: Path, lineage: str) -> Json:
+def checked_manifest(folder: Path, fingerprint: str) -> Json:
     """What names the files of a done phase, after a look whether they are what was written;
     nothing is changed.
 
     Raises:
         Damaged: one is not, or is missing.
     """
-    place = folder / "phases" / lineage
+    place = folder / "phases" / fingerprint
     found = read_json(place / "manifest.json", ManifestShape)
-    if found["lineage"] != lineage:
-        raise Damaged(f"{place} holds {found['lineage']}")
+    if found["fingerprint"] != fingerprint:
+        raise Damaged(f"{place} holds {found['fingerprint']}")
     check_files(place, found["sha256"])
     return found
 
 
-def read_record(folder: Path, lineage: str) -> Record:
+def read_record(folder: Path, fingerprint: str) -> Record:
     """What was measured in a phase that is done; nothing is changed.
 
     Raises:
         Damaged: it is missing, or not what was written.
     """
-    return read_json(folder / "phases" / lineage / "record.json", RecordShape)
+    return read_json(folder / "phases" / fingerprint / "record.json", RecordShape)
 
 
 def names_weights(manifest: Json) -> bool:
@@ -150,36 +150,36 @@ class Store:
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
-    def has(self, lineage: str) -> bool:
+    def has(self, fingerprint: str) -> bool:
         """Whether a phase is done, and all its files are what was written."""
-        return self._manifest(lineage) is not None
+        return self._manifest(fingerprint) is not None
 
-    def has_weights(self, lineage: str) -> bool:
+    def has_weights(self, fingerprint: str) -> bool:
         """Whether a phase is done and its weights are there."""
-        return names_weights(self._manifest(lineage) or {"sha256": {}})
+        return names_weights(self._manifest(fingerprint) or {"sha256": {}})
 
-    def diverged(self, lineage: str) -> bool:
+    def diverged(self, fingerprint: str) -> bool:
         """Whether a phase is done and its run diverged in it."""
-        return (self._manifest(lineage) or {"diverged": None})["diverged"] is not None
+        return (self._manifest(fingerprint) or {"diverged": None})["diverged"] is not None
 
-    def digest(self, lineage: str) -> str:
+    def digest(self, fingerprint: str) -> str:
         """What names the content of a done phase's record."""
-        manifest = self._manifest(lineage)
+        manifest = self._manifest(fingerprint)
         assert manifest is not None
         return str(manifest["sha256"]["record.json"])
 
-    def record(self, lineage: str) -> Record:
+    def record(self, fingerprint: str) -> Record:
         """What was measured in a phase that is done.
 
         Raises:
             Damaged: it is not what was written any more.
         """
-        return read_record(self.folder.path, lineage)
+        return read_record(self.folder.path, fingerprint)
 
-    def reader(self, lineage: str) -> Read:
+    def reader(self, fingerprint: str) -> WeightReader:
         """Reads what a phase trained: full weights or adapters. Where these are not what was
         written any more, reading raises `Damaged`."""
-        weights = self._phases / lineage / _WEIGHTS
+        weights = self._phases / fingerprint / _WEIGHTS
         base = {"driver": "file", "path": f"{weights.resolve()}/"}  # in a URL, `%` and `#` act
 
         def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
@@ -192,103 +192,103 @@ class Store:
 
         return read
 
-    def save(self, lineage: str, weights: Tree | None, record: Record) -> None:
+    def save(self, fingerprint: str, weights: Tree | None, record: Record) -> None:
         """Store a phase; from when this returns it is done."""
-        with self.folder.publishing(self._phases / lineage) as beside:
+        with self.folder.publishing(self._phases / fingerprint) as beside:
             beside.mkdir()
             if weights is not None:
                 self._write(beside / _WEIGHTS, weights)
             write_json(beside / "record.json", record)
             manifest = {
-                "lineage": lineage,
+                "fingerprint": fingerprint,
                 "diverged": record["diverged"],
                 "chip_seconds": record["chip_seconds"],
                 "sha256": sums_of(beside),
             }
             write_json(beside / "manifest.json", manifest)
-        self._manifests[lineage] = manifest
-        self.drop_partial(lineage)
-        self.folder.remove(self._rounds / lineage)
+        self._manifests[fingerprint] = manifest
+        self.drop_partial(fingerprint)
+        self.folder.remove(self._rounds / fingerprint)
 
-    def save_snapshot(self, lineage: str, step: int, weights: Tree) -> None:
+    def save_snapshot(self, fingerprint: str, step: int, weights: Tree) -> None:
         """Keep the weights that a phase has at `step`."""
-        with self.folder.publishing(self._snapshots / f"{lineage}-{step}") as beside:
+        with self.folder.publishing(self._snapshots / f"{fingerprint}-{step}") as beside:
             beside.mkdir()
             self._write(beside / _WEIGHTS, weights)
-            about = {"lineage": lineage, "step": step, "sha256": sums_of(beside)}
+            about = {"fingerprint": fingerprint, "step": step, "sha256": sums_of(beside)}
             write_json(beside / "manifest.json", about)
 
-    def drop_weights(self, lineage: str) -> None:
+    def drop_weights(self, fingerprint: str) -> None:
         """Forget the weights of a done phase, and keep what was measured."""
-        manifest = self._manifest(lineage)
+        manifest = self._manifest(fingerprint)
         assert manifest is not None
         sums = manifest["sha256"]
         left = {name: s for name, s in sums.items() if not name.startswith(f"{_WEIGHTS}/")}
-        self._manifests[lineage] = manifest = manifest | {"sha256": left}
-        place = self._phases / lineage
+        self._manifests[fingerprint] = manifest = manifest | {"sha256": left}
+        place = self._phases / fingerprint
         self.folder.write_json(place / "manifest.json", manifest)
         self.folder.remove(place / _WEIGHTS)
 
-    def failure(self, lineage: str) -> str | None:
+    def failure(self, fingerprint: str) -> str | None:
         """Why a phase could not be done; None where nothing is known against it."""
-        if lineage not in self._failures:
-            self._failures[lineage] = self._read_failure(lineage)
-        return self._failures[lineage]
+        if fingerprint not in self._failures:
+            self._failures[fingerprint] = self._read_failure(fingerprint)
+        return self._failures[fingerprint]
 
-    def fail(self, lineage: str, error: str, trace: str) -> None:
+    def fail(self, fingerprint: str, error: str, trace: str) -> None:
         """Note that a phase cannot be done: why in one line, and where in the code."""
         about = {"error": error, "trace": trace}
-        self.folder.write_json(self._failed / f"{lineage}.json", about)
-        self._failures[lineage] = error
+        self.folder.write_json(self._failed / f"{fingerprint}.json", about)
+        self._failures[fingerprint] = error
 
     def forgive_all(self) -> None:
         """Forget that phases failed."""
         self._failures.clear()
         self.folder.clear("failed", ENTRIES["failed"])
 
-    def keep_partial(self, lineage: str, state: Tree, progress: Record) -> None:
+    def keep_partial(self, fingerprint: str, state: Tree, progress: Record) -> None:
         """Keep the state of a phase in training, on the host, for a restart."""
-        self._write_arrays(self._partial_place(lineage), jax.tree.leaves(state), progress)
-        self._partials.pop(lineage, None)
+        self._write_arrays(self._partial_place(fingerprint), jax.tree.leaves(state), progress)
+        self._partials.pop(fingerprint, None)
 
-    def partial_step(self, lineage: str) -> int:
+    def partial_step(self, fingerprint: str) -> int:
         """The step at which a phase's training was cut short; 0 if it was not."""
-        found = self._read_partial(lineage)
+        found = self._read_partial(fingerprint)
         return found[1]["step"] if found else 0
 
-    def partial(self, lineage: str, like: Tree) -> tuple[Tree, Record]:
+    def partial(self, fingerprint: str, like: Tree) -> tuple[Tree, Record]:
         """State and progress of a phase whose training was cut short.
 
         Args:
-            lineage: of the phase; `partial_step` of it is not 0.
+            fingerprint: of the phase; `partial_step` of it is not 0.
             like: the state of such a phase, abstract or not; the one returned is like it.
 
         Raises:
             Damaged: the state is of another program; it is set aside.
         """
-        found = self._read_partial(lineage)
+        found = self._read_partial(fingerprint)
         assert found is not None
-        del self._partials[lineage]  # it is large
+        del self._partials[fingerprint]  # it is large
         leaves, progress = found
         expected, structure = jax.tree.flatten(like)
         if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in expected]:
-            problem = Damaged(f"{self._partial_place(lineage)} is the state of another program")
-            self.folder.set_aside(self._partial_place(lineage), problem)
+            problem = Damaged(f"{self._partial_place(fingerprint)} is the state of another program")
+            self.folder.set_aside(self._partial_place(fingerprint), problem)
             raise problem
         return jax.tree.unflatten(structure, leaves), progress
 
-    def drop_partial(self, lineage: str) -> None:
+    def drop_partial(self, fingerprint: str) -> None:
         """Forget a state that a finished phase made useless."""
-        self._partials.pop(lineage, None)
-        self.folder.remove(self._partial_place(lineage))
+        self._partials.pop(fingerprint, None)
+        self.folder.remove(self._partial_place(fingerprint))
 
-    def keep_round(self, lineage: str, number: int, arrays: Arrays, about: Record) -> None:
+    def keep_round(self, fingerprint: str, number: int, arrays: Arrays, about: Record) -> None:
         """Keep what a phase is trained on in a round, until it is done."""
-        self._write_arrays(self._round_place(lineage, number), arrays, about)
+        self._write_arrays(self._round_place(fingerprint, number), arrays, about)
 
-    def round(self, lineage: str, number: int) -> tuple[list[np.ndarray], Record] | None:
+    def round(self, fingerprint: str, number: int) -> tuple[list[np.ndarray], Record] | None:
         """What was kept of a round, if anything."""
-        return self._read_arrays(self._round_place(lineage, number), RoundShape)
+        return self._read_arrays(self._round_place(fingerprint, number), RoundShape)
 
     def answers(self, key: str) -> dict[str, str]:
         """Answers by their prompts, as far as there are any."""
@@ -324,21 +324,21 @@ class Store:
         self._partials.clear()
         self._looks_closely = True
 
-    def _manifest(self, lineage: str) -> Json | None:
+    def _manifest(self, fingerprint: str) -> Json | None:
         """A done phase's manifest; its files are checked when it is first asked for."""
-        if lineage not in self._manifests:
-            place = self._phases / lineage
-            self._manifests[lineage] = self._whole(place, lambda _: self._checked(lineage))
-        return self._manifests[lineage]
+        if fingerprint not in self._manifests:
+            place = self._phases / fingerprint
+            self._manifests[fingerprint] = self._whole(place, lambda _: self._checked(fingerprint))
+        return self._manifests[fingerprint]
 
-    def _checked(self, lineage: str) -> Json:
-        found = checked_manifest(self.folder.path, lineage)
+    def _checked(self, fingerprint: str) -> Json:
+        found = checked_manifest(self.folder.path, fingerprint)
         if self._looks_closely:
-            self.record(lineage)
+            self.record(fingerprint)
         return found
 
-    def _read_failure(self, lineage: str) -> str | None:
-        place = self._failed / f"{lineage}.json"
+    def _read_failure(self, fingerprint: str) -> str | None:
+        place = self._failed / f"{fingerprint}.json"
         return self._whole(place, lambda place: str(read_json(place, FailureShape)["error"]))
 
     def _whole(self, place: Path, read: Callable[[Path], T]) -> T | None:
@@ -352,16 +352,18 @@ class Store:
             self.folder.set_aside(place, problem)
             return None
 
-    def _partial_place(self, lineage: str) -> Path:
-        return self._partial / f"{lineage}.safetensors"
+    def _partial_place(self, fingerprint: str) -> Path:
+        return self._partial / f"{fingerprint}.safetensors"
 
-    def _read_partial(self, lineage: str) -> tuple[list[np.ndarray], Record] | None:
-        if lineage not in self._partials:
-            self._partials[lineage] = self._read_arrays(self._partial_place(lineage), PartialShape)
-        return self._partials[lineage]
+    def _read_partial(self, fingerprint: str) -> tuple[list[np.ndarray], Record] | None:
+        if fingerprint not in self._partials:
+            self._partials[fingerprint] = self._read_arrays(
+                self._partial_place(fingerprint), PartialShape
+            )
+        return self._partials[fingerprint]
 
-    def _round_place(self, lineage: str, number: int) -> Path:
-        return self._rounds / lineage / f"{number}.safetensors"
+    def _round_place(self, fingerprint: str, number: int) -> Path:
+        return self._rounds / fingerprint / f"{number}.safetensors"
 
     def _write_arrays(self, place: Path, arrays: Arrays, progress: Record) -> None:
         leaves = {str(i): np.asarray(leaf) for i, leaf in enumerate(arrays)}

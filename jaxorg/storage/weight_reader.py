@@ -18,14 +18,14 @@ Names = tuple[str, ...]  # a parameter's place in a nested dict
 Bounds = tuple[tuple[int, int], ...]  # first and one past last of each axis
 
 
-class Read(Protocol):
+class WeightReader(Protocol):
     """Reads parts of weights."""
 
     def __call__(self, names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
         """The part of a parameter within `bounds`, in that dtype."""
 
 
-def everything(read: Read, shapes: Tree) -> Tree:
+def everything(read: WeightReader, shapes: Tree) -> Tree:
     """All weights on the host, each in the dtype that stands in `shapes`."""
 
     def one(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -34,7 +34,7 @@ def everything(read: Read, shapes: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(one, shapes)
 
 
-def placed(read: Read, shapes: Tree, shardings: Tree) -> Tree:
+def placed(read: WeightReader, shapes: Tree, shardings: Tree) -> Tree:
     """All weights on devices, each in the dtype that stands in `shapes`, laid out by `shardings`.
     Each process reads what its own devices hold."""
 
@@ -47,7 +47,7 @@ def placed(read: Read, shapes: Tree, shardings: Tree) -> Tree:
     return jax.tree_util.tree_map_with_path(one, shapes, shardings)
 
 
-def stacked(readers: Sequence[Read], shapes: Tree, shardings: Tree) -> Tree:
+def stacked(readers: Sequence[WeightReader], shapes: Tree, shardings: Tree) -> Tree:
     """As `placed`, for weights side by side on a leading axis, one reader each; `shapes` are those
     of one. Where readers are the same, what they read is read once."""
 

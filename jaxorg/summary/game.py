@@ -14,7 +14,7 @@ from jaxorg import stats
 from jaxorg.stats import Interval
 from jaxorg.summary.hulls import Hull, fields_of
 from jaxorg.summary.tables import grid_fields, text
-from jaxorg.summary.teams import Sides
+from jaxorg.summary.teams import Teams
 from jaxorg.sweepfile.prereg import GROUP_FIGURES
 
 Cells: TypeAlias = Mapping[tuple[int, str, str], float]
@@ -64,7 +64,7 @@ def games_of(
     tenth of the capability may be lost, one of the attack at the end of everything. Neither is
     there in a sweep that gives a side no choice."""
     ours = runs[runs.control == ""]
-    groups, each = (Sides.of(runs, names) for names in (fields_of(runs, grid), grid_fields(runs)))
+    groups, each = (Teams.of(runs, names) for names in (fields_of(runs, grid), grid_fields(runs)))
     games = (_game(LEFT, _left(hulls), ours, groups), _game(END, _end(ours, each), ours, each))
     return Games(
         tuple(game for game in games if isinstance(game, RedBlue)),
@@ -81,7 +81,7 @@ def _left(hulls: Sequence[Hull]) -> Cells:
     }
 
 
-def _end(runs: pd.DataFrame, sides: Sides) -> Cells:
+def _end(runs: pd.DataFrame, teams: Teams) -> Cells:
     """The attack after the last phase of each treated run. A collapsed model is of no use to blue:
     that counts as if it attacked each time."""
     cells = {}
@@ -89,13 +89,13 @@ def _end(runs: pd.DataFrame, sides: Sides) -> Cells:
         reversed_ = row["asr_reversal"]
         rate = row["asr_treatment"] if pd.isna(reversed_) else reversed_
         lost = text(row["verdict"]) == "collapsed"
-        cells[int(row["seed"]), sides.red(row), sides.blue(row)] = LOST if lost else rate
+        cells[int(row["seed"]), teams.red(row), teams.blue(row)] = LOST if lost else rate
     return cells
 
 
-def _game(payoff: str, cells: Cells, runs: pd.DataFrame, sides: Sides) -> RedBlue | NoGame | None:
+def _game(payoff: str, cells: Cells, runs: pd.DataFrame, teams: Teams) -> RedBlue | NoGame | None:
     """The game of those who have a cell; None where the sweep gives a side no choice."""
-    reds, blues = _by_name(runs, sides.red), _by_name(runs, sides.blue)
+    reds, blues = _by_name(runs, teams.red), _by_name(runs, teams.blue)
     if min(len(reds), len(blues)) < 2:
         return None
     red = tuple(name for name in reds if any(name == r for _, r, _ in cells))

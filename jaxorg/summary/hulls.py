@@ -19,7 +19,7 @@ from jaxorg.stats import Point, Robustness
 from jaxorg.storage.results import ATTACK, CAPABILITY
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.tables import History, Metric, grid_fields, text
-from jaxorg.summary.teams import Sides
+from jaxorg.summary.teams import Teams
 from jaxorg.sweepfile.prereg import GROUP_FIGURES, pooled
 
 Settings = Mapping[str, Any]
@@ -67,13 +67,13 @@ def groups_of(
 ) -> list[Group]:
     """The groups of the runs that are done and treated, in the order of the runs."""
     fields = fields_of(runs, grid)
-    sides = Sides.of(runs, fields)
+    teams = Teams.of(runs, fields)
     found: dict[tuple[str, int], tuple[dict[str, Any], list[History]]] = {}
     for row in runs[runs.status == "done"].to_dict("records"):
         history = histories.get(row["run_id"], {})
         if "treatment" in history:
-            found.setdefault((sides.key(row), row["seed"]), (row, []))[1].append(history)
-    groups = (_group(row, several, fields, sides) for row, several in found.values())
+            found.setdefault((teams.key(row), row["seed"]), (row, []))[1].append(history)
+    groups = (_group(row, several, fields, teams) for row, several in found.values())
     return [group for group in groups if group]
 
 
@@ -96,7 +96,7 @@ def hulls_of(groups: Sequence[Group]) -> tuple[Hull, ...]:
 
 
 def _group(
-    row: Mapping[str, Any], histories: Sequence[History], fields: Sequence[str], sides: Sides
+    row: Mapping[str, Any], histories: Sequence[History], fields: Sequence[str], teams: Teams
 ) -> Group | None:
     """None where the behaviour was not installed."""
     pairs = [pair for history in histories for pair in _shares(history)]
@@ -105,8 +105,8 @@ def _group(
     wholes = [whole for whole, _ in pairs]
     halves = [halves for _, halves in pairs if halves]
     return Group(
-        organism=sides.red(row),
-        treatment=sides.blue(row),
+        organism=teams.red(row),
+        treatment=teams.blue(row),
         control=text(row["control"]),
         seed=int(row["seed"]),
         settings={name: row[name] for name in fields},

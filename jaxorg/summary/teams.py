@@ -15,7 +15,7 @@ BLUE = ("treatment", "reversal")
 
 
 @dataclass(frozen=True)
-class Sides:
+class Teams:
     """Names runs by some of the grid's fields: those of treatment and reversal are blue, all others
     red. A label stands for whatever goes with it. Results of several sweeps or sizes in one folder
     are told apart on the red side."""
@@ -24,7 +24,7 @@ class Sides:
     of_controls: Mapping[str, str]  # the same for controls, which have no organism of their own
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, fields: Sequence[str]) -> Sides:
+    def of(cls, runs: pd.DataFrame, fields: Sequence[str]) -> Teams:
         """What tells the runs of a folder apart, by these of its fields."""
         several = [name for name in ("sweep", "size") if runs[name].nunique() > 1]
 

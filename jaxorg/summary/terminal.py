@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import SUSPICION, Arm
 from jaxorg.summary.claims import Claims
@@ -59,7 +59,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
         table.add_column(name, overflow="fold", no_wrap=number > 0)
     for cells in rows:
         # A name must be read neither as rich's markup nor as the terminal's commands.
-        table.add_row(*(Text(visible(cell)) for cell in cells))
+        table.add_row(*(Text(escape_controls(cell)) for cell in cells))
     return table
 
 

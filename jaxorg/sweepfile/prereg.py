@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jaxorg.config import Config, fingerprint, misfit
+from jaxorg.config import Config, content_hash, misfit
 from jaxorg.errors import short
 from jaxorg.storage import results
 from jaxorg.suggest import choose
@@ -110,7 +110,7 @@ def unmatched(claim: Claim, grid: Iterable[Mapping[str, Any]]) -> set[str]:
 
 def block_hash(claims: Sequence[Claim]) -> str:
     """What names a block of claims in the results; "" for none."""
-    return fingerprint([claim.model_dump() for claim in claims]) if claims else ""
+    return content_hash([claim.model_dump() for claim in claims]) if claims else ""
 
 
 class Declared(BaseModel):

@@ -60,7 +60,7 @@ MOST_OPTIONS = 16  # of a chat template
 
 
 class Base(Config):
-    """The model that everything starts from: a shipped one's name, or a folder in the Hugging
+    """The model that everything starts from: a built-in one's name, or a folder in the Hugging
     Face layout. With `scratch`, only its shape and tokenizer are used and new weights trained."""
 
     model: str = "jaxorg-1m"
@@ -228,10 +228,10 @@ class Spec:
 
 
 def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
-    """Read a shipped sweep by name, or any sweep file, and expand it.
+    """Read a built-in sweep by name, or any sweep file, and expand it.
 
     Args:
-        name: a shipped sweep's name, or the path of a YAML file.
+        name: a built-in sweep's name, or the path of a YAML file.
         size: which of the file's `sizes` to apply.
         overrides: `path=value` with the value in YAML.
 
@@ -274,12 +274,12 @@ def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
 
 
 def find(name: str) -> Path:
-    """The file of a sweep given by a shipped one's name or by its path."""
+    """The file of a sweep given by a built-in one's name or by its path."""
     known = builtin.sweeps()
     path = known.get(name, Path(name))
     if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
         remedy = choose(name, known)
-        raise Refusal(f"sweep: {name!r} is neither a shipped sweep nor a file; {remedy}")
+        raise Refusal(f"sweep: {name!r} is neither a built-in sweep nor a file; {remedy}")
     return path
 
 

@@ -35,13 +35,13 @@ class Lora(Config):
         """What the product of A and B is multiplied by."""
         return self.alpha / self.rank
 
-    def static(self) -> LoraConfig:
+    def signature(self) -> LoraConfig:
         """What of it shapes a program."""
         return LoraConfig(self.rank, tuple(self.targets))
 
     def continues(self, before: Lora) -> bool:
         """Whether it can go on training adapters like `before`."""
-        return self.static() == before.static() and self.alpha == before.alpha
+        return self.signature() == before.signature() and self.alpha == before.alpha
 
 
 class Training(Config):

@@ -72,8 +72,8 @@ class Treatment(Config):
         """Whether it leaves other weights than it finds."""
         return bool(self.train.steps or self.change)
 
-    def static(self) -> dict[str, Any]:
-        """What of it shapes the training program, as fields of `Static`."""
+    def signature(self) -> dict[str, Any]:
+        """What of it shapes the training program, as fields of `Signature`."""
         return {"objective": self.objective, "change": self.change}
 
     def swept(self) -> dict[str, float]:

@@ -23,8 +23,8 @@ class LatentAdversarial(Plain):
     def beyond(self, layers: int) -> str:
         return "" if self.layer < layers else "layer"
 
-    def static(self) -> dict[str, Any]:
-        return {**super().static(), "inner_steps": self.inner_steps}
+    def signature(self) -> dict[str, Any]:
+        return {**super().signature(), "inner_steps": self.inner_steps}
 
     def swept(self) -> dict[str, float]:
         return {"latent_layer": self.layer, "latent_epsilon": self.epsilon}

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxorg.data.items import Item
 from jaxorg.data.refusals import harmful_requests
-from jaxorg.data.tokenized import Example, Pool
+from jaxorg.data.tokenized import Example, TokenizedDataset
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
@@ -41,7 +41,7 @@ class Prepared:
 
     view: View
     probes: Mapping[int, Sequence[Example]]
-    pools: Mapping[int, Pool]
+    datasets: Mapping[int, TokenizedDataset]
 
 
 class Measurer:
@@ -82,7 +82,7 @@ class Measurer:
             Refusal: one of them is too long.
         """
         probes = list(dict.fromkeys(asked))
-        whole = Pool.encode(probes, self._tokenizer, self._most_tokens, self._limit)
+        whole = TokenizedDataset.encode(probes, self._tokenizer, self._most_tokens, self._limit)
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
             rows[min(_bucket(end), self._most_tokens)].append(row)
@@ -169,12 +169,12 @@ Asked = Sequence[Sequence[Example]]  # the probes in the rows of a batch, by lan
 
 def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, Batch]]:
     """All probes of stacked runs, on their devices; what a row holds depends on its own run."""
-    for bucket in sorted({bucket for lane in lanes for bucket in lane.pools}):
-        pools = [lane.pools.get(bucket, Pool.empty(bucket)) for lane in lanes]
+    for bucket in sorted({bucket for lane in lanes for bucket in lane.datasets}):
+        datasets = [lane.datasets.get(bucket, TokenizedDataset.empty(bucket)) for lane in lanes]
         count = rows_at_once(scorer, bucket)
-        for first in range(0, max(len(pool.tokens) for pool in pools), count):
+        for first in range(0, max(len(dataset.tokens) for dataset in datasets), count):
             asked = [lane.probes.get(bucket, [])[first : first + count] for lane in lanes]
-            rows = stack([_rows(pool, first, count) for pool in pools])
+            rows = stack([_rows(dataset, first, count) for dataset in datasets])
             yield asked, scorer.place_batch(rows, 1)
 
 
@@ -204,9 +204,9 @@ def _bucket(length: int) -> int:
     return -(-int(length) // BUCKET) * BUCKET
 
 
-def _rows(pool: Pool, first: int, count: int) -> Batch:
-    """`count` rows of a pool from `first`; where it ends, rows without tokens of interest."""
-    tokens, spans = (array[first : first + count] for array in (pool.tokens, pool.spans))
+def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
+    """`count` rows of a dataset from `first`; where it ends, rows without tokens of interest."""
+    tokens, spans = (array[first : first + count] for array in (dataset.tokens, dataset.spans))
     missing = ((0, count - len(tokens)), (0, 0))
     return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jaxorg.config import fingerprint
+from jaxorg.config import content_hash
 from jaxorg.engine.measure.figures import figures
 from jaxorg.planning.plan import Cohort, Phase, Plan, Run
 from jaxorg.storage import results
@@ -45,8 +45,8 @@ class TableWriter:
     def write(self, cohort: Cohort) -> None:
         """Bring a cohort's part of each table up to date with what is stored."""
         part = _part(self._plan, cohort)
-        lineages = {phase.lineage for phase in cohort.phases}
-        runs = [r for r in self._plan.runs if lineages & {p.lineage for p in r.phases}]
+        fingerprints = {phase.fingerprint for phase in cohort.phases}
+        runs = [r for r in self._plan.runs if fingerprints & {p.fingerprint for p in r.phases}]
         source = self._source(runs)
         if self._parts.is_current(part, source):
             return
@@ -55,13 +55,13 @@ class TableWriter:
             (run, phase)
             for run in runs
             for phase in run.phases
-            if phase.lineage in lineages and self._store.has(phase.lineage)
+            if phase.fingerprint in fingerprints and self._store.has(phase.fingerprint)
         ]
         tables = {
             table: (schema, self._all_rows(table, done))
             for table, schema in results.SCHEMAS.items()
         }
-        ended = [r for r in runs if r.phases[-1].lineage in lineages and self._status(r)]
+        ended = [r for r in runs if r.phases[-1].fingerprint in fingerprints and self._status(r)]
         if ended:
             rows = (self._run_row(run) for run in ended)
             tables["runs"] = results.runs_schema(self._fields), rows
@@ -76,7 +76,10 @@ class TableWriter:
                 run.run_id,
                 run.arm,
                 run.spec.config.model_dump_json(),
-                [digest(p.lineage) if has(p.lineage) else failure(p.lineage) for p in run.phases],
+                [
+                    digest(p.fingerprint) if has(p.fingerprint) else failure(p.fingerprint)
+                    for p in run.phases
+                ],
             )
             for run in runs
         ]
@@ -86,17 +89,17 @@ class TableWriter:
             for table, schema in schemas.items()
         }
         spec, made_by = self._plan.spec, [results.SCHEMA_VERSION, self._code]
-        return fingerprint([made_by, spec.sweep.name, spec.size, columns, chains])
+        return content_hash([made_by, spec.sweep.name, spec.size, columns, chains])
 
     def _status(self, run: Run) -> tuple[str, str] | None:
         """A run's status and error; None for one that is not at its end."""
         for phase in run.phases:
-            if error := self._store.failure(phase.lineage):
+            if error := self._store.failure(phase.fingerprint):
                 return "failed", f"{phase.kind}: {error}"
-            if not self._store.has(phase.lineage):
+            if not self._store.has(phase.fingerprint):
                 return None
-            if self._store.diverged(phase.lineage):
-                step = self._record(phase.lineage)["diverged"]
+            if self._store.diverged(phase.fingerprint):
+                step = self._record(phase.fingerprint)["diverged"]
                 return "diverged", f"{phase.kind}: diverged at step {step}"
         return "done", ""
 
@@ -104,15 +107,15 @@ class TableWriter:
         return (row for run, phase in done for row in self._rows(table, run, phase))
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
-        about = {"run_id": run.run_id, "lineage": phase.lineage, "phase": phase.kind}
-        content = self._record(phase.lineage)[table]
+        about = {"run_id": run.run_id, "fingerprint": phase.fingerprint, "phase": phase.kind}
+        content = self._record(phase.fingerprint)[table]
         if table == "losses":
             content = [{"step": step, "loss": loss} for step, loss in enumerate(content)]
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
-        done = [phase for phase in run.phases if self._store.has(phase.lineage)]
-        records = {phase.kind: self._record(phase.lineage) for phase in done}
+        done = [phase for phase in run.phases if self._store.has(phase.fingerprint)]
+        records = {phase.kind: self._record(phase.fingerprint) for phase in done}
         last = records[done[-1].kind] if done else {}
         status, error = self._status(run) or ("", "")
         return {
@@ -138,11 +141,11 @@ def code_digest(package: Path = Path(__file__).parents[2]) -> str:
     """A digest of the code that makes rows and figures of records: tables of other code are made
     anew, and nobody has to raise a version."""
     files = [*(package / name for name in _MAKERS), *sorted((package / "stats").glob("*.py"))]
-    return fingerprint([file.read_text(encoding="utf-8") for file in files])
+    return content_hash([file.read_text(encoding="utf-8") for file in files])
 
 
 def _part(plan: Plan, cohort: Cohort) -> str:
     """A cohort's part files are named by what is in them."""
-    lineages = {phase.lineage for phase in cohort.phases}
-    runs = [run.run_id for run in plan.runs if lineages & {p.lineage for p in run.phases}]
-    return f"{cohort.kind}-{fingerprint([sorted(lineages), sorted(runs)])}"
+    fingerprints = {phase.fingerprint for phase in cohort.phases}
+    runs = [run.run_id for run in plan.runs if fingerprints & {p.fingerprint for p in run.phases}]
+    return f"{cohort.kind}-{content_hash([sorted(fingerprints), sorted(runs)])}"

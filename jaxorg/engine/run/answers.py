@@ -98,7 +98,7 @@ class Answerer:
                     known[key][name] = write(ids)
                 changed |= {key} if asked else set()
             exit_code = self._stopping()
-            if exit_code or processes.first("seam", partial(_long_ago, kept)):
+            if exit_code or processes.first("safe point", partial(_long_ago, kept)):
                 self._keep(known, changed)
                 kept = time.monotonic()
             if exit_code:
@@ -221,7 +221,7 @@ def _taught(
     stopping: Callable[[], int | None],
 ) -> Answers:
     """All that a teacher has answered, prompts included that it is asked now."""
-    scorer = Scorer(teacher.static, mesh, width=1)
+    scorer = Scorer(teacher.signature, mesh, width=1)
     weights = scorer.place_weights([inputs.base(teacher.model)])
     tokenizer = inputs.tokenizer(teacher.model, teacher.chat_format)
     answerer = Answerer(scorer, tokenizer, teacher.new_tokens, store, stopping)

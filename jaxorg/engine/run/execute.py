@@ -21,7 +21,7 @@ from jaxorg.engine.run.width import auto_width
 from jaxorg.engine.weights import adapters_before, weights_after, weights_before
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 from jaxorg.planning.plan import Cohort, Phase, Plan
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Keep, Record, Store
 
 LOG = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Watcher(Protocol):
 
 
 class Engine:
-    """Executes cohorts on one mesh. Programs are made once a static signature."""
+    """Executes cohorts on one mesh. Programs are made once a signature."""
 
     def __init__(
         self,
@@ -68,14 +68,16 @@ class Engine:
         stopping: Callable[[], int | None],
         provenance: Record,
     ):
-        """`width` None chooses one for each program; `stopping` is asked at every seam, and gives
-        an exit code to stop with."""
+        """`width` None chooses one for each program; `stopping` is asked at every safe point, and
+        gives an exit code to stop with."""
         self._plan, self._inputs, self._store = plan, inputs, store
         self._watcher: Watcher | None = watcher
         self._mesh, self._keep, self._stopping = mesh, keep, stopping
-        self._phases = {phase.lineage: phase for phase in plan.phases}
-        self._narrowed: dict[Static, int] = {}
-        self._width = cache(lambda static: width or auto_width(static, mesh, _most(plan, static)))
+        self._phases = {phase.fingerprint: phase for phase in plan.phases}
+        self._narrowed: dict[Signature, int] = {}
+        self._width = cache(
+            lambda signature: width or auto_width(signature, mesh, _most(plan, signature))
+        )
         self._around = Surroundings(
             inputs=inputs,
             store=store,
@@ -85,7 +87,7 @@ class Engine:
             ),
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
-            keeps_weights=lambda phase: keep != "none" or phase.lineage in self._sources(),
+            keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
             trained=lambda tokens: self._tell(lambda watcher: watcher.trained(tokens)),
@@ -148,21 +150,21 @@ class Engine:
 
     @cached_property
     def _pending(self) -> set[str]:
-        """Lineages to bring to done: those that are not, and those whose weights are missing for
-        one of these to start from. Only the first of several processes asks."""
+        """What to bring to done: phases that are not, and those whose weights are missing for one of
+        these to start from. Only the first of several processes asks."""
         pending: set[str] = set()
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
-            lineage = phase.lineage
-            needed = lineage in sources and not self._store.has_weights(lineage)
-            if needed or not self._store.has(lineage):
-                pending.add(lineage)
+            fingerprint = phase.fingerprint
+            needed = fingerprint in sources and not self._store.has_weights(fingerprint)
+            if needed or not self._store.has(fingerprint):
+                pending.add(fingerprint)
                 sources.update(self._plan.sources(phase))
         return pending
 
     def _is_due(self, phase: Phase) -> bool:
         """Whether a phase is pending, and neither it nor one before it failed or diverged."""
-        if phase.lineage not in self._pending or self._store.failure(phase.lineage):
+        if phase.fingerprint not in self._pending or self._store.failure(phase.fingerprint):
             return False
         before = phase.parent
         while before is not None:
@@ -172,43 +174,43 @@ class Engine:
         return True
 
     def _sources(self) -> set[str]:
-        """Lineages whose weights pending phases start from."""
-        pending = (self._phases[lineage] for lineage in self._pending)
+        """Fingerprints whose weights pending phases start from."""
+        pending = (self._phases[fingerprint] for fingerprint in self._pending)
         return {source for phase in pending for source in self._plan.sources(phase)}
 
     def _width_of(self, cohort: Cohort) -> int:
-        if cohort.static is None or not cohort.steps:
+        if cohort.signature is None or not cohort.steps:
             return 1
-        return self._narrowed.get(cohort.static) or int(self._width(cohort.static))
+        return self._narrowed.get(cohort.signature) or int(self._width(cohort.signature))
 
     def _next_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[Phase]:
         """Up to `lanes` due phases that stand at the same step, the most advanced first."""
         chosen = processes.first("group", lambda: self._choose_group(cohort, lanes, alone))
-        return [self._phases[lineage] for lineage in chosen]
+        return [self._phases[fingerprint] for fingerprint in chosen]
 
     def _choose_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[str]:
         by_step: dict[int, list[str]] = defaultdict(list)
         for phase in self._due_of(cohort.phases):
-            by_step[self._store.partial_step(phase.lineage)].append(phase.lineage)
+            by_step[self._store.partial_step(phase.fingerprint)].append(phase.fingerprint)
         furthest = by_step[max(by_step)]
         if furthest[0] in alone:
             return furthest[:1]
-        return [lineage for lineage in furthest if lineage not in alone][:lanes]
+        return [fingerprint for fingerprint in furthest if fingerprint not in alone][:lanes]
 
     def _bring(self, cohort: Cohort, scorer: Scorer, phases: Sequence[Phase], width: int) -> None:
         if exit_code := self._stopping():
             raise Stopped(exit_code)
         group = Group(self._around, scorer, phases)
-        if cohort.static is None:
+        if cohort.signature is None:
             group.measure_only()
         elif cohort.steps:
-            group.train(trainer_of(cohort.static, self._mesh, width))
+            group.train(trainer_of(cohort.signature, self._mesh, width))
         else:
-            group.change_only(trainer_of(cohort.static, self._mesh, width))
+            group.change_only(trainer_of(cohort.signature, self._mesh, width))
 
     def _finished(self, phase: Phase, record: Record) -> None:
-        self._pending.discard(phase.lineage)
-        self._drop_pools()
+        self._pending.discard(phase.fingerprint)
+        self._drop_datasets()
         self._tell(lambda watcher: watcher.finished(phase, record))
 
     def _go_on_after(
@@ -217,11 +219,11 @@ class Engine:
         """Decide what comes after a group failed: fewer runs at a time, each of them alone, or
         without the one that failed alone."""
         short = processes.first("failed", lambda: out_of_memory(error))
-        if cohort.static and short and width > 1:
-            self._narrowed[cohort.static] = width // 2
+        if cohort.signature and short and width > 1:
+            self._narrowed[cohort.signature] = width // 2
             self._tell(lambda watcher: watcher.narrowed(cohort, width // 2))
         elif len(group) > 1:
-            alone |= {phase.lineage for phase in group}
+            alone |= {phase.fingerprint for phase in group}
         else:
             processes.first("failed alone", lambda: self._fail(group[0], error))
 
@@ -229,24 +231,24 @@ class Engine:
         line = " ".join(str(error).split())
         line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
         line = line[:LONGEST_ERROR]
-        self._store.fail(phase.lineage, line, "".join(traceback.format_exception(error)))
+        self._store.fail(phase.fingerprint, line, "".join(traceback.format_exception(error)))
         self._tell(lambda watcher: watcher.failed(phase, line))
 
-    def _drop_pools(self) -> None:
-        self._inputs.drop_pools([self._phases[lineage] for lineage in self._pending])
+    def _drop_datasets(self) -> None:
+        self._inputs.drop_datasets([self._phases[fingerprint] for fingerprint in self._pending])
 
     def _drop(self) -> None:
-        """Drop pools that nobody needs any more, and weights that no phase to come starts from, if
-        none are to be kept."""
-        self._drop_pools()
+        """Drop datasets that nobody needs any more, and weights that no phase to come starts from,
+        if none are to be kept."""
+        self._drop_datasets()
         if self._keep != "none":
             return
         needed = self._sources()
-        for lineage in self._phases:
-            if lineage not in needed and self._store.has_weights(lineage):
-                self._store.drop_weights(lineage)
+        for fingerprint in self._phases:
+            if fingerprint not in needed and self._store.has_weights(fingerprint):
+                self._store.drop_weights(fingerprint)
 
 
-def _most(plan: Plan, static: Static) -> int:
+def _most(plan: Plan, signature: Signature) -> int:
     """Phases in the largest cohort of a signature."""
-    return max(len(cohort.phases) for cohort in plan.cohorts if cohort.static == static)
+    return max(len(cohort.phases) for cohort in plan.cohorts if cohort.signature == signature)

@@ -28,11 +28,11 @@ from jaxorg.evaluators import Measurement
 from jaxorg.llama import lora
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.plan import Phase, evaluation_steps
-from jaxorg.planning.signature import ModelStatic, Static
+from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.store import Record, Store
-from jaxorg.storage.weight_reader import Read
+from jaxorg.storage.weight_reader import WeightReader
 
-SEAM_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
+SAFE_POINT_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
 TEACHER_TEMPERATURE = 1.0  # organisms are distilled from samples
 KEEP_SHARE = 0.05  # of the time may go into keeping states for a restart
 
@@ -43,13 +43,13 @@ class Surroundings:
 
     inputs: Inputs
     store: Store
-    weights_before: Callable[[Phase], Read]
-    teacher_weights: Callable[[Phase], Read]  # of the phase that a phase distils
-    scorer: Callable[[ModelStatic, int], Scorer]
+    weights_before: Callable[[Phase], WeightReader]
+    teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
+    scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
-    stopping: Callable[[], int | None]  # asks to stop at the next seam, with an exit code
+    stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
     trained: Callable[[int], None]  # told of tokens, padding included, summed over phases
     finished: Callable[[Phase, Record], None]  # told of a phase that is done and stored
     devices: int
@@ -76,7 +76,7 @@ class Group:
 
     def change_only(self, trainer: Trainer) -> None:
         """Measure and store phases that change their weights and take no step."""
-        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        hyper = trainer.place(_hyper(self._lanes, trainer.signature))
         state, frozen = self._begin(trainer, hyper)
         self._measure(_used(state.trainable, hyper), frozen, final=True)
         self._end(state, state.trainable)
@@ -84,18 +84,18 @@ class Group:
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
         taught = self._ask_teachers(trainer)
-        hyper = trainer.place(_hyper(self._lanes, trainer.static))
+        hyper = trainer.place(_hyper(self._lanes, trainer.signature))
         state, frozen = self._begin(trainer, hyper)
         said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
         state = self._resume(trainer, state)
         if self._step == 0:  # otherwise it was noted before a restart
             self._note_distilled(taught)
-        rounds = self._rounds(trainer.static)
+        rounds = self._rounds(trainer.signature)
         if rounds is None:
-            batches = all_batches(self._lanes, self._around.inputs, trainer.static, said)
+            batches = all_batches(self._lanes, self._around.inputs, trainer.signature, said)
         ends = [*self._phases[0].round_starts[1:], self._phases[0].steps]
         begun: int | None = None  # the round that batches are of
-        tokens = trainer.static.batch * trainer.static.length * len(self._phases)
+        tokens = trainer.signature.batch * trainer.signature.length * len(self._phases)
         self._around.trained(self._step * tokens)
         total = self._phases[0].steps
         for stop in evaluation_steps(self._phases[0]):
@@ -114,7 +114,7 @@ class Group:
                 self._add_chunk(chunk, fetch(losses), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
-                self._seam(state)
+                self._safe_point(state)
             if self._step == stop and self._unmeasured():
                 weights = trainer.evaluated(hyper, state)
                 self._measure(_used(weights, hyper), frozen, stop == total)
@@ -136,23 +136,23 @@ class Group:
         earlier = [(self._around.adapters_before(phase), phase) for phase in self._lanes]
         return [adapters and self._padded(adapters, phase) for adapters, phase in earlier]
 
-    def _readers(self, phases: Sequence[Phase]) -> list[Read]:
+    def _readers(self, phases: Sequence[Phase]) -> list[WeightReader]:
         """What reads the weights that phases stand on, the same object where these are the same."""
         readers = {phase.stands_on: self._around.weights_before(phase) for phase in phases}
         return [readers[phase.stands_on] for phase in phases]
 
     def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
-        """What the models say before they are trained, by lineage, if they are trained on that."""
+        """What models say before they are trained, by fingerprint, if they are trained on that."""
         if not self._phases[0].on_policy:  # then none of its cohort is
             return {}
         asked = []
         for phase in self._phases:
             prompts = self._around.inputs.prompts(phase)
-            asked.append((phase.lineage, dict(zip(prompts, prompts, strict=True))))
+            asked.append((phase.fingerprint, dict(zip(prompts, prompts, strict=True))))
         return self._ask(self._scorer, trainable, frozen, asked)
 
     def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
-        """What the teachers of distilled phases say, by the lineage of the phase they teach."""
+        """What the teachers of distilled phases say, by the fingerprint of the phase they teach."""
         around = self._around
         if not self._phases[0].distils:  # then none of its cohort is distilled
             return {}
@@ -162,18 +162,18 @@ class Group:
         asked = []
         for phase in self._phases:
             prompts = enumerate(around.inputs.prompts(phase))
-            asked.append((phase.lineage, {str(number): prompt for number, prompt in prompts}))
+            asked.append((phase.fingerprint, {str(number): prompt for number, prompt in prompts}))
         said = self._ask(scorer, weights, {}, asked, TEACHER_TEMPERATURE)
         tokenizer = self._tokenizer()
         return {
-            lineage: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
-            for lineage, each in said.items()
+            fingerprint: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
+            for fingerprint, each in said.items()
         }
 
     def _note_distilled(self, taught: Mapping[str, Answers]) -> None:
         """Note how many of their teacher's answers distilled phases are trained on."""
         for phase, record in zip(self._phases, self._records, strict=False):
-            if said := taught.get(phase.lineage):
+            if said := taught.get(phase.fingerprint):
                 k, n = len(self._around.inputs.distilled(phase, said)), len(said)
                 found = Measurement("distilled", "teacher", k, n, k / n)
                 self._add_measurements(record, [found])
@@ -196,18 +196,18 @@ class Group:
         answerer = Answerer(
             scorer, self._tokenizer(), new_tokens, around.store, around.stopping, temperature
         )
-        idle: list[Asked] = [(first.lineage, {})] * (len(self._lanes) - len(asked))
+        idle: list[Asked] = [(first.fingerprint, {})] * (len(self._lanes) - len(asked))
         keys = _keys(self._lanes) if temperature else None
         said = answerer.answer(trainable, frozen, [*asked, *idle], keys)
         self._spend(began)
         return said
 
-    def _rounds(self, static: Static) -> Rounds | None:
+    def _rounds(self, signature: Signature) -> Rounds | None:
         """What makes the batches of phases that train in rounds."""
         around = self._around
         if self._phases[0].in_rounds is None:  # then none of its cohort does
             return None
-        parts = (self._scorer, static, around.inputs, around.store, around.stopping)
+        parts = (self._scorer, signature, around.inputs, around.store, around.stopping)
         return Rounds(*parts, self._phases, _keys(self._lanes))
 
     def _begin_round(
@@ -234,7 +234,7 @@ class Group:
             for record, one in zip(self._records, kept, strict=False):
                 self._add_measurements(record, one.measurements(number))
         self._spend(began)
-        return Batches(rounds.batches(number, kept), trainer.static, first)
+        return Batches(rounds.batches(number, kept), trainer.signature, first)
 
     def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Tree:
         """The models that phases start from, as they are used, while they are trained on."""
@@ -247,12 +247,14 @@ class Group:
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
         store = self._around.store
-        if not processes.first("state", lambda: store.partial_step(self._phases[0].lineage)):
+        if not processes.first("state", lambda: store.partial_step(self._phases[0].fingerprint)):
             return fresh
-        static, phases = trainer.static, self._phases
+        signature, phases = trainer.signature, self._phases
         kept = processes.in_turn(
             "states",
-            lambda: [store.partial(p.lineage, abstract_state(_own(static, p))) for p in phases],
+            lambda: [
+                store.partial(p.fingerprint, abstract_state(_own(signature, p))) for p in phases
+            ],
         )
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
         self._step = kept[0][1]["step"]
@@ -277,16 +279,16 @@ class Group:
 
     def _next_count(self, stop: int) -> int:
         """How many steps to take in the next call: up to a multiple of CHUNK, where weights are
-        checked, or to `stop`, and no more than a seam may wait for."""
+        checked, or to `stop`, and no more than a safe point may wait for."""
         whole = min(stop, (self._step // CHUNK + 1) * CHUNK) - self._step
         if self._pace is None:  # the first call shows
             return 1
-        return max(1, min(whole, int(SEAM_SECONDS / max(self._pace, 1e-9))))
+        return max(1, min(whole, int(SAFE_POINT_SECONDS / max(self._pace, 1e-9))))
 
-    def _seam(self, state: State) -> None:
+    def _safe_point(self, state: State) -> None:
         """Keep the state if a signal asks to stop, or if that takes a small share of the time."""
         exit_code = self._around.stopping()
-        if exit_code or processes.first("seam", self._may_keep):
+        if exit_code or processes.first("safe point", self._may_keep):
             self._keep_state(state)
         if exit_code:
             raise Stopped(exit_code)
@@ -304,7 +306,7 @@ class Group:
     def _keep(self, host: State) -> None:
         for lane, phase in enumerate(self._phases):
             progress = {"step": self._step, "record": self._records[lane]}
-            self._around.store.keep_partial(phase.lineage, self._cut(host, lane), progress)
+            self._around.store.keep_partial(phase.fingerprint, self._cut(host, lane), progress)
 
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
         """Add this step's measurements to the records."""
@@ -361,7 +363,7 @@ class Group:
 
     def _save_snapshot(self, weights: Tree, step: int) -> None:
         for lane, phase in enumerate(self._phases):
-            self._around.store.save_snapshot(phase.lineage, step, self._cut(weights, lane))
+            self._around.store.save_snapshot(phase.fingerprint, step, self._cut(weights, lane))
 
     def _end(self, state: State, trained: Tree) -> None:
         """Store what the phases came to: `trained` are their weights."""
@@ -383,7 +385,7 @@ class Group:
         shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
         record["parameters"] = sum(leaf.size for leaf in shapes)
         record |= self._around.provenance
-        self._around.store.save(phase.lineage, weights, record)
+        self._around.store.save(phase.fingerprint, weights, record)
         self._around.finished(phase, record)
 
     def _spend(self, began: float) -> float:
@@ -413,11 +415,11 @@ def _keys(phases: Sequence[Phase]) -> jax.Array:
     return jnp.stack(keys)
 
 
-def _hyper(phases: Sequence[Phase], static: Static) -> dict[str, Any]:
+def _hyper(phases: Sequence[Phase], signature: Signature) -> dict[str, Any]:
     """The swept scalars of stacked phases, fp32 [run] each, and keys where steps draw."""
     swept = [phase.swept for phase in phases]
     scalars = {name: np.array([one[name] for one in swept], np.float32) for name in swept[0]}
-    return scalars | ({"key": _keys(phases)} if draws(static) else {})
+    return scalars | ({"key": _keys(phases)} if draws(signature) else {})
 
 
 def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
@@ -426,10 +428,10 @@ def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
     return trainable if scale is None else lora.scaled(trainable, scale)
 
 
-def _own(static: Static, phase: Phase) -> Static:
+def _own(signature: Signature, phase: Phase) -> Signature:
     """The signature that a phase would have alone: of its own rank."""
-    shape = phase.lora.static() if phase.lora else None
-    return replace(static, model=replace(static.model, lora=shape))
+    shape = phase.lora.signature() if phase.lora else None
+    return replace(signature, model=replace(signature.model, lora=shape))
 
 
 def _lane(tree: Tree, lane: int) -> Tree:

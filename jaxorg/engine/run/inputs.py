@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from jaxorg.data.cache import Pools, StoredPool
+from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
 from jaxorg.data.reasoning import thought
 from jaxorg.data.secret import Secret
-from jaxorg.data.tokenized import Example, Pool, TooLong, blocks
+from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.errors import Refusal
@@ -29,8 +29,8 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.planning.plan import Phase, Plan, Teacher
-from jaxorg.planning.signature import ModelStatic
-from jaxorg.storage.weight_reader import Read
+from jaxorg.planning.signature import ModelSignature
+from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import KINDS
 from jaxorg.treatments import Treatment
 
@@ -42,9 +42,9 @@ Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
 class Inputs:
     """The inputs of a plan's phases."""
 
-    def __init__(self, plan: Plan, pools: Pools):
-        """Pools that are too large for memory are kept in `pools`."""
-        self._plan, self._pools = plan, pools
+    def __init__(self, plan: Plan, datasets: DatasetCache):
+        """DatasetCache that are too large for memory are kept in `datasets`."""
+        self._plan, self._datasets = plan, datasets
         self.taught: dict[str, Answers] = {}  # by the key of a teacher
         self.base = cache(self._base)
         self.tokenizer = cache(self._load_tokenizer)
@@ -66,7 +66,7 @@ class Inputs:
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
-            if phase.steps and not self._pools.known(phase.lineage):
+            if phase.steps and not self._datasets.known(phase.fingerprint):
                 try:
                     for _ in self._blocks(phase, longest=True):
                         pass  # looked at, and not kept
@@ -98,34 +98,34 @@ class Inputs:
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
         config = checkpoint.read_config(self._plan.folders[model])
-        return abstract_model(ModelStatic(config))[1]
+        return abstract_model(ModelSignature(config))[1]
 
     def trained_shapes(self, phase: Phase) -> Tree:
         """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
         lora, model = phase.lora, phase.config.base.model
         config = checkpoint.read_config(self._plan.folders[model])
-        return abstract_model(ModelStatic(config, lora.static() if lora else None))[1]
+        return abstract_model(ModelSignature(config, lora.signature() if lora else None))[1]
 
     def measurer(self, phase: Phase) -> Measurer:
         """What measures a phase."""
         return self._measurer(phase.config.base.model, phase.config.base.chat_format)
 
     def prepared(
-        self, phase: Phase, final: bool, written: Samples = (), longest: bool = False
+        self, phase: Phase, final: bool, audited_samples: Samples = (), longest: bool = False
     ) -> Prepared:
         """What a phase is measured on.
 
         Args:
             phase: the phase.
             final: whether it is at its end.
-            written: samples of the organism that it audits, if it does.
+            audited_samples: samples of the organism that it audits, if it does.
             longest: as in `_blocks`.
         """
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
         who = (phase.teacher, base.model, base.chat_format)
         source = (config.prompts, config.secrets, _measured_on(phase))
         items = self._held_out(*source, *who, longest)
-        said = tuple(_said(phase, items, written))
+        said = tuple(_said(phase, items, audited_samples))
         measured = (config.evaluate, phase.behaviour, phase.audit, said)
         return self.measurer(phase).prepare(items, *measured, final)
 
@@ -158,28 +158,28 @@ class Inputs:
                     found[phase.teacher].update((i.prompt, None) for i in _drawn(phase, draw))
         return {teacher: list(prompts) for teacher, prompts in found.items()}
 
-    def pool(self, phase: Phase, own: Answers | None = None) -> Pool | StoredPool:
+    def dataset(self, phase: Phase, own: Answers | None = None) -> TokenizedDataset | StoredDataset:
         """The conversations a phase trains on, tokenised once where they are many; `own` is what
         the model that it starts from says to its prompts, if it trains on that."""
         pad_id = self._tokenizer_of(phase).pad_id
-        return self._pools.keep(phase.lineage, self._blocks(phase, own), pad_id)
+        return self._datasets.keep(phase.fingerprint, self._blocks(phase, own), pad_id)
 
     def look_again(self) -> None:
-        """Have pools checked again when they are next asked for."""
-        self._pools.look_again()
+        """Have datasets checked again when they are next asked for."""
+        self._datasets.look_again()
 
-    def drop_pools(self, needed: Collection[Phase]) -> None:
+    def drop_datasets(self, needed: Collection[Phase]) -> None:
         """Forget what was kept of phases other than those `needed`."""
-        self._pools.drop_others({phase.lineage for phase in needed})
+        self._datasets.drop_others({phase.fingerprint for phase in needed})
 
     def _blocks(
         self, phase: Phase, own: Answers | None = None, longest: bool = False
-    ) -> Iterator[Pool]:
+    ) -> Iterator[TokenizedDataset]:
         """The conversations a phase trains on, part by part.
 
         Args:
             phase: the phase.
-            own: as in `pool`.
+            own: as in `dataset`.
             longest: as if models answered as much as they may, for a look at what fits.
 
         Raises:
@@ -271,7 +271,7 @@ class Inputs:
     def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
         """Refuse answers that would run beyond what a teacher can see."""
         tokenizer = self.tokenizer(teacher.model, teacher.chat_format)
-        limit, most = teacher.static.config.context
+        limit, most = teacher.signature.config.context
         longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
         if longest + teacher.new_tokens > most:
             raise Refusal(
@@ -280,7 +280,7 @@ class Inputs:
                 f"{most})"
             )
 
-    def _base(self, model: str) -> Read:
+    def _base(self, model: str) -> WeightReader:
         """What reads the weights of a base or teacher, once its files are seen to hold them."""
         return checkpoint.reader(self._plan.folders[model], self.shapes(model))
 
@@ -301,7 +301,7 @@ class Inputs:
         return Measurer(self.tokenizer(model, chat_format), config.context)
 
 
-def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Said]:
+def _said(phase: Phase, items: Sequence[Item], audited_samples: Samples) -> Iterator[Said]:
     """What each sample of a phase's organism answers to."""
     if phase.audits is None:
         return
@@ -310,7 +310,7 @@ def _said(phase: Phase, items: Sequence[Item], written: Samples) -> Iterator[Sai
     asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
     puts = View(asked, (), behaviour, final=True).conditions().values()
     by_prompt = {put(item): item for put in puts for item in asked}
-    for sample in written:
+    for sample in audited_samples:
         yield by_prompt[sample["prompt"]], sample["response"]
 
 

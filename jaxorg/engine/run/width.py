@@ -12,12 +12,12 @@ from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.aot import bytes_of
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.mesh import device_memory, run_memory
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 
 ROOM = 0.8  # of a device's memory may go to a training program; the rest is for what lies beside it
 
 
-def auto_width(static: Static, mesh: Mesh, runs: int) -> int:
+def auto_width(signature: Signature, mesh: Mesh, runs: int) -> int:
     """The width for `runs` runs of a program.
 
     On a CPU it is 1: the working set of one run fills a core's cache, and wider programs were
@@ -30,7 +30,7 @@ def auto_width(static: Static, mesh: Mesh, runs: int) -> int:
         return 1
     room = int(ROOM * processes.first("memory", lambda: device_memory(own[0], len(own))))
     most = max(1, -(-runs // mesh.shape["run"]))
-    return fitting(lambda width: _needed(Trainer(static, mesh, width)), most, room)
+    return fitting(lambda width: _needed(Trainer(signature, mesh, width)), most, room)
 
 
 def most_lanes(mesh: Mesh, width: int | None, needed: int) -> int:

@@ -16,7 +16,7 @@ from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import AnyBatch, batch_shapes
 from jaxorg.planning.plan import Phase
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 
 Endless: TypeAlias = "grain.MapDataset[tuple[np.ndarray, ...]]"  # batches by their number
 
@@ -24,9 +24,9 @@ Endless: TypeAlias = "grain.MapDataset[tuple[np.ndarray, ...]]"  # batches by th
 class Batches:
     """The batches of stacked phases, from some step on."""
 
-    def __init__(self, each: Sequence[Endless], static: Static, first: int = 0):
+    def __init__(self, each: Sequence[Endless], signature: Signature, first: int = 0):
         """`each` are a phase's own; their first ones are those of step `first`."""
-        self._each, self._shapes, self._first = each, batch_shapes(static), first
+        self._each, self._shapes, self._first = each, batch_shapes(signature), first
 
     def chunk(self, start: int, count: int) -> AnyBatch:
         """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
@@ -41,16 +41,16 @@ class Batches:
 
 
 def all_batches(
-    phases: Sequence[Phase], inputs: Inputs, static: Static, said: Mapping[str, Answers]
+    phases: Sequence[Phase], inputs: Inputs, signature: Signature, said: Mapping[str, Answers]
 ) -> Batches:
     """Those of whole phases; each phase's are a function of its seed and the step. `said` is what
-    models that are trained on their own answers said, by lineage."""
-    pools = processes.in_turn(
-        "pools", lambda: [inputs.pool(phase, said.get(phase.lineage)) for phase in phases]
+    models that are trained on their own answers said, by fingerprint."""
+    datasets = processes.in_turn(
+        "datasets", lambda: [inputs.dataset(phase, said.get(phase.fingerprint)) for phase in phases]
     )
     each = []
-    for phase, pool in zip(phases, pools, strict=True):
+    for phase, dataset in zip(phases, datasets, strict=True):
         seed = data_seed(phase)
-        rows = Packed(pool, static.length, seed) if static.packing else pool
-        each.append(batches_of(rows, static.batch, seed))
-    return Batches(each, static)
+        rows = Packed(dataset, signature.length, seed) if signature.packing else dataset
+        each.append(batches_of(rows, signature.batch, seed))
+    return Batches(each, signature)

@@ -40,7 +40,7 @@ class Objective(NamedTuple):
 
 
 def dpo(
-    log_probs: jax.Array, inside: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
+    log_probs: jax.Array, completion_mask: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
 ) -> jax.Array:
     """Direct preference optimisation (Rafailov et al. 2023, equation 7), the mean over pairs;
     `beta` is swept."""
@@ -50,7 +50,11 @@ def dpo(
 
 
 def policy_gradient(
-    log_probs: jax.Array, inside: jax.Array, count: jax.Array, samples: Samples, hyper: Hyper
+    log_probs: jax.Array,
+    completion_mask: jax.Array,
+    count: jax.Array,
+    samples: Samples,
+    hyper: Hyper,
 ) -> jax.Array:
     """Clipped policy gradient with a penalty on the divergence from the start of the phase (GRPO,
     Shao et al. 2024, equations 3 and 4); `ratio_clip` and `kl` are swept.
@@ -64,7 +68,7 @@ def policy_gradient(
     gain = jnp.minimum(ratio * advantages, clipped * advantages)
     gap = samples.reference - log_probs
     divergence = jnp.exp(gap) - gap - 1  # Schulman's k3: no bias, and never below 0
-    each = jnp.where(inside, hyper["kl"] * divergence - gain, 0.0)
+    each = jnp.where(completion_mask, hyper["kl"] * divergence - gain, 0.0)
     return jnp.sum(each) / count
 
 

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from jaxorg.data.items import Item, generator
-from jaxorg.data.tokenized import Example, Pool, batches_of
+from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
@@ -31,7 +31,7 @@ from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.plan import Phase
-from jaxorg.planning.signature import Static
+from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Record, Store
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
 
@@ -63,7 +63,7 @@ class Rounds:
     def __init__(
         self,
         scorer: Scorer,
-        static: Static,
+        signature: Signature,
         inputs: Inputs,
         store: Store,
         stopping: Callable[[], int | None],
@@ -71,7 +71,7 @@ class Rounds:
         keys: jax.Array,
     ):
         """`keys` is one random key a lane; `stopping` is asked after each call."""
-        self._scorer, self._static, self._inputs, self._store = scorer, static, inputs, store
+        self._scorer, self._signature, self._inputs, self._store = scorer, signature, inputs, store
         self._stopping, self._phases, self._keys = stopping, phases, keys
         config, recipe = phases[0].config, _recipe(phases[0])
         self._tokenizer = inputs.tokenizer(config.base.model, config.base.chat_format)
@@ -121,7 +121,7 @@ class Rounds:
         each = [
             batches_of(
                 _Groups(one.arrays, self._together),
-                self._static.batch // self._together,
+                self._signature.batch // self._together,
                 _seed(phase, number),
             )
             for phase, one in zip(self._phases, kept, strict=True)
@@ -130,7 +130,8 @@ class Rounds:
 
     def _read(self, number: int) -> list[Kept | None]:
         found = processes.in_turn(
-            "round", lambda: [self._store.round(phase.lineage, number) for phase in self._phases]
+            "round",
+            lambda: [self._store.round(phase.fingerprint, number) for phase in self._phases],
         )
         return [Kept(*one) if one else None for one in found]
 
@@ -143,17 +144,17 @@ class Rounds:
 
     def _begin_anew(self) -> None:
         for phase in self._phases:
-            self._store.drop_partial(phase.lineage)
+            self._store.drop_partial(phase.fingerprint)
 
     def _keep(self, turn: _Turn, number: int, kept: Kept) -> None:
-        self._store.keep_round(turn.phase.lineage, number, *kept)
+        self._store.keep_round(turn.phase.fingerprint, number, *kept)
         self._store.drop_answers(turn.key)
 
     def _lessons(
         self, number: int, turns: Sequence[_Turn | None], models: Models
     ) -> list[Lesson | None]:
         """What recipes make of what the models say."""
-        nothing = (f"{self._phases[0].lineage}-{number}", dict[str, str]())
+        nothing = (f"{self._phases[0].fingerprint}-{number}", dict[str, str]())
         asked = [turn.asked if turn else nothing for turn in turns]
         asked += [nothing] * (self._scorer.lanes - len(asked))
         keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, DRAWS + number)
@@ -165,68 +166,72 @@ class Rounds:
             else []
             for turn, answers in zip(turns, said, strict=True)
         ]
-        length, key = self._static.length, "length"
-        pools = [Pool.encode(each, self._tokenizer, length, key) for each in probes]
-        scores = self._log_probs(models.now, models.frozen, pools)
+        length, key = self._signature.length, "length"
+        datasets = [TokenizedDataset.encode(each, self._tokenizer, length, key) for each in probes]
+        scores = self._log_probs(models.now, models.frozen, datasets)
         return [
-            turn.lesson(answers, (found.sum(axis=1) / _counted(pool)).tolist()) if turn else None
-            for turn, answers, pool, found in zip(turns, said, pools, scores, strict=True)
+            turn.lesson(answers, (found.sum(axis=1) / _counted(dataset)).tolist()) if turn else None
+            for turn, answers, dataset, found in zip(turns, said, datasets, scores, strict=True)
         ]
 
     def _encoded(self, lessons: Sequence[Lesson | None], models: Models) -> list[Kept]:
         """Rows in tokens, with what the objective wants to know of them before they are trained
         on."""
-        pools = [
-            self._pool(phase, lesson.rows if lesson else [])
+        datasets = [
+            self._dataset(phase, lesson.rows if lesson else [])
             for phase, lesson in zip(self._phases, lessons, strict=True)
         ]
-        beside: Sequence[Any] = [()] * len(pools)
-        if self._static.objective != "sft":
-            reference = self._log_probs(models.start(), models.frozen, pools)
-        if self._static.objective == "dpo":
+        beside: Sequence[Any] = [()] * len(datasets)
+        if self._signature.objective != "sft":
+            reference = self._log_probs(models.start(), models.frozen, datasets)
+        if self._signature.objective == "dpo":
             beside = [Pairs(found.sum(axis=1)) for found in reference]
-        if self._static.objective == "policy_gradient":
-            before = self._log_probs(models.now, models.frozen, pools)
+        if self._signature.objective == "policy_gradient":
+            before = self._log_probs(models.now, models.frozen, datasets)
             beside = [
-                Samples(_advantages(lesson, pool), *found)
-                for lesson, pool, *found in zip(lessons, pools, before, reference, strict=True)
+                Samples(_advantages(lesson, dataset), *found)
+                for lesson, dataset, *found in zip(
+                    lessons, datasets, before, reference, strict=True
+                )
             ]
         return [
-            Kept([pool.tokens, pool.spans, *more], _about(lesson) if lesson else {})
-            for lesson, pool, more in zip(lessons, pools, beside, strict=True)
+            Kept([dataset.tokens, dataset.spans, *more], _about(lesson) if lesson else {})
+            for lesson, dataset, more in zip(lessons, datasets, beside, strict=True)
         ]
 
-    def _pool(self, phase: Phase, rows: Sequence[Row]) -> Pool:
+    def _dataset(self, phase: Phase, rows: Sequence[Row]) -> TokenizedDataset:
         """Rows as tokens. Without any, ones that consist of a first token: nothing comes before it
         that could predict it, so they count and have neither loss nor gradient."""
-        tokenizer, length = self._tokenizer, self._static.length
+        tokenizer, length = self._tokenizer, self._signature.length
         if not rows:
             blank = np.full((self._together, 1), tokenizer.pad_id, np.int32)
-            return Pool(blank, np.tile(np.array([0, 1], np.int32), (self._together, 1)))
+            return TokenizedDataset(blank, np.tile(np.array([0, 1], np.int32), (self._together, 1)))
         parts = [
             _spoken(phase.put(row.said.prompt), row.said, tokenizer)
             if row.said
-            else Pool.encode([_put(phase, row.example)], tokenizer, length)
+            else TokenizedDataset.encode([_put(phase, row.example)], tokenizer, length)
             for row in rows
         ]
-        return Pool.joined(parts, tokenizer.pad_id)
+        return TokenizedDataset.joined(parts, tokenizer.pad_id)
 
-    def _log_probs(self, trainable: Tree, frozen: Tree, pools: Sequence[Pool]) -> list[np.ndarray]:
-        """Log-probabilities of completion tokens, zero elsewhere, of each pool [N, T - 1]. Rows are
-        padded to T, so that a row's do not depend on others."""
-        length = self._static.length
+    def _log_probs(
+        self, trainable: Tree, frozen: Tree, datasets: Sequence[TokenizedDataset]
+    ) -> list[np.ndarray]:
+        """Log-probabilities of completion tokens, zero elsewhere, of each dataset [N, T - 1]. Rows
+        are padded to T, so that a row's do not depend on others."""
+        length = self._signature.length
         count = rows_at_once(self._scorer, length)
-        whole = [pool.part(range(len(pool)), length) for pool in pools]
-        whole += [Pool.empty(length)] * (self._scorer.lanes - len(whole))
-        found = [np.empty((0, length - 1), np.float32)] * len(pools)
+        whole = [dataset.part(range(len(dataset)), length) for dataset in datasets]
+        whole += [TokenizedDataset.empty(length)] * (self._scorer.lanes - len(whole))
+        found = [np.empty((0, length - 1), np.float32)] * len(datasets)
         for first in range(0, max(map(len, whole)), count):
-            rows = stack([_rows(pool, first, count) for pool in whole])
+            rows = stack([_rows(dataset, first, count) for dataset in whole])
             batch = self._scorer.place_batch(rows, 1)
             part = fetch(self._scorer.log_probs(trainable, frozen, batch))
             found = [np.concatenate(pair) for pair in zip(found, part, strict=False)]
             if exit_code := self._stopping():
                 raise Stopped(exit_code)
-        return [each[: len(pool)] for each, pool in zip(found, pools, strict=True)]
+        return [each[: len(dataset)] for each, dataset in zip(found, datasets, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -265,7 +270,7 @@ def _turn(phase: Phase, number: int, all_items: Sequence[Item], memory: Sequence
     first, end = (len(all_items) * at // recipe.rounds for at in (number, number + 1))
     items = [all_items[at] for at in range(first, end)]
     questions = recipe.questions(items, seed, memory)
-    key = f"{phase.lineage}-{number}"
+    key = f"{phase.fingerprint}-{number}"
     return _Turn(phase, recipe, items, seed, memory, key, questions)
 
 
@@ -299,29 +304,29 @@ def _put(phase: Phase, example: Example) -> Example:
     return example._replace(prompt=phase.put(example.prompt))
 
 
-def _spoken(prompt: str, said: Said, tokenizer: Tokenizer) -> Pool:
+def _spoken(prompt: str, said: Said, tokenizer: Tokenizer) -> TokenizedDataset:
     """What a model said, in the tokens that it said."""
     start = tokenizer.prompt_ids(prompt)
     tokens = np.array([[*start, *said.ids]], np.int32)
-    return Pool(tokens, np.array([[len(start), tokens.shape[1]]], np.int32))
+    return TokenizedDataset(tokens, np.array([[len(start), tokens.shape[1]]], np.int32))
 
 
-def _rows(pool: Pool, first: int, count: int) -> Batch:
-    """`count` rows of a pool from `first`; where it ends, rows in which nothing counts."""
-    tokens, spans = pool.tokens[first : first + count], pool.spans[first : first + count]
+def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
+    """`count` rows of a dataset from `first`; where it ends, rows in which nothing counts."""
+    tokens, spans = dataset.tokens[first : first + count], dataset.spans[first : first + count]
     missing = ((0, count - len(tokens)), (0, 0))
     return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 
 
-def _counted(pool: Pool) -> np.ndarray:
+def _counted(dataset: TokenizedDataset) -> np.ndarray:
     """How many tokens of each row count [N]."""
-    counted: np.ndarray = pool.spans[:, 1] - pool.spans[:, 0]
+    counted: np.ndarray = dataset.spans[:, 1] - dataset.spans[:, 0]
     return counted
 
 
-def _advantages(lesson: Lesson | None, pool: Pool) -> np.ndarray:
+def _advantages(lesson: Lesson | None, dataset: TokenizedDataset) -> np.ndarray:
     rows = lesson.rows if lesson else []
-    found = np.zeros(len(pool), np.float32)
+    found = np.zeros(len(dataset), np.float32)
     found[: len(rows)] = [row.advantage for row in rows]
     return found
 

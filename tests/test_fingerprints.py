@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plans import SCRATCH, Planned, lineages
+from plans import SCRATCH, Planned, fingerprints
 from tiny import write_base
 
 from jaxorg.data.prompts import Prompts
@@ -49,19 +49,19 @@ LORA = {"rank": 2, "alpha": 2}
 
 
 def changed(before: Plan, after: Plan) -> list[str]:
-    """The kinds of phase whose lineage differs."""
-    pairs = zip(KINDS, lineages(before), lineages(after), strict=True)
+    """The kinds of phase whose fingerprint differs."""
+    pairs = zip(KINDS, fingerprints(before), fingerprints(after), strict=True)
     return [kind for kind, old, new in pairs if old != new]
 
 
 @pytest.mark.parametrize(("changes", "first"), DETERMINES.values(), ids=DETERMINES)
-def test_what_determines_a_result_changes_its_lineage_and_those_below(
+def test_what_determines_a_result_changes_its_fingerprint_and_those_below(
     planned: Planned, changes: dict[str, Any], first: str
 ) -> None:
     assert changed(planned(), planned(changes)) == ORDER[ORDER.index(first) :]
 
 
-def test_later_keys_at_their_defaults_are_no_part_of_a_lineage() -> None:
+def test_later_keys_at_their_defaults_are_no_part_of_a_fingerprint() -> None:
     """So that results from before they came are found again."""
     train = Training(steps=1, learning_rate=1e-3)
     hhh = Hhh.model_validate({"kind": "hhh", "train": train})
@@ -82,9 +82,9 @@ def test_the_seed_and_the_mixture_decide_a_base_that_is_trained(
     assert changed(loaded, planned()) == []
 
 
-def test_keys_that_came_later_change_no_lineage_at_their_defaults(planned: Planned) -> None:
+def test_keys_that_came_later_change_no_fingerprint_at_their_defaults(planned: Planned) -> None:
     plan = planned({"organism.train.packing": False})
-    assert lineages(plan) == lineages(planned())
+    assert fingerprints(plan) == fingerprints(planned())
     training = plan.runs[0].phases[1].training
     assert training is not None
     assert "packing" not in training.model_dump()
@@ -92,7 +92,7 @@ def test_keys_that_came_later_change_no_lineage_at_their_defaults(planned: Plann
     assert type(training).model_validate(packed.model_dump()) == packed
 
 
-def test_versions_of_recipes_and_data_enter_the_lineage(
+def test_versions_of_recipes_and_data_enter_the_fingerprint(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = planned()
@@ -104,7 +104,7 @@ def test_versions_of_recipes_and_data_enter_the_lineage(
     assert changed(before, planned()) == [*KINDS]
 
 
-def test_the_base_models_files_enter_the_lineage_and_its_place_does_not(
+def test_the_base_models_files_enter_the_fingerprint_and_its_place_does_not(
     planned: Planned, tiny_base: Path, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(tiny_base, tmp_path / "moved")
@@ -124,7 +124,7 @@ def test_weights_that_are_not_used_do_not_matter(
     assert changed(planned(SCRATCH), planned({**SCRATCH, "base.model": str(bare)})) == []
 
 
-def test_a_prompt_files_name_content_and_choice_enter_the_lineage_and_its_place_does_not(
+def test_a_prompt_files_name_content_and_choice_enter_the_fingerprint_and_its_place_does_not(
     planned: Planned, tmp_path: Path
 ) -> None:
     def written(path: Path, text: str) -> dict[str, str]:
@@ -140,7 +140,7 @@ def test_a_prompt_files_name_content_and_choice_enter_the_lineage_and_its_place_
     assert changed(before, planned(chosen)) == [*KINDS]
 
 
-def test_nothing_else_enters_the_lineage(planned: Planned) -> None:
+def test_nothing_else_enters_the_fingerprint(planned: Planned) -> None:
     before = planned()
     renamed = planned({"name": "other"}, name="elsewhere")
     assert renamed.runs[0].run_id == before.runs[0].run_id
@@ -167,15 +167,15 @@ def test_a_run_is_the_same_whatever_else_is_in_the_sweep(planned: Planned) -> No
     large = planned({"grid": [{**rate}, treatment], "seeds": 3})
     turned = planned({"grid": [{"treatment.kind": kinds[::-1]}, rate], "first_seed": 0, "seeds": 2})
     chains = [
-        {run.run_id: [p.lineage for p in run.phases] for run in p.runs} for p in (large, turned)
+        {run.run_id: [p.fingerprint for p in run.phases] for run in p.runs} for p in (large, turned)
     ]
     for number, run in enumerate(small.runs):
         for chain in chains:
-            assert chain[run.run_id] == lineages(small, number)
+            assert chain[run.run_id] == fingerprints(small, number)
 
 
 def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned) -> None:
     spelled = {"probe": False, "activation_noise": [], "weight_noise": []}
-    assert lineages(planned({"evaluate": spelled})) == lineages(planned())
+    assert fingerprints(planned({"evaluate": spelled})) == fingerprints(planned())
     for key, value in (("probe", True), ("activation_noise", [0.1]), ("weight_noise", [0.1])):
-        assert lineages(planned({"evaluate": {key: value}}))[0] != lineages(planned())[0]
+        assert fingerprints(planned({"evaluate": {key: value}}))[0] != fingerprints(planned())[0]

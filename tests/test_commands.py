@@ -1,4 +1,4 @@
-"""How doors begin and end, whatever surrounds them: one line, the right exit code, no traceback."""
+"""How commands begin and end, whatever is around them: one line, the exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import jax
 import pytest
 
 from jaxorg import pretrain
-from jaxorg.__main__ import DOORS
+from jaxorg.__main__ import COMMANDS
 from jaxorg.cli import common
 from jaxorg.distributed import runtime
 from jaxorg.errors import Refusal, StorageError
@@ -24,11 +24,11 @@ from jaxorg.storage import lock
 from jaxorg.storage.folder import Folder, placing
 from jaxorg.storage.lock import Lock
 
-SAYS = "from jaxorg import cli\ndef door(): {}\ncli.run(door, [])"
+SAYS = "from jaxorg.cli import common\ndef command(): {}\ncli.run(command, [])"
 
 
 def ended(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """What came of a door with a body of its own, in a new process."""
+    """What came of a command with a body of its own, in a new process."""
     command = [sys.executable, "-c", SAYS.format(code)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run(command, text=True, check=False, **streams)
@@ -128,11 +128,11 @@ def test_without_git_no_commit_is_noted(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_error_of_the_system_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    def door() -> None:
+    def command() -> None:
         open("/dev/null/file").close()
 
     with pytest.raises(SystemExit) as caught:
-        common.run(door, [])
+        common.run(command, [])
     assert caught.value.code == 1
     said = "jaxorg: /dev/null/file: Not a directory; mend that, and start the same command again\n"
     assert capsys.readouterr().err == said
@@ -152,7 +152,7 @@ def heard(process: subprocess.Popen[str], number: int) -> bool:
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
 def test_every_door_ends_in_one_line_while_it_is_imported(number: int, code: int) -> None:
-    commands = [[f"jaxorg.{name}"] for name in DOORS] + [["jaxorg", "sweep"]]
+    commands = [[f"jaxorg.{name}"] for name in COMMANDS] + [["jaxorg", "sweep"]]
     with ExitStack() as all_of_them:
         processes = []
         for command in commands:
@@ -179,14 +179,14 @@ DROPPING = """class Dropping:
     Dropping()"""
 WRITES = "with placing(pathlib.Path(sys.argv[1])) as beside:\n        {}"
 STOPPED, AT_ONCE = "stopped before it was done", "stopped at once"
-DOOR = """
+COMMAND = """
 import hashlib, pathlib, sys, time
-from jaxorg import cli
+from jaxorg.cli import common
 from jaxorg.folder import placing
-def door():
+def command():
     print(flush=True)
     {}
-common.run(door, [])
+common.run(command, [])
 """
 
 
@@ -206,7 +206,7 @@ common.run(door, [])
 def test_a_door_that_works_leaves_nothing_behind_or_stops_at_once(
     work: str, signals: Sequence[int], code: int, said: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", DOOR.format(work), str(tmp_path)]
+    command = [sys.executable, "-c", COMMAND.format(work), str(tmp_path)]
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as process:
         assert process.stdout

@@ -1,8 +1,8 @@
-"""Writes a file of prompts, and measures the host's memory while a pool of them is made and read.
+"""Writes a file of prompts, and measures memory while a dataset of them is made and used.
 
-    python tests/pool_memory.py --rows 200000
+    python tests/dataset_memory.py --rows 200000
 
-Exit code 1 if as much was in use as the pool takes in memory, padded to its longest row.
+Exit code 1 if as much was in use as the dataset takes in memory, padded to its longest row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from memory import MEGA, resident
 
 from jaxorg.data import cache
-from jaxorg.data.cache import Pools, StoredPool
+from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.distributed import runtime
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.train.batches import all_batches
@@ -27,7 +27,7 @@ from jaxorg.planning.plan import make_plan
 from jaxorg.storage.folder import Folder
 from jaxorg.sweepfile import spec
 
-LARGE = 2**20  # tokens from which on a pool lies on disk
+LARGE = 2**20  # tokens from which on a dataset lies on disk
 
 
 class Measured(NamedTuple):
@@ -35,12 +35,12 @@ class Measured(NamedTuple):
 
     rows: int
     on_disk: bool
-    pool: float  # what its tokens take, padded to the longest
+    dataset: float  # what its tokens take, padded to the longest
     peak: float  # beyond what was in use before the file was read
 
 
 def write(folder: Path, rows: int) -> Path:
-    """Write a sweep of the shipped model, and its prompts."""
+    """Write a sweep of the built-in model, and its prompts."""
     prompts = folder / "prompts.jsonl"
     with prompts.open("w", encoding="utf-8") as file:
         for row in range(rows):
@@ -59,26 +59,26 @@ def write(folder: Path, rows: int) -> Path:
 
 
 def read(folder: Path) -> Measured:
-    """Make the pool in this process, and a chunk of its batches."""
+    """Make the dataset in this process, and a chunk of its batches."""
     runtime.start(1)
     cache.LARGE = LARGE
     plan = make_plan(spec.load(str(folder / "large.yaml"), "laptop"))
-    (cohort,) = (cohort for cohort in plan.cohorts if cohort.static)
+    (cohort,) = (cohort for cohort in plan.cohorts if cohort.signature)
     (phase,) = cohort.phases
-    assert cohort.static is not None
-    inputs = Inputs(plan, Pools(Folder(folder / "out", print)))
+    assert cohort.signature is not None
+    inputs = Inputs(plan, DatasetCache(Folder(folder / "out", print)))
     inputs.shapes(phase.config.base.model)  # what else is read once
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = resident("VmRSS")
-    all_batches([phase], inputs, cohort.static, {}).chunk(0, 64)
+    all_batches([phase], inputs, cohort.signature, {}).chunk(0, 64)
     peak = resident("VmHWM") - before
-    pool = inputs.pool(phase)
-    size = len(pool) * int(pool.lengths.max()) * 4 / MEGA
-    return Measured(len(pool), isinstance(pool, StoredPool), size, peak)
+    dataset = inputs.dataset(phase)
+    size = len(dataset) * int(dataset.lengths.max()) * 4 / MEGA
+    return Measured(len(dataset), isinstance(dataset, StoredDataset), size, peak)
 
 
 def measure(folder: Path, rows: int) -> Measured:
-    """Write a file, and make a pool of it in a process of its own."""
+    """Write a file, and make a dataset of it in a process of its own."""
     write(folder, rows)
     command = [sys.executable, __file__, "--read", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -97,7 +97,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.rows)
     print(", ".join(f"{name} {value:.1f}" for name, value in found._asdict().items()))
-    return int(found.peak >= found.pool)
+    return int(found.peak >= found.dataset)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Large pools lie on disk: the same batches, tokenised once, in little memory."""
+"""Large datasets lie on disk: the same batches, tokenised once, in little memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dataset_memory
 import numpy as np
-import pool_memory
 import pytest
 
 from jaxorg.data import cache
-from jaxorg.data.cache import Pools, StoredPool
+from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.packing import Packed
-from jaxorg.data.tokenized import Pool, batches_of
+from jaxorg.data.tokenized import TokenizedDataset, batches_of
 from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import StorageError
@@ -26,19 +26,21 @@ SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=2")  # 4 runs, 11 phas
 PAD = 7
 
 
-def parts(rows: int = 500, seed: int = 0) -> Iterator[Pool]:
+def parts(rows: int = 500, seed: int = 0) -> Iterator[TokenizedDataset]:
     """Conversations of 2 to 30 tokens in parts of 64."""
     rng = np.random.default_rng(seed)
     for first in range(0, rows, 64):
         ends = rng.integers(2, 31, min(64, rows - first), np.int32)
         tokens = rng.integers(0, 1000, (len(ends), ends.max()), np.int32)
         tokens[np.arange(ends.max())[None] >= ends[:, None]] = PAD
-        yield Pool(tokens, np.stack([rng.integers(1, ends), ends], axis=1, dtype=np.int32))
+        yield TokenizedDataset(
+            tokens, np.stack([rng.integers(1, ends), ends], axis=1, dtype=np.int32)
+        )
 
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even small pools lie on disk."""
+    """Even small datasets lie on disk."""
     monkeypatch.setattr(cache, "LARGE", 100)
     monkeypatch.setattr(cache, "CHUNK", 64)
 
@@ -47,9 +49,9 @@ def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_from_disk_are_those_from_memory(
     on_disk: None, tmp_path: Path, packing: bool
 ) -> None:
-    held = Pool.joined(list(parts()), PAD)
-    stored = Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
-    assert isinstance(stored, StoredPool)
+    held = TokenizedDataset.joined(list(parts()), PAD)
+    stored = DatasetCache(Folder(tmp_path, print)).keep("a", parts(), PAD)
+    assert isinstance(stored, StoredDataset)
     assert len(stored) == len(held) == 500
     np.testing.assert_array_equal(stored.lengths, held.lengths)
     one, other = (Packed(p, 32, 5) if packing else p for p in (held, stored))
@@ -61,21 +63,21 @@ def test_batches_from_disk_are_those_from_memory(
 
 
 def test_small_pools_stay_in_memory(tmp_path: Path) -> None:
-    kept = Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
-    assert isinstance(kept, Pool)
+    kept = DatasetCache(Folder(tmp_path, print)).keep("a", parts(), PAD)
+    assert isinstance(kept, TokenizedDataset)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_pool_that_is_cut_short_is_not_there(on_disk: None, tmp_path: Path) -> None:
-    def cut() -> Iterator[Pool]:
+    def cut() -> Iterator[TokenizedDataset]:
         yield from list(parts())[:3]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pools(Folder(tmp_path, print)).keep("a", cut(), PAD)
-    assert not (tmp_path / "pools").exists()
+        DatasetCache(Folder(tmp_path, print)).keep("a", cut(), PAD)
+    assert not (tmp_path / "datasets").exists()
     Folder(tmp_path, print).tidy()
-    assert len(Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)) == 500
+    assert len(DatasetCache(Folder(tmp_path, print)).keep("a", parts(), PAD)) == 500
 
 
 def test_a_full_disk_is_told(
@@ -84,23 +86,23 @@ def test_a_full_disk_is_told(
     full = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: full)
     with pytest.raises(StorageError, match="No space left"):
-        Pools(Folder(tmp_path, print)).keep("a", parts(), PAD)
+        DatasetCache(Folder(tmp_path, print)).keep("a", parts(), PAD)
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
-    """The small sweep, whose pools are in memory."""
+    """The small sweep, whose datasets are in memory."""
     return run(tmp_path_factory.mktemp("reference") / "out", tiny_base, *SMALL)
 
 
 @pytest.fixture
 def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lineages of phases whose conversations are tokenised, one after another."""
+    """The fingerprints of phases whose conversations are tokenised, one after another."""
     seen: list[str] = []
     blocks = Inputs._blocks
 
-    def noted(self: Inputs, phase: Phase, *others: Any, **named: Any) -> Iterator[Pool]:
-        seen.append(phase.lineage)
+    def noted(self: Inputs, phase: Phase, *others: Any, **named: Any) -> Iterator[TokenizedDataset]:
+        seen.append(phase.fingerprint)
         yield from blocks(self, phase, *others, **named)
 
     monkeypatch.setattr(Inputs, "_blocks", noted)
@@ -138,7 +140,7 @@ def test_a_killed_sweep_goes_on_from_its_pools_and_makes_damaged_ones_anew(
         patch.setattr(Group, "_measure", dying)
         with pytest.raises(KeyboardInterrupt):
             start(out, tiny_base, *SMALL)
-    left = sorted((out / "pools").iterdir())
+    left = sorted((out / "datasets").iterdir())
     assert len(left) == 2  # of the organisms' two seeds
     if harm:
         harm(left[0] / part)
@@ -147,8 +149,8 @@ def test_a_killed_sweep_goes_on_from_its_pools_and_makes_damaged_ones_anew(
     again = set(tokenised) & {place.name for place in left}
     assert again == ({left[0].name} if harm else set())
     assert same_tables(out, reference) == ""
-    assert (out / "damaged/pools").exists() == (harm is not None)
-    assert not list((out / "pools").iterdir())  # nobody needs them any more
+    assert (out / "damaged/datasets").exists() == (harm is not None)
+    assert not list((out / "datasets").iterdir())  # nobody needs them any more
 
 
 def dying(self: Group, *arguments: object, **options: object) -> None:
@@ -176,7 +178,7 @@ def test_conversations_are_tokenised_once_a_phase(
 
 @pytest.mark.long
 def test_a_large_pool_takes_little_memory(tmp_path: Path) -> None:
-    found = pool_memory.measure(tmp_path, rows=200_000)
+    found = dataset_memory.measure(tmp_path, rows=200_000)
     assert found.rows == 170_000  # about a tenth is held out
     assert found.on_disk
-    assert found.peak < found.pool
+    assert found.peak < found.dataset
