@@ -1,4 +1,4 @@
-"""The command `python -m jaxorg.sweep`: run a sweep file, say what it would do, or how it stands."""
+"""The command `python -m jaxorg.sweep`: run a sweep, say what it would do, or how it stands."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class DatasetCache:
     def keep(
         self, fingerprint: str, blocks: Iterator[TokenizedDataset], pad_id: int
     ) -> TokenizedDataset | StoredDataset:
-        """A phase's dataset, made of `blocks` unless it is on disk, where it goes if it is large."""
+        """A phase's dataset, made of `blocks` unless it is on disk; large ones go there."""
         if found := self._stored(fingerprint):
             return found
         held: list[TokenizedDataset] = []

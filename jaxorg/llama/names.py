@@ -57,7 +57,7 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
 
 def resolve_shape(model: str, key: str = "base.model") -> Path:
     """A folder with a model's config.json, if with nothing else. Those of a few well-known models
-    of the hub come with the package (`jaxorg/shapes`): their shape is no secret, and they are gated.
+    of the hub come with the package (`jaxorg/shapes`): they are gated, their shape is not.
 
     Args:
         model, key: as for `resolve`.

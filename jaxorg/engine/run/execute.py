@@ -150,8 +150,8 @@ class Engine:
 
     @cached_property
     def _pending(self) -> set[str]:
-        """What to bring to done: phases that are not, and those whose weights are missing for one of
-        these to start from. Only the first of several processes asks."""
+        """What to bring to done: phases that are not, and those whose weights are missing for one
+        of these to start from. Only the first of several processes asks."""
         pending: set[str] = set()
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
