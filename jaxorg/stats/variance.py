@@ -23,7 +23,7 @@ Source: TypeAlias = Literal["base", "organism", "treatment", "interaction", "pro
 Codes: TypeAlias = npt.NDArray[np.int64]
 """[runs]: of each run the number of its level, from 0."""
 
-DRAWS = 10_000
+DRAWS = 5_000
 MOST = 0.25
 """No rate varies more: half of all runs at 0, half at 1."""
 TINY = 1e-12
@@ -106,7 +106,9 @@ def variance_shares(
     merge = np.array([[term.sources == group for term in terms] for group in groups], float)
     squares = np.array([rates @ form @ rates for form in table.forms])
     draws = squares / _chi_squares(tuple(table.degrees.tolist()))
-    prompts = _prompts(draws @ table.solve.T, merge, table.of_mean, rates, float((1 / n).mean()))
+    prompts = _prompts(
+        draws @ table.solve.T, merge, table.of_mean, rates, float((1 / (n - 1)).mean())
+    )
     # [assumptions, terms]: what the prompts add to each mean square.
     added = np.array([[np.sum(form * each) for form in table.forms] for each in assumed])
     added /= table.degrees
@@ -217,7 +219,7 @@ def _table(terms: Sequence[_Term], runs: int) -> _Table:
 
     In expectation, a mean square is each variance times the trace of its levels in the form.
     """
-    shapes = [(term.codes[:, None] == np.arange(runs)).astype(float) for term in terms]
+    shapes = [np.eye(term.codes.max() + 1)[term.codes] for term in terms]
     forms = np.empty((len(terms), runs, runs))
     for at, term in enumerate(terms):
         others = [
@@ -258,19 +260,20 @@ def _prompts(
 ) -> Floats:
     """Draws [draws] of the prompts' variance, the mean of p (1 - p) / n over all seeds.
 
-    That is (m (1 - m) - the variance of p) / n for a mean rate m, drawn about that of the runs.
+    That is (m (1 - m) - the variance of k / n) / (n - 1), for a mean rate m that is drawn about
+    that of the runs.
 
     Args:
-        variances: [draws, terms], of p, the noise of the prompts included.
+        variances: [draws, terms], of k / n.
         merge: [sources, terms], which terms are of which source.
         of_mean: [terms], what each counts for in the variance of the runs' mean.
         rates: [runs].
-        per_prompt: the mean of 1 / n.
+        per_prompt: the mean of 1 / (n - 1).
     """
     error = np.sqrt(np.maximum(variances @ of_mean, 0))
     mean = np.clip(rates.mean() + error * np.random.default_rng(1).normal(size=len(error)), 0, 1)
-    seeds = np.maximum(variances @ merge.T, 0).sum(axis=1)
-    drawn: Floats = np.clip((mean * (1 - mean) - seeds) * per_prompt, TINY, MOST * per_prompt)
+    total = np.maximum(variances @ merge.T, 0).sum(axis=1)
+    drawn: Floats = np.clip((mean * (1 - mean) - total) * per_prompt, TINY, MOST * per_prompt)
     return drawn
 
 
