@@ -97,29 +97,21 @@ def variance_shares(
     if np.all(rates == rates[0]):
         return Shares((), 0.0, (*notes, f"{_alike(rates)}: there is no variance to share out"))
     table = _table(terms, len(runs))
-    for term, degrees in zip(terms, table.degrees, strict=True):
-        if degrees == 0:
-            missing = f"too few runs to tell {' + '.join(term.sources)} from the rest"
-            return Shares((), float(rates.var(ddof=1)), (*notes, missing))
+    if np.any(table.degrees == 0):
+        (first, *_) = np.flatnonzero(table.degrees == 0)
+        missing = f"too few runs to tell {' + '.join(terms[first].sources)} from the rest"
+        return Shares((), float(rates.var(ddof=1)), (*notes, missing))
 
-    groups = list(dict.fromkeys(term.sources for term in terms))
-    merge = np.array([[term.sources == group for term in terms] for group in groups], float)
     squares = np.array([rates @ form @ rates for form in table.forms])
     draws = squares / _chi_squares(tuple(table.degrees.tolist()))
-    prompts = _prompts(
-        draws @ table.solve.T, merge, table.of_mean, rates, float((1 / (n - 1)).mean())
-    )
     # [assumptions, terms]: what the prompts add to each mean square.
     added = np.array([[np.sum(form * each) for form in table.forms] for each in assumed])
     added /= table.degrees
-    found = np.maximum((squares / table.degrees - added[0]) @ table.solve.T @ merge.T, 0)
-    drawn = [np.maximum((draws - each) @ table.solve.T @ merge.T, 0) for each in added]
-    components = _components(
-        [*groups, ("prompts",)],
-        np.append(found, noise.mean()),
-        np.stack([np.column_stack([each, prompts]) for each in drawn]),
-        level,
-    )
+    found = table.variances(squares / table.degrees - added[0])
+    prompts = _prompts(draws, table, float(rates.mean()), float((1 / (n - 1)).mean()))
+    drawn = [np.column_stack([table.variances(draws - each), prompts]) for each in added]
+    names = [*table.sources, ("prompts",)]
+    components = _components(names, np.append(found, noise.mean()), np.stack(drawn), level)
     return Shares(components, sum(each.variance for each in components), notes)
 
 
@@ -204,14 +196,21 @@ def _codes(*labels: Codes) -> tuple[int, ...]:
 class _Table(NamedTuple):
     """The analysis of variance of a design of so many terms."""
 
+    sources: list[tuple[Source, ...]]
+    """What variances are of. Two terms of one source are added up."""
     forms: Floats
     """[terms, runs, runs]: a term's sum of squares as a quadratic form of the rates."""
     degrees: Codes
     """[terms]: degrees of freedom."""
     solve: Floats
-    """[terms, terms]: from mean squares to variances."""
+    """[sources, terms]: from mean squares to variances."""
     of_mean: Floats
-    """[terms]: what each variance counts for in that of the mean of all runs."""
+    """[terms]: from mean squares to the variance of the mean of all runs."""
+
+    def variances(self, mean_squares: Floats) -> Floats:
+        """[..., sources] from mean squares [..., terms], cut at 0."""
+        found: Floats = np.maximum(mean_squares @ self.solve.T, 0)
+        return found
 
 
 def _table(terms: Sequence[_Term], runs: int) -> _Table:
@@ -232,7 +231,9 @@ def _table(terms: Sequence[_Term], runs: int) -> _Table:
     expected = np.array([[np.sum((form @ it) * it) for it in shapes] for form in forms])
     solve = np.linalg.pinv(expected / np.maximum(degrees, 1)[:, None])
     of_mean = np.array([np.square(shape.sum(axis=0)).sum() for shape in shapes]) / runs**2
-    return _Table(forms, degrees, solve, of_mean)
+    sources = list(dict.fromkeys(term.sources for term in terms))
+    merged = np.array([[term.sources == each for term in terms] for each in sources], float)
+    return _Table(sources, forms, degrees, merged @ solve, of_mean @ solve)
 
 
 def _contains(finer: Codes, codes: Codes) -> bool:
@@ -255,24 +256,21 @@ def _chi_squares(degrees: tuple[int, ...]) -> Floats:
     return np.random.default_rng(0).chisquare(degrees, (DRAWS, len(degrees)))
 
 
-def _prompts(
-    variances: Floats, merge: Floats, of_mean: Floats, rates: Floats, per_prompt: float
-) -> Floats:
+def _prompts(draws: Floats, table: _Table, rate: float, per_prompt: float) -> Floats:
     """Draws [draws] of the prompts' variance, the mean of p (1 - p) / n over all seeds.
 
     That is (m (1 - m) - the variance of k / n) / (n - 1), for a mean rate m that is drawn about
     that of the runs.
 
     Args:
-        variances: [draws, terms], of k / n.
-        merge: [sources, terms], which terms are of which source.
-        of_mean: [terms], what each counts for in the variance of the runs' mean.
-        rates: [runs].
+        draws: [draws, terms], of mean squares.
+        table: of these terms.
+        rate: the mean of the runs.
         per_prompt: the mean of 1 / (n - 1).
     """
-    error = np.sqrt(np.maximum(variances @ of_mean, 0))
-    mean = np.clip(rates.mean() + error * np.random.default_rng(1).normal(size=len(error)), 0, 1)
-    total = np.maximum(variances @ merge.T, 0).sum(axis=1)
+    error = np.sqrt(np.maximum(draws @ table.of_mean, 0))
+    mean = np.clip(rate + error * np.random.default_rng(1).normal(size=len(error)), 0, 1)
+    total = table.variances(draws).sum(axis=1)
     drawn: Floats = np.clip((mean * (1 - mean) - total) * per_prompt, TINY, MOST * per_prompt)
     return drawn
 
