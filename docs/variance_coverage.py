@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit, ndtr
 
 from jaxorg.folder import placing
 from jaxorg.stats.intervals import Floats, Interval
-from jaxorg.stats.variance import Run, Shares, variance_shares
+from jaxorg.stats.variance import Codes, Run, Shares, variance_shares
+
+Flags: TypeAlias = npt.NDArray[np.bool_]
 
 PAGE = Path(__file__).parent / "variance.md"
 COVERAGE, OTHERS, HARDER, END = (
@@ -85,12 +88,13 @@ def rates_of(world: World, design: Sequence[int], rng: np.random.Generator) -> F
     shapes = [(b, 1, 1), (b, o, 1), (1, 1, t), (b, o, t)]
     spread = (world.spread[0] if b > 1 else 0.0, *world.spread[1:])
     effects = (s * rng.normal(size=shape) for s, shape in zip(spread, shapes, strict=True))
-    return expit(sum(effects, np.full((b, o, t), float(world.mean))))
+    found: Floats = expit(sum(effects, np.full((b, o, t), float(world.mean))))
+    return found
 
 
-def runs_of(k: Floats, n: int) -> list[Run]:
+def runs_of(k: Codes, n: int) -> list[Run]:
     """The runs of a table of counts [bases, organisms, treatments]."""
-    return [Run(*place, int(count), n) for place, count in np.ndenumerate(k)]
+    return [Run(b, o, t, int(count), n) for (b, o, t), count in np.ndenumerate(k)]
 
 
 class Tally:
@@ -166,12 +170,12 @@ def _others(replicates: int) -> list[list[str]]:
             for at, source in enumerate(NAMES):
                 if source != "base" or design[0] > 1:
                     cells = zip(100 * held[at], width[at], strict=True)
-                    cells = (f"{covered:.1f} ({wide:.2f})" for covered, wide in cells)
-                    rows.append([_named(design), name, source, *cells])
+                    shown = (f"{covered:.1f} ({wide:.2f})" for covered, wide in cells)
+                    rows.append([_named(design), name, source, *shown])
     return rows
 
 
-def _intervals(k: Floats, n: int, rng: np.random.Generator) -> Floats:
+def _intervals(k: Codes, n: int, rng: np.random.Generator) -> Floats:
     """[sources, ends, methods]: the 95 % intervals of shares; from 0 to 1 where there are none."""
     found = np.tile([[0.0], [1.0]], (len(NAMES), 1, 3))
     for each in variance_shares(runs_of(k, n)).components:
@@ -206,12 +210,14 @@ def balanced(rates: Floats, n: int) -> Floats:
         (of_cell - within) / o + within - noise,
         noise,
     ]
-    return np.maximum(np.stack(found, axis=-1), 0)
+    cut: Floats = np.maximum(np.stack(found, axis=-1), 0)
+    return cut
 
 
 def _shared(variances: Floats) -> Floats:
     with np.errstate(invalid="ignore"):
-        return variances / variances.sum(axis=-1, keepdims=True)
+        found: Floats = variances / variances.sum(axis=-1, keepdims=True)
+    return found
 
 
 def _parametric(rates: Floats, n: int, rng: np.random.Generator) -> Floats:
@@ -267,11 +273,12 @@ def _harder(replicates: int) -> list[list[str]]:
     return rows + [[case, *row] for case, tally in tallies.items() for row in tally.rows()]
 
 
-def alike_outcomes(rates: Floats, n: int, alike: float, rng: np.random.Generator) -> Floats:
+def alike_outcomes(rates: Floats, n: int, alike: float, rng: np.random.Generator) -> Flags:
     """Outcomes [runs, n] of runs of these rates [runs], decided by how hard a prompt is for each:
     normal, and correlated by `alike` between runs."""
     hard = alike**0.5 * rng.normal(size=n) + (1 - alike) ** 0.5 * rng.normal(size=(rates.size, n))
-    return ndtr(hard) < rates[:, None]
+    shown: Flags = ndtr(hard) < rates[:, None]
+    return shown
 
 
 def _write(mark: str, rows: Sequence[Sequence[str]]) -> None:

@@ -77,8 +77,9 @@ def test_known_variances_are_recovered_on_average() -> None:
     assert np.all(np.abs(np.mean(found, axis=0) - true) < 4 * error)
 
 
-def test_shares_sum_to_one_and_lie_in_their_intervals() -> None:
-    found = variance_shares(_runs([TABLE]))
+@pytest.mark.parametrize("table", [TABLE, [[0] * 4, [0] * 4, [255] * 4, [256] * 4]])
+def test_shares_sum_to_one_and_lie_in_their_intervals(table: list[list[int]]) -> None:
+    found = variance_shares(_runs([table]))
     assert sum(each.share for each in found.components) == pytest.approx(1)
     assert sum(each.variance for each in found.components) == pytest.approx(found.total)
     for each in found.components:

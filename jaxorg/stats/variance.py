@@ -282,7 +282,8 @@ def _components(
     [assumptions, draws, components]. An interval goes from the lowest end to the highest that the
     assumptions give."""
     ends = (1 - level) / 2, (1 + level) / 2
-    low, high = _ends(np.minimum(drawn, MOST), ends)
+    # No variance is above MOST, though estimates may be; draws of few degrees go far beyond.
+    low, high = _ends(np.minimum(drawn, np.maximum(found, MOST)), ends)
     share_low, share_high = _ends(drawn / drawn.sum(axis=2, keepdims=True), ends)
     shares = found / found.sum()
     return tuple(
