@@ -19,7 +19,15 @@ import numpy as np
 from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.llama.peft_config import CONFIG, EMBEDDING, HEAD, Lora, PeftConfig, read_peft_config
+from jaxorg.llama.peft_config import (
+    CONFIG,
+    EMBEDDING,
+    HEAD,
+    MERGE,
+    Lora,
+    PeftConfig,
+    read_peft_config,
+)
 from jaxorg.llama.tensors import Tensors, _read_header, _Tensor
 from jaxorg.reading import Bounds, Names
 
@@ -31,7 +39,6 @@ _LAYER = "model.layers.{}"
 _OF_LAYER = re.compile(r"model\.layers\.(\d{1,9})\.")
 _INNER = re.compile(r"\.(lora_|base_layer\.|token_adapter\.)")
 _ADAPTER = re.compile(r"\.lora_(?:embedding_)?A\.([^.]+)(?:\.weight)?$")
-_MERGE = "merge the adapter with PEFT and give that model"
 
 LONGEST_NAME = 120  # of a tensor, in a message
 Shape = tuple[int, ...]
@@ -111,15 +118,8 @@ def read_adapter(folder: Path, config: LlamaConfig) -> Adapter:
     if config.tie_word_embeddings:
         each.append(Module(HEAD, (config.vocab_size, config.hidden_size)))
     loras = said.adapted([module.name for module in each if len(module.weight) == 2])
-    _check_loras(folder / CONFIG, said, loras, each, config.tie_word_embeddings)
-    wanted = [tensor for module in each for tensor in _wanted(module, loras, said)]
-    if said.tokens:
-        shape = (len(said.tokens), config.hidden_size)
-        spelled = f"{EMBEDDING}.token_adapter.trainable_tokens_delta"
-        wanted.append(_Wanted(TOKENS, (spelled,), shape))
-    if config.tie_word_embeddings:
-        tables = (f"{EMBEDDING}.weight", f"{HEAD}.weight")
-        wanted = [each._replace(required=False) if each.name in tables else each for each in wanted]
+    _check_loras(folder / CONFIG, said, loras, each, config)
+    wanted = [tensor for module in each for tensor in _wanted(module, loras, said, config)]
     tensors = _read_tensors(folder, wanted, {module.name for module in each}, config)
     if config.tie_word_embeddings:
         _tie(tensors, said, config)
@@ -160,9 +160,21 @@ def _in_layers(module: Module, config: LlamaConfig) -> Iterator[Module]:
         yield module._replace(name=module.name.format(layer))
 
 
-def _wanted(module: Module, loras: Mapping[str, Lora], said: PeftConfig) -> Iterator[_Wanted]:
-    """What of one module must be in an adapter's file, or may be."""
+def _wanted(
+    module: Module, loras: Mapping[str, Lora], said: PeftConfig, config: LlamaConfig
+) -> Iterator[_Wanted]:
+    """What of one module must be in an adapter's file, or may be.
+
+    Args:
+        module: of the base.
+        loras: the modules that are adapted.
+        said: the adapter's settings.
+        config: the base's.
+    """
     name, lora = module.name, loras.get(module.name)
+    if name == EMBEDDING and said.tokens:
+        spelled = f"{name}.token_adapter.trainable_tokens_delta"
+        yield _Wanted(TOKENS, (spelled,), (len(said.tokens), config.hidden_size))
     if lora:
         looked_up = name == EMBEDDING  # for which PEFT has parameters, not modules
         ins, outs = module.weight if looked_up else module.weight[::-1]
@@ -175,7 +187,8 @@ def _wanted(module: Module, loras: Mapping[str, Lora], said: PeftConfig) -> Iter
         if said.lora_bias:
             yield _Wanted(f"{name}.lora_B.bias", (f"{name}.lora_B.bias",), (outs,))
     saved, base = said.saved(name), f"{name}.base_layer" if lora else name
-    yield _Wanted(f"{name}.weight", (f"{base}.weight",), module.weight, saved)
+    either = config.tie_word_embeddings and name in (EMBEDDING, HEAD)  # one will do for both
+    yield _Wanted(f"{name}.weight", (f"{base}.weight",), module.weight, saved and not either)
     if module.bias:
         trained = said.bias == "all" or (said.bias == "lora_only" and lora is not None)
         spelled = f"{base}.bias"
@@ -183,37 +196,52 @@ def _wanted(module: Module, loras: Mapping[str, Lora], said: PeftConfig) -> Iter
 
 
 def _check_loras(
-    path: Path, said: PeftConfig, loras: Mapping[str, Lora], modules: list[Module], tied: bool
+    path: Path,
+    said: PeftConfig,
+    loras: Mapping[str, Lora],
+    modules: list[Module],
+    config: LlamaConfig,
 ) -> None:
     """Refuse settings that ask for what PEFT cannot merge, or merges into another thing than it
-    ran."""
+    ran.
+
+    Args:
+        path: of adapter_config.json.
+        said: what it says.
+        loras: the modules that are adapted.
+        modules: all of the base.
+        config: the base's shape.
+    """
     tables = sorted({EMBEDDING, HEAD} & loras.keys())
     if not loras:
-        raise Refusal(f"{path}: target_modules is {short(said.target_modules)}; no such module")
+        raise Refusal(
+            f"{path}: target_modules is {short(said.target_modules)}, which the base has none of; "
+            f"give the base that it was trained on"
+        )
     if twice := [name for name in loras if said.saved(name)]:
-        raise Refusal(f"{path}: modules_to_save takes in {twice[0]}, which is adapted; {_MERGE}")
-    if tied and tables:
+        raise Refusal(f"{path}: modules_to_save takes in {twice[0]}, which is adapted; {MERGE}")
+    if config.tie_word_embeddings and tables:
         raise Refusal(
             f"{path}: target_modules takes in {tables[0]}, but the base ties its embedding and "
             f"head, and PEFT merges into both what ran in one; give a base that does not"
         )
     if said.use_dora and EMBEDDING in loras:
-        raise Refusal(f"{path}: use_dora is true for {EMBEDDING}; {_MERGE}")
+        raise Refusal(f"{path}: use_dora is true for {EMBEDDING}; {MERGE}")
     biased = {module.name for module in modules if module.bias}
     if said.lora_bias and loras.keys() - biased:
         raise Refusal(
             f"{path}: lora_bias is true for {min(loras.keys() - biased)}, which has no bias in the "
             f"base; PEFT cannot merge it either, so train the adapter without"
         )
-    _check_tokens(path, said, modules[0].weight[0], EMBEDDING in loras)
+    _check_tokens(path, said, config.vocab_size, EMBEDDING in loras)
 
 
 def _check_tokens(path: Path, said: PeftConfig, known: int, adapted: bool) -> None:
     given = said.trainable_token_indices
     if isinstance(given, dict) and (other := given.keys() - {"embed_tokens", EMBEDDING}):
-        raise Refusal(f"{path}: trainable_token_indices names {short(min(other))}; {_MERGE}")
+        raise Refusal(f"{path}: trainable_token_indices names {short(min(other))}; {MERGE}")
     if said.tokens and (adapted or said.saved(EMBEDDING)):
-        raise Refusal(f"{path}: trainable_token_indices stands beside all of {EMBEDDING}; {_MERGE}")
+        raise Refusal(f"{path}: trainable_token_indices stands beside all of {EMBEDDING}; {MERGE}")
     if len(set(said.tokens)) < len(said.tokens) or max(said.tokens, default=0) >= known:
         raise Refusal(
             f"{path}: trainable_token_indices is {short(given)}; the tokens must differ and be "
@@ -314,6 +342,6 @@ def _tie(tensors: AdapterTensors, said: PeftConfig, config: LlamaConfig) -> None
     if saved and not said.ensure_weight_tying:
         raise Refusal(
             f"{tensors.paths[0]}: brings {min(saved)} apart from the other, but the base ties "
-            f"embedding and head (tie_word_embeddings); {_MERGE}, which must not tie them"
+            f"embedding and head (tie_word_embeddings); {MERGE}, which must not tie them"
         )
     tensors.tie((config.vocab_size, config.hidden_size))

@@ -23,7 +23,7 @@ from jaxorg.llama import files
 CONFIG = "adapter_config.json"
 EMBEDDING, HEAD = "model.embed_tokens", "lm_head"  # modules, by their names in Transformers
 
-_ELSEWHERE = "it is not read here; merge the adapter into its base with PEFT and give that model"
+MERGE = "merge the adapter into its base with PEFT and give that model"
 
 # Keys that change no weight: notes, and how the adapter was trained. `fan_in_fan_out` is about
 # other classes than nn.Linear, and the group size counts with `use_qalora` only.
@@ -179,7 +179,7 @@ def read_peft_config(folder: Path) -> PeftConfig:
     others = said.keys() - PeftConfig.model_fields.keys() - _PASSED_OVER
     for key in sorted(others):
         if said.pop(key):  # off otherwise, whatever it is
-            raise Refusal(f"{path}: has {short(key)}; {_ELSEWHERE}")
+            raise Refusal(f"{path}: has {short(key)}, which is not read here; {MERGE}")
     try:
         return PeftConfig.model_validate({k: v for k, v in said.items() if k not in _PASSED_OVER})
     except ValidationError as error:
@@ -194,7 +194,7 @@ def _first_mistake(error: ValidationError) -> str:
     remedy = re.sub(r"^(Value error, )?(Input|String|List) should", "it must", first["msg"])
     remedy = remedy.removeprefix("Value error, ")
     if first["type"] == "literal_error":
-        remedy += f"; {_ELSEWHERE}"
+        remedy += f"; otherwise {MERGE}"
     return f"{key} is {short(first['input'])}; {remedy}"
 
 

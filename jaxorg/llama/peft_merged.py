@@ -105,15 +105,13 @@ def _adapted(adapter: Adapter, module: str, lora: Lora, bounds: Bounds, whole: P
     needed = (0, tensors.shape(f"{module}.lora_A")[1]) if dora else ins
     a = tensors.part(f"{module}.lora_A", (rank, needed))
     b = tensors.part(f"{module}.lora_B", (outs, rank))
-    matrix: np.ndarray = whole((needed, outs)) + lora.scale * (a.T @ b.T)
+    matrix: np.ndarray = whole((needed, outs)) + a.T @ (lora.scale * b).T
     if not dora:
         return matrix
-    norms = np.sqrt(np.einsum("io,io->o", matrix, matrix, dtype=np.float64))
-    magnitudes = tensors.part(f"{module}.magnitude", (outs,))
-    with np.errstate(divide="ignore", invalid="ignore"):  # a row of zeros, as PEFT has it
-        factors = (magnitudes / norms).astype(np.float32)
-        matrix = matrix[slice(*ins)] * factors
-    return matrix
+    magnitudes, norms = tensors.part(f"{module}.magnitude", (outs,)), np.linalg.norm(matrix, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of zeros, which PEFT divides by, too
+        directed: np.ndarray = matrix[slice(*ins)] * (magnitudes / norms)
+    return directed
 
 
 def _put_tokens(adapter: Adapter, bounds: Bounds, matrix: np.ndarray) -> None:
