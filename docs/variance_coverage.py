@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, ndtr
 
-from jaxorg.folder import placing
 from jaxorg.stats.intervals import Floats, Interval
 from jaxorg.stats.variance import Codes, Run, Shares, variance_shares
+from jaxorg.storage.folder import placing
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

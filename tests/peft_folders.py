@@ -13,7 +13,7 @@ from weights import random_weights
 
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
 
 TIED = replace(TINY, vocab_size=48, intermediate_size=40, num_hidden_layers=3)
 UNTIED = replace(TIED, tie_word_embeddings=False)
@@ -34,7 +34,7 @@ def write_base(folder: Path, config: LlamaConfig) -> Path:
     """Write a base of random weights, none of which are zeros or alike."""
     folder.mkdir()
     checkpoint.write_config(folder, config)
-    checkpoint.write_weights(folder, random_weights(ModelStatic(config))[0])
+    checkpoint.write_weights(folder, random_weights(ModelSignature(config))[0])
     return folder
 
 

@@ -39,15 +39,15 @@ from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.peft_adapter import read_adapter
 from jaxorg.llama.peft_merged import merged
-from jaxorg.reading import Bounds, Names, everything, whole
-from jaxorg.signature import ModelStatic
+from jaxorg.planning.signature import ModelSignature
+from jaxorg.storage.weight_reader import Bounds, Names, everything, whole
 
 needs_peft = pytest.mark.skipif(not find_spec("peft"), reason="needs peft")
 live = pytest.mark.filterwarnings("ignore")  # whatever torch, Transformers and PEFT say
 
 
 def shapes_of(config: LlamaConfig) -> Any:
-    return abstract_model(ModelStatic(config))[1]
+    return abstract_model(ModelSignature(config))[1]
 
 
 def ours(base: Path, adapter: Path) -> Any:
@@ -311,7 +311,7 @@ def test_weights_are_those_computed_by_hand(
 
 
 def test_what_we_export_is_read_back(tmp_path: Path) -> None:
-    static = ModelStatic(TIED, lora=LoraConfig(rank=2))
+    static = ModelSignature(TIED, lora=LoraConfig(rank=2))
     adapters, full = random_weights(static)
     folder = write_adapter(tmp_path / "adapter", {}, target_modules="all-linear")
     checkpoint.write_adapters(folder, adapters)

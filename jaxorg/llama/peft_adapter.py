@@ -29,7 +29,7 @@ from jaxorg.llama.peft_config import (
     read_peft_config,
 )
 from jaxorg.llama.tensors import Tensors, _read_header, _Tensor
-from jaxorg.reading import Bounds, Names
+from jaxorg.storage.weight_reader import Bounds, Names
 
 WEIGHTS = "adapter_model.safetensors"
 TOKENS = f"{EMBEDDING}.trainable_tokens"

@@ -12,14 +12,14 @@ import numpy as np
 
 from jaxorg.llama.peft_adapter import TOKENS, Adapter
 from jaxorg.llama.peft_config import EMBEDDING, HEAD, Lora
-from jaxorg.reading import Bounds, Names, Read
+from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
 _FP32 = np.dtype(np.float32)
 
 Part = Callable[[Bounds], np.ndarray]  # reads a part of one layer's parameter, fp32
 
 
-def merged(below: Read, adapter: Adapter) -> Read:
+def merged(below: WeightReader, adapter: Adapter) -> WeightReader:
     """Reads a base's weights with an adapter in them.
 
     Beside the part that is asked for, the host holds one layer's matrix and its change; with DoRA
@@ -49,7 +49,7 @@ def merged(below: Read, adapter: Adapter) -> Read:
     return read
 
 
-def _of_layer(below: Read, names: Names, layer: int) -> Part:
+def _of_layer(below: WeightReader, names: Names, layer: int) -> Part:
     def read(bounds: Bounds) -> np.ndarray:
         part: np.ndarray = below(names, ((layer, layer + 1), *bounds), _FP32)[0]
         return part
