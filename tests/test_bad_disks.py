@@ -117,8 +117,9 @@ MANY = """
 import gc, resource, signal, time
 from pathlib import Path
 import numpy as np
-from jaxorg.folder import Folder, StorageError
-from jaxorg.store import Store
+from jaxorg.errors import StorageError
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.store import Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 arrays = {{str(n): np.random.default_rng(n).random((200, 200), np.float32) for n in range(50)}}

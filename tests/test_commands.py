@@ -24,7 +24,7 @@ from jaxorg.storage import lock
 from jaxorg.storage.folder import Folder, placing
 from jaxorg.storage.lock import Lock
 
-SAYS = "from jaxorg.cli import common\ndef command(): {}\ncli.run(command, [])"
+SAYS = "from jaxorg.cli import common\ndef command(): {}\ncommon.run(command, [])"
 
 
 def ended(code: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -182,7 +182,7 @@ STOPPED, AT_ONCE = "stopped before it was done", "stopped at once"
 COMMAND = """
 import hashlib, pathlib, sys, time
 from jaxorg.cli import common
-from jaxorg.folder import placing
+from jaxorg.storage.folder import placing
 def command():
     print(flush=True)
     {}

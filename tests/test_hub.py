@@ -32,7 +32,7 @@ NO_DOWNLOAD = patch("huggingface_hub.snapshot_download", side_effect=AssertionEr
 RESOLVE = """
 import json, sys
 from jaxorg.llama.names import resolve
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 for name in json.loads(sys.argv[1]):
     try:
         print(json.dumps([str(resolve(name)), ""]))

@@ -81,7 +81,7 @@ READ = """
 import sys
 from memory import resident
 from jaxorg.data.prompts import Prompts
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 before = resident("VmHWM")
 try:

@@ -243,9 +243,9 @@ def test_a_dead_owners_lock_is_taken_over(
     code = f"""
 import os
 from pathlib import Path
-from jaxorg.folder import Folder
-from jaxorg.layout import VersionShape
-from jaxorg.lock import Lock
+from jaxorg.storage.folder import Folder
+from jaxorg.storage.layout import VersionShape
+from jaxorg.storage.lock import Lock
 with Lock(Folder(Path({str(done)!r}), print)).held():
     os._exit(9)
 """

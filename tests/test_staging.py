@@ -11,7 +11,7 @@ from jaxorg.storage.staging import MARK, MARKED, staged
 EXPORT = """
 import sys, time
 from pathlib import Path
-from jaxorg.staging import staged
+from jaxorg.storage.staging import staged
 with staged(Path(sys.argv[1])) as place:
     place.mkdir()
     (place / "half").write_text("half")

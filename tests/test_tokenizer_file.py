@@ -209,7 +209,7 @@ def test_nobody_loses_a_line_on_standard_error_while_texts_are_encoded(
 import os, sys, threading
 from pathlib import Path
 from jaxorg.llama.tokenizer_file import TokenizerFile
-from jaxorg.runtime import Refusal
+from jaxorg.errors import Refusal
 
 def speak():
     for number in range(2000):

@@ -39,7 +39,7 @@ CACHE = 2**24  # bytes of chunks that stay in memory, of all datasets together
 _MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
 _CONTEXT = ts.Context(
     {
-        "cache_dataset": {"total_bytes_limit": CACHE},
+        "cache_pool": {"total_bytes_limit": CACHE},
         "file_io_sync": False,  # whoever publishes a folder does that
     }
 )
