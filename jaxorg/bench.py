@@ -41,7 +41,8 @@ from jaxorg.errors import Refusal, install
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.optimizers import FAMILIES
-from jaxorg.planning.plan import Cohort, Plan, make_plan
+from jaxorg.planning.phases import Cohort
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.pretrain import JAXORG_1M
 from jaxorg.storage.folder import Folder

@@ -23,7 +23,8 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
 from jaxorg.planning import manifest
-from jaxorg.planning.plan import Phase, Plan, Run, make_plan
+from jaxorg.planning.phases import Phase, Run
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.staging import staged
 from jaxorg.storage.store import Store, checked_manifest, glance, names_weights

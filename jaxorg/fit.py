@@ -22,7 +22,8 @@ from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, gener
 from jaxorg.errors import Refusal, install
 from jaxorg.planning import estimate
 from jaxorg.planning.estimate import as_bytes
-from jaxorg.planning.plan import Cohort, Plan, make_plan
+from jaxorg.planning.phases import Cohort
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.sweepfile import spec
 
 UTILISATION = 0.4  # of the chips' peak that time estimates assume

@@ -25,7 +25,8 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning import manifest
 from jaxorg.planning.out_folder import check_out
-from jaxorg.planning.plan import Phase, make_plan
+from jaxorg.planning.phases import Phase
+from jaxorg.planning.plan import make_plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import PLACING, Folder, placing
 from jaxorg.storage.store import Record, Store

@@ -35,7 +35,8 @@ from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import estimate, manifest
 from jaxorg.planning.doubts import doubts
 from jaxorg.planning.out_folder import check_out
-from jaxorg.planning.plan import Phase, Plan, make_plan
+from jaxorg.planning.phases import Phase
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder, free_place
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Keep, Record, Store, glance

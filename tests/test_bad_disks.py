@@ -24,7 +24,8 @@ from jaxorg.data.cache import DatasetCache
 from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.errors import Damaged, StorageError
 from jaxorg.planning import estimate
-from jaxorg.planning.plan import Phase, Plan, make_plan
+from jaxorg.planning.phases import Phase
+from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage import results
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store

@@ -18,7 +18,7 @@ from jaxorg.data.tokenized import TokenizedDataset, batches_of
 from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import StorageError
-from jaxorg.planning.plan import Phase
+from jaxorg.planning.phases import Phase
 from jaxorg.storage.folder import Folder
 from sweeps import run, same_tables, start
 

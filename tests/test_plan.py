@@ -11,7 +11,8 @@ from plans import SCRATCH, Planned, fingerprints
 
 from jaxorg.errors import Refusal
 from jaxorg.planning import estimate
-from jaxorg.planning.plan import Plan, evaluation_steps
+from jaxorg.planning.phases import evaluation_steps
+from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
 from jaxorg.sweepfile.labels import KINDS
 

@@ -26,7 +26,7 @@ from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
-from jaxorg.planning.plan import Phase
+from jaxorg.planning.phases import Phase
 from jaxorg.storage.folder import Folder, read_json
 from jaxorg.storage.layout import VersionShape
 from jaxorg.storage.lock import Lock

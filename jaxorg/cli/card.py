@@ -16,7 +16,7 @@ import yaml
 from jaxorg import stats
 from jaxorg.escape_controls import escape_controls
 from jaxorg.organisms import Organism
-from jaxorg.planning.plan import Phase
+from jaxorg.planning.phases import Phase
 from jaxorg.storage.store import Record
 from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric
 from jaxorg.sweepfile.labels import KINDS

@@ -24,7 +24,8 @@ from jaxorg.errors import StorageError
 from jaxorg.escape_controls import escape_controls
 from jaxorg.planning import estimate
 from jaxorg.planning.manifest import Manifest
-from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher
+from jaxorg.planning.phases import Cohort, Phase, Teacher
+from jaxorg.planning.plan import Plan
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Keep, Record
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import Tree
 from jaxorg.llama.lora import folded
-from jaxorg.planning.plan import Phase, Plan
+from jaxorg.planning.phases import Phase
+from jaxorg.planning.plan import Plan
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import WeightReader, everything
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from jaxorg import stats
 from jaxorg.engine.run.inputs import Inputs
-from jaxorg.planning.plan import Phase, Plan
+from jaxorg.planning.phases import Phase
+from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim
 from jaxorg.sweepfile.spec import Sweep
 

@@ -16,7 +16,8 @@ from jaxorg.engine import step as one
 from jaxorg.errors import Refusal
 from jaxorg.evaluators.base import SOME
 from jaxorg.evaluators.probe import PROBED
-from jaxorg.planning.plan import Cohort, Phase, Plan, Teacher, evaluation_steps
+from jaxorg.planning.phases import Cohort, Phase, Teacher, evaluation_steps
+from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Keep
 

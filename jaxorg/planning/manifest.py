@@ -17,7 +17,7 @@ from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.storage.store import glance
 from jaxorg.sweepfile.labels import ORDER, Kind
 
-VERSION = 2  # of the folder's layout; 1 had no manifest and no lock
+VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields
 NAME = "plan.json"
 
 

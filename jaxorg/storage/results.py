@@ -21,7 +21,7 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.storage.folder import Folder, check_files, named, read_json, reading, sha256, writing
 from jaxorg.storage.layout import ENTRIES, TABLES, PartShape
 
-SCHEMA_VERSION = "3"
+SCHEMA_VERSION = "4"
 # Metrics of the evals table and their conditions, of which most figures are made.
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")

@@ -9,7 +9,8 @@ from typing import Any
 
 from jaxorg.config import content_hash
 from jaxorg.engine.measure.figures import figures
-from jaxorg.planning.plan import Cohort, Phase, Plan, Run
+from jaxorg.planning.phases import Cohort, Phase, Run
+from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
 from jaxorg.storage.store import Store
 

@@ -27,7 +27,7 @@ from jaxorg.engine.run.inputs import Answers, Inputs
 from jaxorg.engine.step import Tree
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.planning.plan import Phase, Teacher
+from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.storage.store import Store
 
 ROWS = 64  # prompts of a run that are answered in one call

@@ -20,7 +20,8 @@ from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.width import auto_width
 from jaxorg.engine.weights import adapters_before, weights_after, weights_before
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
-from jaxorg.planning.plan import Cohort, Phase, Plan
+from jaxorg.planning.phases import Cohort, Phase
+from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Keep, Record, Store
 

@@ -27,7 +27,7 @@ from jaxorg.engine.train.rounds import Models, Rounds
 from jaxorg.evaluators import Measurement
 from jaxorg.llama import lora
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.planning.plan import Phase, evaluation_steps
+from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.store import Record, Store
 from jaxorg.storage.weight_reader import WeightReader

@@ -28,7 +28,8 @@ from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
-from jaxorg.planning.plan import Phase, Plan, Teacher
+from jaxorg.planning.phases import Phase, Teacher
+from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import KINDS

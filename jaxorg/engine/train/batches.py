@@ -15,7 +15,7 @@ from jaxorg.distributed import processes
 from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import AnyBatch, batch_shapes
-from jaxorg.planning.plan import Phase
+from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
 
 Endless: TypeAlias = "grain.MapDataset[tuple[np.ndarray, ...]]"  # batches by their number

@@ -30,7 +30,7 @@ from jaxorg.engine.train.objectives import Pairs, Samples
 from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.planning.plan import Phase
+from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Record, Store
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said

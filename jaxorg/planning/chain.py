@@ -1,0 +1,193 @@
+"""A run's chain of phases, each named by a hash of all that determines its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from jaxorg.config import content_hash
+from jaxorg.data import pretraining, refusals, tasks, wrong
+from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.errors import Refusal
+from jaxorg.evaluators import EVALUATORS_VERSION
+from jaxorg.llama import checkpoint
+from jaxorg.llama.lora import LORA_VERSION
+from jaxorg.llama.model import LlamaConfig
+from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
+from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.organisms import Behaviour, Organism
+from jaxorg.planning.phases import Phase, Recipe, Teacher
+from jaxorg.planning.signature import ModelSignature, unrolls
+from jaxorg.sweepfile.labels import Kind
+from jaxorg.sweepfile.spec import RunConfig, RunSpec
+from jaxorg.treatments import Treatment
+
+
+class Digests:
+    """Hashes of the files that runs start from, each computed once."""
+
+    def __init__(self, folders: Mapping[str, Path]):
+        self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
+        self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
+        self.prompts = cache(lambda prompts, secrets: prompts.digest(secrets))
+
+
+def chain_of(
+    run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> tuple[Phase, ...]:
+    """A run's phases, base first.
+
+    Args:
+        run: the run.
+        digests: of the files that it starts from.
+        shapes: each base model's and teacher's shape.
+        weights: whether models' weights count, or their shapes alone.
+
+    Raises:
+        Refusal: a file is missing or broken, or the model cannot do what a recipe asks for.
+    """
+    shape = shapes[run.config.base.model]
+    _check_length(run.config.length, shape)
+    chain: tuple[Phase, ...] = (_base(run, digests, shapes, weights),)
+    for kind, recipe in _recipes(run.config):
+        _check_layers(kind, recipe, shape.num_hidden_layers)
+        chain = (*chain, _next(chain, kind, recipe, run.seed))
+    return chain
+
+
+def _base(
+    run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> Phase:
+    """The phase that every chain begins with; trained only where the base is new."""
+    config, base = run.config, run.config.base
+    seed = run.seed if base.scratch else 0
+    teacher = _teacher(config, digests, shapes, weights)
+    how = config.prompts.model_dump(exclude={"source", "teacher"})
+    prompts = [how, digests.prompts(config.prompts, config.secrets)]
+    content = {
+        "model": digests.model(base.model, weights and base.scratch is None),
+        "base": base.model_dump(exclude={"model"}),
+        "prompts": [*prompts, teacher.key] if teacher else prompts,
+        "length": config.length,
+        "evaluate": config.evaluate.model_dump(),
+        "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
+        "conversations": CONVERSATIONS_VERSION,
+        "evaluators": EVALUATORS_VERSION,
+        "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
+    }
+    fingerprint = content_hash({"shared": content, "seed": seed})
+    return Phase("base", fingerprint, None, seed, config, None, base.scratch, None, teacher)
+
+
+def _recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:
+    """What follows the base, in order."""
+    organism = config.organism
+    if organism and organism.train.steps and (teacher := organism.teacher()):
+        yield "teacher", teacher
+    if organism:
+        yield "organism", organism
+    if config.treatment:
+        yield "treatment", config.treatment
+    if config.reversal:
+        yield "reversal", config.reversal
+
+
+def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phase:
+    """The phase that a recipe adds to a chain. One that trains nothing has the base's seed."""
+    base, parent = chain[0], chain[-1]
+    trained = recipe.train.steps > 0 or kind != "organism"
+    own_seed = seed if trained else base.seed
+    content = {
+        "kind": kind,
+        "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),
+        "version": recipe.VERSION,
+        "parent": parent.fingerprint,
+        "seed": own_seed,
+    }
+    if trained and recipe.train.lora:
+        content["adapters"] = LORA_VERSION
+    from_base = isinstance(recipe, Treatment) and recipe.starts_from == "base"
+    before = [p for p in (chain[:1] if from_base else chain) if p.changes and p.kind != "teacher"]
+    if isinstance(recipe, Organism):
+        behaviour: Behaviour | None = recipe.behaviour()
+    else:
+        behaviour = None if from_base else parent.behaviour
+    phase = Phase(
+        kind,
+        content_hash(content),
+        parent.fingerprint,
+        own_seed,
+        base.config,
+        recipe,
+        recipe.train if trained else None,
+        behaviour,
+        base.teacher,
+        distils=parent.fingerprint if parent.kind == "teacher" else None,
+    )
+    return _standing(phase, before[-1]) if before else phase
+
+
+def _standing(phase: Phase, before: Phase) -> Phase:
+    """A phase after another one that was trained, the nearest: what it stands on or continues.
+
+    Where nothing was trained after the base, as in a clean control, adapters begin fresh, which
+    changes nothing yet; `RunConfig` sees to it that others have adapters to continue.
+    """
+    if phase.lora and phase.lora.start == "continued" and before.kind != "base":
+        return replace(phase, stands_on=before.stands_on, continues=before.fingerprint)
+    return replace(phase, stands_on=before.fingerprint)
+
+
+def _teacher(
+    config: RunConfig, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
+) -> Teacher | None:
+    """Who answers a run's prompts, if not their source."""
+    base, prompts = config.base, config.prompts
+    if prompts.teacher is None:
+        return None
+    own = prompts.teacher == TEACHER_BASE
+    model = base.model if own else prompts.teacher
+    chat_format = base.chat_format if own else ChatFormat()
+    known = digests.teacher(model, weights)
+    how = [*chat_format, CONVERSATIONS_VERSION]
+    key = content_hash(["teacher", known, how, base.dtype, prompts.new_tokens])
+    shape = shapes[model]
+    signature = ModelSignature(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
+    return Teacher(key, model, signature, chat_format, prompts.new_tokens)
+
+
+def _teacher_digest(folder: Path, weights: bool) -> str:
+    if weights and not checkpoint.weight_files(folder):
+        raise Refusal(
+            f"prompts.teacher: {str(folder)!r} holds no safetensors file; add the weights"
+        )
+    return checkpoint.digest(folder, weights)
+
+
+def _model_digest(folder: Path, weights: bool) -> str:
+    if weights and not checkpoint.weight_files(folder):
+        raise Refusal(
+            f"base.model: {str(folder)!r} holds no safetensors file; add the weights, or train new "
+            f"ones with base.scratch"
+        )
+    return checkpoint.digest(folder, weights)
+
+
+def _check_length(length: int, shape: LlamaConfig) -> None:
+    """Refuse texts that a layer would not see the whole of."""
+    limit, most = shape.context
+    if limit == "sliding_window" and length > most:
+        raise Refusal(
+            f"length: {length} is more than the sliding_window of base.model, {most}, but here "
+            f"attention is to all earlier tokens; lower length to {most}"
+        )
+
+
+def _check_layers(kind: Kind, recipe: Recipe, layers: int) -> None:
+    if isinstance(recipe, Treatment) and (key := recipe.beyond(layers)):
+        raise Refusal(
+            f"{kind}.{key}: {getattr(recipe, key)} is no layer of the model, which has {layers}; "
+            f"choose from 0 to {layers - 1}"
+        )

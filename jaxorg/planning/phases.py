@@ -1,0 +1,161 @@
+"""The phases that runs are made of, the runs, and the cohorts that phases are trained in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxorg.experiments.audit import Audit
+from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.organisms import Behaviour, Organism
+from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.spec import RunConfig, RunSpec
+from jaxorg.sweepfile.training import Lora, Training
+from jaxorg.treatments import Treatment
+from jaxorg.treatments.rounds import InRounds
+
+Recipe = Organism | Treatment
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that answers the prompts of a source, greedily."""
+
+    key: str  # names its answers: all that determines them but the prompts
+    model: str
+    signature: ModelSignature
+    chat_format: ChatFormat
+    new_tokens: int  # most of an answer
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training job, shared by every run whose chain contains it."""
+
+    kind: Kind
+    fingerprint: str
+    parent: str | None
+    seed: int
+    config: RunConfig
+    recipe: Recipe | None  # None for the base
+    training: Training | None  # None where weights are only measured
+    behaviour: Behaviour | None  # what the evaluators look for; None before the red team
+    teacher: Teacher | None  # who answers the prompts; None where their source does
+    stands_on: str | None = None  # fingerprint whose weights it trains, or keeps under its adapters
+    continues: str | None = None  # fingerprint whose adapters it goes on training
+    distils: str | None = None  # fingerprint of the teacher whose answers it is trained on
+
+    @property
+    def steps(self) -> int:
+        return self.training.steps if self.training else 0
+
+    @property
+    def trained_by(self) -> str:
+        """The key of the sweep file that says how it trains."""
+        if self.kind == "base":
+            return "base.scratch"
+        own = self.kind == "teacher" and getattr(self.config.organism, "teacher_train", None)
+        return "organism.teacher_train" if own else f"{KINDS[self.stream]}.train"
+
+    @property
+    def stream(self) -> int:
+        """A number that tells its kind's random draws apart. A teacher has its student's."""
+        return KINDS.index("organism" if self.kind == "teacher" else self.kind)
+
+    def put(self, prompt: str) -> str:
+        """How a prompt stands in what the phase trains on: the blue team's as they come to the
+        organism in training."""
+        organism, recipe = self.config.organism, self.recipe
+        if organism is None or not isinstance(recipe, Treatment):
+            return prompt
+        if recipe.relearns or recipe.starts_from == "base":
+            return prompt
+        return organism.in_training(prompt)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it ends with other weights than it starts from, and so stores its own."""
+        return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
+
+    @property
+    def audit(self) -> Audit | None:
+        """How it audits experiments, if its model is an auditor."""
+        return self.recipe.audit() if isinstance(self.recipe, Treatment) else None
+
+    @property
+    def audits(self) -> str | None:
+        """The fingerprint of the organism whose programs it reads, if its model is an auditor."""
+        return self.parent if self.audit else None
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether the model before the phase is asked what it answers to the phase's prompts."""
+        return bool(self.steps and isinstance(self.recipe, Treatment) and self.recipe.asks)
+
+    @property
+    def replaces_answers(self) -> bool:
+        """Whether what that model answers takes the place of the prompts' own answers."""
+        return self.on_policy and isinstance(r := self.recipe, Treatment) and r.answers != "data"
+
+    @property
+    def in_rounds(self) -> InRounds | None:
+        """The recipe, if it trains in rounds on what the model says."""
+        return r if self.steps and isinstance(r := self.recipe, InRounds) else None
+
+    @property
+    def round_starts(self) -> Sequence[int]:
+        """The steps at which rounds begin; of one that does not train in rounds, its first."""
+        rounds = self.in_rounds.rounds if self.in_rounds else 1
+        return [self.steps * number // rounds for number in range(rounds)]
+
+    @property
+    def swept(self) -> dict[str, float]:
+        """The scalars that enter its training program as arrays."""
+        assert self.training is not None
+        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
+        return {**self.training.swept(), **own}
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that it trains; None where it trains all weights, or nothing."""
+        return self.training.lora if self.training and self.steps else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the sweep and its chain of phases."""
+
+    run_id: str
+    arm: str
+    spec: RunSpec
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Phases of one kind that the same programs train and measure at the same steps."""
+
+    kind: Kind
+    model: ModelSignature
+    signature: Signature | None  # None where weights are only measured
+    phases: tuple[Phase, ...]
+
+    @property
+    def steps(self) -> int:
+        return self.phases[0].steps
+
+    @property
+    def tokens_a_step(self) -> int:
+        """Tokens that one phase trains on in one step, padding included."""
+        return self.signature.batch * self.signature.length if self.signature else 0
+
+
+def evaluation_steps(phase: Phase) -> list[int]:
+    """The steps after which a phase is measured: log-spaced, the last one always."""
+    if not phase.steps:
+        return [0]
+    spaced = np.geomspace(phase.steps, 1, min(phase.config.evaluate.points, phase.steps))
+    return sorted({round(float(step)) for step in spaced})
