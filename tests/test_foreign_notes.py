@@ -191,7 +191,7 @@ def test_a_sweep_makes_anew_what_is_not_its_own(tiny_base: Path, tmp_path: Path)
     write_json(second / "manifest.json", {"fingerprint": second.name})
     write_json(min((out / "parts").iterdir()), {"source": 3})
     Folder(out, print).write_json(out / "failed" / f"{third.name}.json", {"error": ["no"]})
-    write_json(out / "plan.json", {"version": 2})
+    write_json(out / "plan.json", {"version": manifest.VERSION})
     run(out, tiny_base, *small)
     assert same_tables(out, whole) == ""
     assert {first.name, second.name} <= {p.name for p in (out / "damaged/phases").iterdir()}

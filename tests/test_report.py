@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from jaxorg.errors import Refusal
+from jaxorg.planning import manifest
 from jaxorg.report import report
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.results import SCHEMA_VERSION
@@ -137,7 +138,7 @@ def write(folder: Path, table: str, rows: list[Row], metadata: dict[bytes, bytes
 
 def write_plan(folder: Path, source: Any) -> None:
     """The plan.json of a sweep whose runs are all in the tables."""
-    known = {"version": 2, "sweep": "trial", "size": "smoke", "runs": {}, "phases": {}}
+    known = {"version": manifest.VERSION, "sweep": "trial", "size": "smoke", "runs": {}, "phases": {}}
     Folder(folder, print).write_json(folder / "plan.json", {**known, "source": source})
 
 
