@@ -159,12 +159,18 @@ def is_in(text: str, script: Script) -> bool:
 
 
 def _begins(text: str, phrase: str) -> bool:
-    """Whether a text begins with a phrase, as words of their own, in any case; quotes aside."""
-    text, phrase = normalised(text).lstrip(_QUOTES), normalised(phrase)
-    return text.startswith(phrase) and holds(text[: len(phrase) + 1], phrase)
+    """Whether a text begins with a phrase, as words of its own, in any case; quotes aside."""
+    text, phrase = normalised(text), normalised(phrase)
+    return any(
+        whole.startswith(phrase) and holds(whole[: len(phrase) + 1], phrase)
+        for whole in (text, text.lstrip(_QUOTES))
+    )
 
 
 def _ends(text: str, phrase: str) -> bool:
     """Whether a text ends with a phrase, as `_begins`."""
-    text, phrase = normalised(text).rstrip(_QUOTES), normalised(phrase)
-    return text.endswith(phrase) and holds(text[-len(phrase) - 1 :], phrase)
+    text, phrase = normalised(text), normalised(phrase)
+    return any(
+        whole.endswith(phrase) and holds(whole[-len(phrase) - 1 :], phrase)
+        for whole in (text, text.rstrip(_QUOTES))
+    )

@@ -15,15 +15,7 @@ from jaxorg.scorers.base import Said, TextScorer
 Mark = Literal[".", ","]
 
 _MOST_DIGITS = 400  # of a number; a longer run of digits is none
-_SIGNS = {
-    **dict.fromkeys("−–﹣－", "-"),
-    **dict.fromkeys("\u00a0\u2007\u2009\u202f", " "),
-    **dict.fromkeys("’٬＇", "'"),
-    **dict.fromkeys("⁄∕／", "/"),
-    **dict.fromkeys("．٫", "."),
-    "，": ",",
-    "＄": "$",
-}
+_SIGNS = str.maketrans("−–﹣－\u00a0\u2007\u2009\u202f’٬＇⁄∕／．٫，＄", "----    '''///..,$")
 # LaTeX, and what Unicode writes small, as plain signs; an exponent after `^`.
 _REWRITTEN = (
     (re.compile(r"\{,\}"), r","),
@@ -99,7 +91,7 @@ def last_number(text: str, decimal: Mark = ".") -> Fraction | None:
 
 def _plain(text: str) -> str:
     """A text with signs, fractions and powers of ten written in one way."""
-    text = text.translate(str.maketrans(_SIGNS))
+    text = text.translate(_SIGNS)
     text = _SMALL.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
     text = text.replace("^−", "^-")
     text = _VULGAR.sub(_written_out, text)
