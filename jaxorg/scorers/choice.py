@@ -42,7 +42,7 @@ _DENIED = re.compile(r"\s*(?:not|nicht|no|pas|не)\b", re.IGNORECASE)
 _MENTIONED = re.compile(
     rf"""
     (?<![\w'’-]) (?<!not\ )
-    (?: (?:option|choice|вариант|选项|選択肢)\s*\(?([A-Ea-e]){_ENDS}
+    (?: (?i:option|choice|вариант|选项|選択肢)\s*\(?([A-Ea-e]){_ENDS}
       | \(([A-Ea-e])\)
       | ([B-E]){_ENDS}
       | (A)(?=\s*(?:[).:,;*\]}}!]|$)|\s+(?:is|because)\b) )
