@@ -26,7 +26,7 @@ _CUE = re.compile(
       | 答案 | 答え | 正解 | 정답 )
     (?: \s* (?: is | be | was | would | should | must | ist | lautet | es | est | è | é | to
               | correcta | correcte | correta | choice | option | letter | lettre | letra
-              | 是 | 为 | は | は、 | 은 | : | = )(?![a-z]) ){0,4}
+              | 是 | 为 | は | は、 | 은 | : | = )(?!(?-i:[a-z])) ){0,4}
     """,
     re.VERBOSE | re.IGNORECASE,
 )
