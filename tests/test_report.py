@@ -138,7 +138,13 @@ def write(folder: Path, table: str, rows: list[Row], metadata: dict[bytes, bytes
 
 def write_plan(folder: Path, source: Any) -> None:
     """The plan.json of a sweep whose runs are all in the tables."""
-    known = {"version": manifest.VERSION, "sweep": "trial", "size": "smoke", "runs": {}, "phases": {}}
+    known = {
+        "version": manifest.VERSION,
+        "sweep": "trial",
+        "size": "smoke",
+        "runs": {},
+        "phases": {},
+    }
     Folder(folder, print).write_json(folder / "plan.json", {**known, "source": source})
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import Config, misfit
 from jaxorg.errors import Refusal, install
-from jaxorg.visible import visible
+from jaxorg.escape_controls import visible
 
 if TYPE_CHECKING:
     import openai

@@ -18,7 +18,7 @@ def folder() -> Path:
     Raises:
         Refusal: there is none.
     """
-    from jaxorg.runtime import cache_folder  # it imports JAX, which no text needs
+    from jaxorg.distributed.runtime import cache_folder  # it imports JAX, which no text needs
 
     if (cache := cache_folder()) is None:
         raise Refusal(
