@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import Config, misfit
 from jaxorg.errors import Refusal, install
-from jaxorg.escape_controls import visible
+from jaxorg.escape_controls import escape_controls
 
 if TYPE_CHECKING:
     import openai
@@ -139,7 +139,9 @@ class Endpoint(Config):
             reply = completion.choices[0].message.content or ""
             return _without(secret, reply)
         except openai.APIStatusError as error:
-            said = _without(secret, visible(" ".join(str(error.message).split())))[:_MOST_SAID]
+            said = _without(secret, escape_controls(" ".join(str(error.message).split())))[
+                :_MOST_SAID
+            ]
             problem = f"judge.endpoint.base_url: {url} answers {error.status_code}: {said}"
             remedy = _REMEDIES.get(error.status_code, "try again later")
         except openai.APIConnectionError as error:
