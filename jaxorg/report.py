@@ -10,9 +10,6 @@ import typer
 
 from jaxorg.cli.common import run
 from jaxorg.errors import Refusal, install
-from jaxorg.page import render
-from jaxorg.storage.folder import placing
-from jaxorg.summary import summarise
 
 PAGE = "report.html"
 
@@ -27,6 +24,10 @@ def report(
     """
     if importlib.util.find_spec("matplotlib") is None:
         raise Refusal(f"report: matplotlib is not installed; {install('report')}")
+    from jaxorg.page import render
+    from jaxorg.storage.folder import placing
+    from jaxorg.summary import summarise
+
     text = render(summarise(folder))
     with placing(folder) as beside:
         (beside / PAGE).write_text(text, encoding="utf-8")

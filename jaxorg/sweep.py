@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import ExitStack, nullcontext, suppress
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from jax.sharding import Mesh
 
-from jaxorg.cli import common, status
-from jaxorg.cli.console import Console
-from jaxorg.config import content_hash
-from jaxorg.data.cache import DatasetCache
-from jaxorg.distributed import processes, runtime
-from jaxorg.distributed.interrupt import Interrupt, Stopped
-from jaxorg.engine.measure.tables import TableWriter
-from jaxorg.engine.mesh import (
-    cpu_devices,
-    described,
-    foreseen,
-    make_mesh,
-    own_cpu_devices,
-    parse,
-    run_memory,
-)
-from jaxorg.engine.run.answers import ask_teachers
-from jaxorg.engine.run.execute import Engine
-from jaxorg.engine.run.inputs import Inputs
-from jaxorg.engine.run.width import most_lanes
-from jaxorg.errors import Damaged, Refusal, StorageError
-from jaxorg.planning import estimate, manifest
-from jaxorg.planning.doubts import doubts
-from jaxorg.planning.out_folder import check_out
-from jaxorg.planning.phases import Phase
-from jaxorg.planning.plan import Plan, make_plan
-from jaxorg.storage.folder import Folder, free_place
-from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Keep, Record, Store, glance
-from jaxorg.sweepfile import spec
-from jaxorg.sweepfile.prereg import block_hash
-
-WALKS = 10  # through the cohorts, before damage is no accident
+from jaxorg.cli import common
+from jaxorg.storage.layout import Keep
 
 
 def sweep(
@@ -105,194 +70,16 @@ def sweep(
         The exit code: 0, 1 if runs failed, 75 or 130 if a signal stopped it.
     """
     if show is not None:
+        from jaxorg.cli import status
+
         status.show(show)
         return 0
-    with nullcontext() if dry_run else processes.joined(distributed):
-        plan = make_plan(spec.load(name, size, set_ or []))
-        runs_a_device = _width(width)
-        asked = parse(mesh)
-        console = Console(plan)
-        folder = Folder(out or Path("results") / f"{plan.spec.sweep.name}-{size}", console.warn)
-        processes.first("folder", lambda: check_out(folder.path, fresh))
-        inputs = Inputs(plan, DatasetCache(folder))
-        inputs.check()
-        if processes.leads():
-            for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
-                console.warn(line)
-        if dry_run:
-            cores = cpu_devices(asked) or runtime.cores()
-            where = foreseen(asked, estimate.largest(plan), plan.rows)
-            console.print_plan(cores if asked.platform in (None, "cpu") else None, keep, where)
-            return 0
-        _agree(plan, mesh, width, keep, fresh, retry_failed, str(folder.path))
-        runtime.start(own_cpu_devices(asked))
-        devices = make_mesh(asked, estimate.largest(plan), plan.rows)
-        lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
-        processes.first(
-            "room", lambda: _refuse_too_large(plan, keep, folder, fresh, devices, lanes)
-        )
-        lock = Lock(folder)
-        with ExitStack() as held, Interrupt() as interrupt:
-            taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
-            if taken_over:
-                console.warn(taken_over)
-            store = Store(folder)
-            tables = TableWriter(plan, store)
-            if fresh:
-                processes.first("fresh", lambda: _forget(store, tables, inputs))
-            processes.first(
-                "enter", lambda: _enter(plan, folder, store, tables, console, retry_failed)
-            )
-            _see(plan, folder)
+    from jaxorg.cli.sweep import SweepOptions, run_sweep
 
-            def stopping() -> int | None:
-                if processes.leads():
-                    lock.check()
-                return processes.any_of("signal", interrupt.exit_code)
-
-            engine = Engine(
-                plan, inputs, store, devices, runs_a_device, keep, console, stopping,
-                provenance=_provenance(plan, described(devices)),
-            )  # fmt: skip
-            due = _due(plan, engine)
-            watched = console.progress(due, lock, described(devices))
-            try:
-                with watched if processes.leads() else nullcontext():
-                    ask_teachers(due, inputs, store, devices, stopping, console.asked)
-                    _walk(plan, engine, tables)
-            except Stopped as stopped:
-                return stopped.exit_code
-        return processes.first("results", lambda: _tell(plan, folder, store, console))
-
-
-def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
-    """Bring every cohort to its end, and its results into the tables; from the first again where
-    something that was done turned out to be damaged.
-
-    Raises:
-        Stopped: a signal asked for it.
-        StorageError: the disk does not take the results, or damages them again and again.
-    """
-    for _ in range(WALKS):
-        try:
-            for cohort in plan.cohorts:
-                engine.run(cohort)
-                processes.first("tables", partial(tables.write, cohort))
-            return
-        except Damaged as problem:
-            processes.shared(problem)
-            found = problem
-            engine.look_again()
-    raise StorageError(f"{found}, which was the {WALKS}th damage; see whether the disk fails")
-
-
-def _agree(plan: Plan, *options: Any) -> None:
-    """See that all processes were started for the same work."""
-    about = [options, [phase.fingerprint for phase in plan.phases], runtime.versions()]
-    processes.same(
-        "start",
-        content_hash(about),
-        "--distributed: the processes differ in options, sweep file, inputs or versions; start all "
-        "with the same command",
+    options = SweepOptions(
+        size, set_ or (), out, mesh, width, keep, dry_run, retry_failed, fresh, distributed
     )
-
-
-def _due(plan: Plan, engine: Engine) -> list[Phase]:
-    """The phases that are still to do."""
-    due = set(processes.first("due", lambda: [phase.fingerprint for phase in engine.due]))
-    return [phase for phase in plan.phases if phase.fingerprint in due]
-
-
-def _refuse_too_large(
-    plan: Plan, keep: Keep, folder: Folder, fresh: bool, devices: Mesh, lanes: int
-) -> None:
-    """Refuse a sweep that the disk or a device has no room for."""
-    done = set() if fresh else _done(plan, folder.path)
-    estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices), lanes)
-
-
-def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
-    """Show the results; the exit code."""
-    console.print_results(folder.path)
-    failed = sum(any(store.failure(p.fingerprint) for p in run.phases) for run in plan.runs)
-    if failed:
-        common.say(
-            f"{failed} of {len(plan.runs)} runs failed; --status {folder.path} says why, and "
-            f"--retry-failed tries them again"
-        )
-    return 1 if failed else 0
-
-
-def _forget(store: Store, tables: TableWriter, inputs: Inputs) -> None:
-    """Forget what is done."""
-    store.clear()
-    tables.clear()
-    inputs.drop_datasets(())
-
-
-def _enter(
-    plan: Plan,
-    folder: Folder,
-    store: Store,
-    tables: TableWriter,
-    console: Console,
-    retry_failed: bool,
-) -> None:
-    """Make a folder that of this plan; tables of runs that are not in it are moved, not lost."""
-    before, now = None, manifest.Manifest.of(plan)
-    try:
-        before = manifest.read(folder.path)
-    except Damaged as problem:
-        folder.set_aside(folder.path / manifest.NAME, problem)
-    earlier = free_place(folder.path / "earlier" / "sweep")
-    moved = tables.move_others(earlier)
-    if before and before.runs != now.runs:
-        before.write(folder, earlier)
-        console.changed(before, now, earlier if moved else None)
-    now.write(folder, folder.path)
-    if retry_failed:
-        store.forgive_all()
-
-
-def _see(plan: Plan, folder: Folder) -> None:
-    """See that a process's folder is the one that the first process has entered.
-
-    Raises:
-        Refusal: it is not.
-    """
-    with suppress(Damaged):
-        known = manifest.read(folder.path)
-        if known and known.runs == manifest.Manifest.of(plan).runs:
-            return
-    raise Refusal(
-        f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
-    )
-
-
-def _provenance(plan: Plan, where: str) -> Record:
-    """What each record says of the program that made it, and of what was claimed by then."""
-    return {
-        "prereg": block_hash(plan.spec.sweep.prereg),
-        "device": where,
-        "versions": json.dumps(runtime.versions()),
-        "git_commit": runtime.git_commit(),
-    }
-
-
-def _done(plan: Plan, place: Path) -> set[str]:
-    """Phases whose results are in a folder already, by what it says."""
-    fingerprints = (phase.fingerprint for phase in plan.phases)
-    return {
-        fingerprint for fingerprint in fingerprints if glance(place, fingerprint).state == "done"
-    }
-
-
-def _width(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise Refusal(f"--width: {text!r} is neither auto nor a positive number")
-    return int(text)
+    return run_sweep(name, options)
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def try_case(case: Case, said: int) -> Outcome:
     os.ftruncate(said, 0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
     resident, began = _status("VmRSS"), time.monotonic()
-    problem, code, out = _door(case.argv)
+    problem, code, out = _command(case.argv)
     seconds = time.monotonic() - began
     sys.stderr.flush()
     line = os.pread(said, 10_000, 0).decode(errors="replace")
@@ -177,7 +177,7 @@ def try_case(case: Case, said: int) -> Outcome:
     return Outcome(case.kind, case.number, verdict, seconds, problem or line.strip())
 
 
-def _door(argv: Sequence[str]) -> tuple[str, int | None, str]:
+def _command(argv: Sequence[str]) -> tuple[str, int | None, str]:
     """Ask for a dry run: a problem if there is one, the exit code, and what was printed."""
     from jaxorg.cli import common
     from jaxorg.sweep import sweep

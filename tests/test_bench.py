@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxorg import bench
-from jaxorg.bench import (
+from jaxorg import bench as command
+from jaxorg.cli import bench
+from jaxorg.cli.bench import (
     AGREEMENT,
     BATCH,
     LENGTH,
@@ -19,11 +20,11 @@ from jaxorg.bench import (
     gain,
     make_work,
 )
+from jaxorg.cli.pretrain import JAXORG_1M
 from jaxorg.data.cache import DatasetCache
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
 from jaxorg.planning.plan import make_plan
-from jaxorg.pretrain import JAXORG_1M
 from jaxorg.storage.folder import Folder
 from jaxorg.sweepfile import spec
 from sweeps import write
@@ -78,10 +79,10 @@ def test_sides_that_train_different_models_are_refused(ours: Stacked) -> None:
         compare([ours, Stacked(replace(work, weights=changed))], work, rounds=1)
 
 
-def test_without_the_parity_extra_the_door_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_parity_extra_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Refusal, match=r"'\.\[parity\]'"):
-        bench.bench()
+        command.bench()
 
 
 def test_runs_that_do_not_fill_the_devices_are_refused() -> None:

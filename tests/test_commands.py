@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import pytest
 
-from jaxorg import pretrain
 from jaxorg.__main__ import COMMANDS
-from jaxorg.cli import common
+from jaxorg.cli import common, pretrain
 from jaxorg.distributed import runtime
 from jaxorg.errors import Refusal, StorageError
 from jaxorg.storage import lock
@@ -50,7 +49,7 @@ def test_output_that_finds_no_room_is_said_and_is_exit_code_1() -> None:
         found = ended("print('x')", stdout=full)
         assert (found.returncode, len(found.stderr.splitlines())) == (1, 1)
         assert "not all output could be written (No space left on device)" in found.stderr
-        assert ended("cli.refuse('no')", stderr=full).returncode == 2
+        assert ended("common.refuse('no')", stderr=full).returncode == 2
 
 
 def test_closed_streams_are_not_given_to_files(tmp_path: Path) -> None:
@@ -151,7 +150,7 @@ def heard(process: subprocess.Popen[str], number: int) -> bool:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"]
 )
-def test_every_door_ends_in_one_line_while_it_is_imported(number: int, code: int) -> None:
+def test_every_command_ends_in_one_line_while_it_is_imported(number: int, code: int) -> None:
     commands = [[f"jaxorg.{name}"] for name in COMMANDS] + [["jaxorg", "sweep"]]
     with ExitStack() as all_of_them:
         processes = []
@@ -203,7 +202,7 @@ common.run(command, [])
     ],
     ids=["SIGTERM", "deaf", "dropping", "writes", "writes-C", "writes, deaf", "writes, dropping"],
 )
-def test_a_door_that_works_leaves_nothing_behind_or_stops_at_once(
+def test_a_command_that_works_leaves_nothing_behind_or_stops_at_once(
     work: str, signals: Sequence[int], code: int, said: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-c", COMMAND.format(work), str(tmp_path)]
@@ -258,8 +257,8 @@ def test_pretraining_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyP
     folder.mkdir()
     victim.write_text("mine")
     (folder / "tokenizer.json").symlink_to(victim)
-    monkeypatch.setattr(pretrain, "sweep", lambda *_, **__: 1)
-    assert pretrain.pretrain(folder, size="smoke") == 1
+    monkeypatch.setattr(pretrain, "run_sweep", lambda *_: 1)
+    assert pretrain.pretrain_base(folder, "smoke", None, ()) == 1
     assert victim.read_text() == "mine"
     assert not (folder / "tokenizer.json").is_symlink()
 

@@ -15,7 +15,7 @@ import jax
 import pytest
 from tiny import TINY
 
-from jaxorg import fit as command
+from jaxorg.cli import fit as command
 from jaxorg.engine import aot
 from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.cohort import CHUNK

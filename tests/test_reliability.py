@@ -414,7 +414,7 @@ def test_a_read_only_folder_is_refused(small_disk: Path, reference: Path, tiny_b
 def test_a_run_that_no_device_has_memory_for_is_refused(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxorg.sweep.run_memory", lambda mesh: 100_000)
+    monkeypatch.setattr("jaxorg.cli.sweep.run_memory", lambda mesh: 100_000)
     with pytest.raises(
         Refusal, match=r"base.model: one run takes about .*, and a device has 100 KB"
     ):

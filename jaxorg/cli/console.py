@@ -26,8 +26,9 @@ from jaxorg.planning import estimate
 from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.phases import Cohort, Phase, Teacher
 from jaxorg.planning.plan import Plan
+from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Keep, Record
+from jaxorg.storage.store import Record
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
 LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal

@@ -19,7 +19,7 @@ from jaxorg.evaluators.probe import PROBED
 from jaxorg.planning.phases import Cohort, Phase, Teacher, evaluation_steps
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
-from jaxorg.storage.store import Keep
+from jaxorg.storage.layout import Keep
 
 # Sustained training speed that time estimates assume. The CPU figure was measured with the
 # built-in model on 2 cores (docs/performance.md); accelerators get no estimate.

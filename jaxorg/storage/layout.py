@@ -7,7 +7,7 @@ right was written by jaxorg at all. `docs/architecture.md` shows the whole.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
@@ -30,6 +30,10 @@ ENTRIES = {
     **{table: re.compile(rf"{_PART}\.parquet") for table in TABLES},
 }
 """The folders of a results folder, and the names of what jaxorg writes into each."""
+
+Keep = Literal["none", "final", "log"]
+"""Which weights stay on disk: none but those that a phase to come starts from, those that each
+phase ends with, or those at every measured step, too."""
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]

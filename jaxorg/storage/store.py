@@ -68,10 +68,6 @@ Record = Json
 Arrays = Sequence[np.ndarray]
 T = TypeVar("T")
 
-Keep = Literal["none", "final", "log"]
-"""Which weights stay on disk: none but those that a phase to come starts from, those that each
-phase ends with, or those at every measured step, too."""
-
 _WEIGHTS = "weights"
 _MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
 

@@ -23,7 +23,8 @@ from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
-from jaxorg.storage.store import Keep, Record, Store
+from jaxorg.storage.layout import Keep
+from jaxorg.storage.store import Record, Store
 
 LOG = logging.getLogger(__name__)
 LONGEST_ERROR = 300  # characters
