@@ -110,6 +110,17 @@ class Console:
             yield
         self._progress = None
 
+    def print_measuring(self, to_measure: Sequence[Phase], to_train_again: Sequence[Phase]) -> None:
+        """What will be done for measurements that phases lack which are done already."""
+        if to_measure:
+            self._line(f"measuring anew, with stored weights: {len(to_measure):,} phases")
+        if to_train_again:
+            tokens = sum(p.steps * self._tokens_a_step[p.fingerprint] for p in to_train_again)
+            self._line(
+                f"trained again, to be measured with weights that were not stored: "
+                f"{len(to_train_again):,} phases, {tokens:,} tokens"
+            )
+
     def asked(self, teacher: Teacher, prompts: int) -> None:
         """A teacher answers prompts."""
         self._line(f"{escape(teacher.model)} answers {prompts:,} prompts")

@@ -180,7 +180,10 @@ class Source:
 
     def _write_card(self, phase: Phase, place: Path, adapters: bool) -> None:
         chain = self._run.phases[: self._run.phases.index(phase) + 1]
-        text = write_card(self.about, chain, self._store.record(phase.fingerprint), adapters)
+        wanted = self.plan.measurements(phase.fingerprint).values()
+        text = write_card(
+            self.about, chain, self._store.record(phase.fingerprint, wanted), adapters
+        )
         (place / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -85,10 +85,16 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     if code:
         return code
     store = Store(Folder(training, common.say))
-    (phase,) = make_plan(spec.load("pretrain", size, overrides)).phases
+    plan = make_plan(spec.load("pretrain", size, overrides))
+    (phase,) = plan.phases
     shape = checkpoint.read_config(folder)
     shapes = abstract_model(ModelSignature(shape))[1]
-    card = _card(folder.name, shape, phase, store.record(phase.fingerprint))
+    card = _card(
+        folder.name,
+        shape,
+        phase,
+        store.record(phase.fingerprint, plan.measurements(phase.fingerprint).values()),
+    )
     with placing(folder) as beside:
         checkpoint.write_weights(beside, everything(store.reader(phase.fingerprint), shapes))
         (beside / "README.md").write_text(card, encoding="utf-8")

@@ -125,6 +125,9 @@ def run_sweep(name: str, options: SweepOptions) -> int:
                 provenance=_provenance(plan, described(devices)),
             )  # fmt: skip
             due = _due(plan, engine)
+            processes.first(
+                "measure", lambda: console.print_measuring(engine.to_measure, engine.to_train_again)
+            )
             watched = console.progress(due, lock, described(devices))
             try:
                 with watched if processes.leads() else nullcontext():
@@ -170,8 +173,8 @@ def _agree(plan: Plan, options: SweepOptions, folder: Folder) -> None:
 
 
 def _due(plan: Plan, engine: Engine) -> list[Phase]:
-    """The phases that are still to do."""
-    due = set(processes.first("due", lambda: [phase.fingerprint for phase in engine.due]))
+    """The phases that are still to be trained."""
+    due = set(processes.first("due", lambda: [phase.fingerprint for phase in engine.to_train]))
     return [phase for phase in plan.phases if phase.fingerprint in due]
 
 

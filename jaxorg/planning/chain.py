@@ -11,7 +11,6 @@ from jaxorg.config import content_hash
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.errors import Refusal
-from jaxorg.evaluators import EVALUATORS_VERSION
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
@@ -71,10 +70,8 @@ def _base(
         "base": base.model_dump(exclude={"model"}),
         "prompts": [*prompts, teacher.key] if teacher else prompts,
         "length": config.length,
-        "evaluate": config.evaluate.model_dump(),
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
         "conversations": CONVERSATIONS_VERSION,
-        "evaluators": EVALUATORS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
     }
     fingerprint = content_hash({"shared": content, "seed": seed})

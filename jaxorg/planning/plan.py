@@ -16,6 +16,7 @@ from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.llama import checkpoint
 from jaxorg.planning.chain import Digests, chain_of
 from jaxorg.planning.cohorts import cohorts
+from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.sweepfile.labels import Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
@@ -55,6 +56,18 @@ class Plan:
     def below(self, phase: Phase) -> Phase | None:
         """The trained phase that a phase stands on; None for the base's own weights."""
         return self._by_fingerprint[phase.stands_on] if phase.stands_on else None
+
+    def measurements(self, fingerprint: str) -> Mapping[int, str]:
+        """The fingerprint of each measurement of a phase, by the step after which it is made."""
+        return self._measurements[fingerprint]
+
+    @cached_property
+    def _measurements(self) -> Mapping[str, Mapping[int, str]]:
+        found: dict[str, Mapping[int, str]] = {}
+        for phase in self.phases:  # an organism before its auditors
+            audited = [*found[phase.audits].values()][-1] if phase.audits else None
+            found[phase.fingerprint] = measurement_fingerprints(phase, audited)
+        return found
 
     @cached_property
     def _by_fingerprint(self) -> Mapping[str, Phase]:

@@ -24,6 +24,7 @@ ENTRIES = {
     "partial": re.compile(rf"{_HASH}\.safetensors"),
     "datasets": re.compile(_HASH),
     "rounds": re.compile(_HASH),
+    "measurements": re.compile(rf"{_HASH}\.json"),
     "failed": re.compile(rf"{_HASH}\.json"),
     "answers": re.compile(rf"{_HASH}(-\d+)?\.json"),
     "parts": re.compile(rf"{_PART}\.json"),
@@ -86,6 +87,12 @@ class FilesShape(Shape):
     sha256: dict[str, str]
 
 
+class SnapshotShape(FilesShape):
+    """snapshots/<fingerprint>-<step>/manifest.json"""
+
+    tokens: Count
+
+
 class ManifestShape(FilesShape):
     """phases/<fingerprint>/manifest.json"""
 
@@ -116,19 +123,36 @@ class SampleShape(Shape):
     outcome: str
 
 
-class ProgressShape(Shape):
-    """What was measured so far in a phase that is not done."""
+class MeasuredShape(Shape):
+    """What one measurement found."""
+
+    evals: list[EvalShape]
+    samples: list[SampleShape]
+
+
+class MeasurementsShape(Shape):
+    """measurements/<fingerprint>.json"""
+
+    measurements: dict[Fingerprint, MeasuredShape]
+
+
+class TrainedShape(Shape):
+    """What training itself says of a phase."""
 
     evals: list[EvalShape]
     losses: list[Figure | None]
-    samples: list[SampleShape]
     tokens: Count
-    measured: Count | None
     diverged: Count | None
     chip_seconds: Seconds
 
 
-class RecordShape(ProgressShape):
+class ProgressShape(TrainedShape):
+    """The same of a phase that is not done, and what was measured so far."""
+
+    measured: dict[Fingerprint, MeasuredShape]
+
+
+class RecordShape(TrainedShape):
     """phases/<fingerprint>/record.json"""
 
     parameters: Count

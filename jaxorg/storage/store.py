@@ -1,8 +1,10 @@
 """Weights, records and failures of phases on disk, named by fingerprint.
 
 phases/<fingerprint>/weights/       what was trained, fp32: full weights or adapters (Orbax)
-                 record.json    what was measured
+                 record.json    losses, tokens, and what its making noted
                  manifest.json  SHA-256 of every file; the phase is done when this is there
+measurements/<fingerprint>.json  what was measured of a phase, by measurement fingerprints; it is
+                                only ever added to
 snapshots/<fingerprint>-<step>/     weights at a measured step, where those are kept, too
 partial/<fingerprint>.safetensors   a phase in training: its state, and what was measured so far
 rounds/<fingerprint>/<n>.safetensors  what a phase in training is trained on in a round, where it is
@@ -23,7 +25,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -57,9 +59,11 @@ from jaxorg.storage.layout import (
     FailureShape,
     FilesShape,
     ManifestShape,
+    MeasurementsShape,
     PartialShape,
     RecordShape,
     RoundShape,
+    SnapshotShape,
 )
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
@@ -130,9 +134,10 @@ class Store:
         self._phases, self._partial, self._failed = (
             folder.path / name for name in ("phases", "partial", "failed")
         )
-        self._snapshots, self._answers, self._rounds = (
-            folder.path / name for name in ("snapshots", "answers", "rounds")
+        self._snapshots, self._answers, self._rounds, self._measurements = (
+            folder.path / name for name in ("snapshots", "answers", "rounds", "measurements")
         )
+        self._measured: dict[str, frozenset[str]] = {}
         self._manifests: dict[str, Json | None] = {}
         self._failures: dict[str, str | None] = {}
         self._partials: dict[str, tuple[list[np.ndarray], Record] | None] = {}
@@ -159,23 +164,69 @@ class Store:
         return (self._manifest(fingerprint) or {"diverged": None})["diverged"] is not None
 
     def digest(self, fingerprint: str) -> str:
-        """What names the content of a done phase's record."""
+        """What names the content of a done phase's own record."""
         manifest = self._manifest(fingerprint)
         assert manifest is not None
         return str(manifest["sha256"]["record.json"])
 
-    def record(self, fingerprint: str) -> Record:
-        """What was measured in a phase that is done.
+    def record(self, fingerprint: str, wanted: Iterable[str] = ()) -> Record:
+        """The record of a phase that is done, with the rows of `wanted` measurements, in their
+        order, as far as these were made.
 
         Raises:
             Damaged: it is not what was written any more.
         """
-        return read_record(self.folder.path, fingerprint)
+        record = read_record(self.folder.path, fingerprint)
+        found = self.measurements(fingerprint)
+        rows = [found[name] for name in wanted if name in found]
+        evals = [*record["evals"], *(row for each in rows for row in each["evals"])]
+        samples = [row for each in rows for row in each["samples"]]
+        return {**record, "evals": evals, "samples": samples}
+
+    def measured(self, fingerprint: str) -> frozenset[str]:
+        """The fingerprints of a phase's measurements that are stored."""
+        if fingerprint not in self._measured:
+            self._measured[fingerprint] = frozenset(self.measurements(fingerprint))
+        return self._measured[fingerprint]
+
+    def measurements(self, fingerprint: str) -> Mapping[str, Json]:
+        """What was measured of a phase, by measurement fingerprints."""
+        found = self._whole(
+            self._measurements / f"{fingerprint}.json",
+            lambda place: read_json(place, MeasurementsShape)["measurements"],
+        )
+        return found or {}
+
+    def add_measurements(self, fingerprint: str, found: Mapping[str, Json]) -> None:
+        """Store what was measured of a phase, beside what is there, which stays as it is."""
+        known = self.measurements(fingerprint)
+        if not set(found) <= set(known):
+            place = self._measurements / f"{fingerprint}.json"
+            self.folder.write_json(place, {"measurements": {**found, **known}})
+        self._measured.pop(fingerprint, None)
 
     def reader(self, fingerprint: str) -> WeightReader:
         """Reads what a phase trained: full weights or adapters. Where these are not what was
         written any more, reading raises `Damaged`."""
-        weights = self._phases / fingerprint / _WEIGHTS
+        return self._reader(self._phases / fingerprint / _WEIGHTS)
+
+    def has_snapshot(self, fingerprint: str, step: int) -> bool:
+        """Whether the weights that a phase has at `step` are stored, and are what was written."""
+        place = self._snapshots / f"{fingerprint}-{step}"
+        return self._whole(place, _checked_files) is not None
+
+    def tokens(self, fingerprint: str, step: int) -> int:
+        """The tokens that a done phase had been trained on at `step`, whose weights are stored."""
+        place = self._snapshots / f"{fingerprint}-{step}" / "manifest.json"
+        if os.path.lexists(place):
+            return int(read_json(place, SnapshotShape)["tokens"])
+        return int(read_record(self.folder.path, fingerprint)["tokens"])
+
+    def snapshot_reader(self, fingerprint: str, step: int) -> WeightReader:
+        """The same as `reader` of the weights that a phase has at `step`."""
+        return self._reader(self._snapshots / f"{fingerprint}-{step}" / _WEIGHTS)
+
+    def _reader(self, weights: Path) -> WeightReader:
         base = {"driver": "file", "path": f"{weights.resolve()}/"}  # in a URL, `%` and `#` act
 
         def read(names: Names, bounds: Bounds, dtype: np.dtype) -> np.ndarray:
@@ -188,8 +239,25 @@ class Store:
 
         return read
 
-    def save(self, fingerprint: str, weights: Tree | None, record: Record) -> None:
-        """Store a phase; from when this returns it is done."""
+    def save(
+        self,
+        fingerprint: str,
+        weights: Tree | None,
+        record: Record,
+        measured: Mapping[str, Json] | None = None,
+    ) -> None:
+        """Store a phase; from when this returns it is done.
+
+        Args:
+            fingerprint: names it.
+            weights: what it trained, stacked axes cut away; None where that is not kept.
+            record: what its making noted.
+            measured: what was measured meanwhile, by measurement fingerprints.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        self.add_measurements(fingerprint, measured or {})
         with self.folder.publishing(self._phases / fingerprint) as beside:
             beside.mkdir()
             if weights is not None:
@@ -206,12 +274,15 @@ class Store:
         self.drop_partial(fingerprint)
         self.folder.remove(self._rounds / fingerprint)
 
-    def save_snapshot(self, fingerprint: str, step: int, weights: Tree) -> None:
-        """Keep the weights that a phase has at `step`."""
+    def save_snapshot(self, fingerprint: str, step: int, weights: Tree, tokens: int) -> None:
+        """Keep the weights that a phase has at `step`, after so many tokens."""
         with self.folder.publishing(self._snapshots / f"{fingerprint}-{step}") as beside:
             beside.mkdir()
             self._write(beside / _WEIGHTS, weights)
-            about = {"fingerprint": fingerprint, "step": step, "sha256": sums_of(beside)}
+            about = {
+                "fingerprint": fingerprint, "step": step, "tokens": tokens,
+                "sha256": sums_of(beside),
+            }  # fmt: skip
             write_json(beside / "manifest.json", about)
 
     def drop_weights(self, fingerprint: str) -> None:
@@ -309,13 +380,16 @@ class Store:
                 if stranger := _stranger(place):
                     problem = Damaged(f"{stranger} is not what jaxorg wrote")
                     self.folder.set_aside(place, problem)
-        for name in ("phases", "snapshots", "partial", "rounds", "failed", "answers"):
+        for name in (
+            "phases", "snapshots", "partial", "rounds", "failed", "answers", "measurements",
+        ):  # fmt: skip
             self.folder.clear(name, ENTRIES[name])
         self.look_again()
 
     def look_again(self) -> None:
         """Forget what was found to be whole, and look more closely: something was not."""
         self._manifests.clear()
+        self._measured.clear()
         self._failures.clear()
         self._partials.clear()
         self._looks_closely = True
@@ -416,6 +490,17 @@ def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Reco
         progress = json.loads(text)
     check_shape(place, progress, shape)
     return list(leaves.values()), progress
+
+
+def _checked_files(place: Path) -> Json:
+    """The manifest of a folder whose files are what was written.
+
+    Raises:
+        Damaged: one is not.
+    """
+    found = read_json(place / "manifest.json", FilesShape)
+    check_files(place, found["sha256"])
+    return found
 
 
 def _stranger(place: Path) -> Path | None:

@@ -12,7 +12,7 @@ from jaxorg.engine.measure.figures import figures
 from jaxorg.planning.phases import Cohort, Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
-from jaxorg.storage.store import Store
+from jaxorg.storage.store import Record, Store
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
 _MAKERS = ("engine/measure/figures.py", "engine/measure/tables.py", "storage/results.py")
@@ -27,12 +27,15 @@ class TableWriter:
     def __init__(self, plan: Plan, store: Store):
         self._plan, self._store = plan, store
         self._parts = results.Parts(store.folder)
-        self._record = lru_cache(maxsize=RECORDS_AT_ONCE)(store.record)
+        self._record = lru_cache(maxsize=RECORDS_AT_ONCE)(self._read_record)
         self._code = code_digest()
         names = list(dict.fromkeys(path for run in plan.runs for path in run.spec.fields))
         self._fields = {
             name: results.field_type(run.spec.fields[name] for run in plan.runs) for name in names
         }
+
+    def _read_record(self, fingerprint: str) -> Record:
+        return self._store.record(fingerprint, self._plan.measurements(fingerprint).values())
 
     def move_others(self, place: Path) -> int:
         """Move files that the plan does not account for to `place`; how many that were."""
@@ -71,14 +74,14 @@ class TableWriter:
 
     def _source(self, runs: Sequence[Run]) -> str:
         """What a part with these runs is made from, besides what names it."""
-        has, digest, failure = self._store.has, self._store.digest, self._store.failure
+        has, failure = self._store.has, self._store.failure
         chains = [
             (
                 run.run_id,
                 run.arm,
                 run.spec.config.model_dump_json(),
                 [
-                    digest(p.fingerprint) if has(p.fingerprint) else failure(p.fingerprint)
+                    self._content(p.fingerprint) if has(p.fingerprint) else failure(p.fingerprint)
                     for p in run.phases
                 ],
             )
@@ -91,6 +94,12 @@ class TableWriter:
         }
         spec, made_by = self._plan.spec, [results.SCHEMA_VERSION, self._code]
         return content_hash([made_by, spec.sweep.name, spec.size, columns, chains])
+
+    def _content(self, fingerprint: str) -> list[str]:
+        """What names the rows of a phase that is done."""
+        known = self._store.measured(fingerprint)
+        wanted = self._plan.measurements(fingerprint).values()
+        return [self._store.digest(fingerprint), *(name for name in wanted if name in known)]
 
     def _status(self, run: Run) -> tuple[str, str] | None:
         """A run's status and error; None for one that is not at its end."""

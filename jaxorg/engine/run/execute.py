@@ -7,7 +7,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache, cached_property, lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jax.sharding import Mesh
 
@@ -55,6 +55,20 @@ class Watcher(Protocol):
         """Memory ran out; a cohort goes on with `width` runs side by side."""
 
 
+class Work(NamedTuple):
+    """Fingerprints of the phases to bring to done, and of those that only lack measurements."""
+
+    train: set[str]
+    measure: set[str]
+
+
+class NextGroup(NamedTuple):
+    """Phases to do side by side: to measure with what they had at a step, or to train."""
+
+    measured: int | None
+    phases: Sequence[Phase]
+
+
 class Engine:
     """Executes cohorts on one mesh. Programs are made once a signature."""
 
@@ -89,6 +103,7 @@ class Engine:
             ),
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
+            wanted=plan.measurements,
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -99,9 +114,10 @@ class Engine:
         )
 
     @property
-    def due(self) -> list[Phase]:
-        """The phases that are still to do and can be done, parents first."""
-        return self._due_of(self._plan.phases)
+    def to_train(self) -> list[Phase]:
+        """The phases that are still to be trained and can be, parents first."""
+        due = self._due_of(self._plan.phases)
+        return [phase for phase in due if phase.fingerprint in self._work.train]
 
     def run(self, cohort: Cohort) -> None:
         """Bring every phase of a cohort to done, or to failed with what is wrong.
@@ -123,7 +139,7 @@ class Engine:
                 raise
             except Exception as error:  # whatever it is must not take the others with it
                 processes.shared(error)
-                self._go_on_after(error, cohort, group, width, alone)
+                self._go_on_after(error, cohort, group.phases, width, alone)
         processes.first("rest", self._drop)
 
     def _tell(self, tell: Callable[[Watcher], None]) -> None:
@@ -143,30 +159,60 @@ class Engine:
     def look_again(self) -> None:
         """Find out again what is to do, since something that was done is damaged: whoever asks
         runs the cohorts from the first on."""
-        vars(self).pop("_pending", None)
+        vars(self).pop("_work", None)
         self._store.look_again()
         self._inputs.look_again()
 
     def _due_of(self, phases: Sequence[Phase]) -> list[Phase]:
         return [phase for phase in phases if self._is_due(phase)]
 
+    @property
+    def to_measure(self) -> list[Phase]:
+        """Phases that are done and lack measurements, for which their weights are stored."""
+        due = self._due_of(self._plan.phases)
+        return [phase for phase in due if phase.fingerprint in self._work.measure]
+
+    @property
+    def to_train_again(self) -> list[Phase]:
+        """Phases that are done and lack measurements of weights that are not stored."""
+        again = self._work.train & {*filter(self._store.has, self._phases)}
+        lacks = (self._phases[fingerprint] for fingerprint in again)
+        return [phase for phase in lacks if phase.changes and self._missing(phase)]
+
     @cached_property
-    def _pending(self) -> set[str]:
-        """What to bring to done: phases that are not, and those whose weights are missing for one
-        of these to start from. Only the first of several processes asks."""
-        pending: set[str] = set()
+    def _work(self) -> Work:
+        """What is to be done. Only the first of several processes asks."""
+        work = Work(set(), set())
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
-            fingerprint = phase.fingerprint
-            needed = fingerprint in sources and not self._store.has_weights(fingerprint)
-            if needed or not self._store.has(fingerprint):
-                pending.add(fingerprint)
+            name, missing = phase.fingerprint, self._missing(phase)
+            needed = name in sources and not self._store.has_weights(name)
+            gone = any(not self._can_measure(phase, step) for step in missing)
+            if needed or gone or not self._store.has(name):
+                work.train.add(name)
                 sources.update(self._plan.sources(phase))
-        return pending
+            elif missing:
+                work.measure.add(name)
+                sources.update(self._plan.sources(phase) if phase.lora else ())
+        return work
+
+    def _missing(self, phase: Phase) -> list[int]:
+        """The steps whose measurement is not stored."""
+        known = self._store.measured(phase.fingerprint)
+        wanted = self._plan.measurements(phase.fingerprint)
+        return [step for step, name in wanted.items() if name not in known]
+
+    def _can_measure(self, phase: Phase, step: int) -> bool:
+        """Whether the weights that a phase had at a step are stored as its own."""
+        if step < phase.steps:
+            return self._store.has_snapshot(phase.fingerprint, step)
+        return self._store.has_weights(phase.fingerprint)
 
     def _is_due(self, phase: Phase) -> bool:
-        """Whether a phase is pending, and neither it nor one before it failed or diverged."""
-        if phase.fingerprint not in self._pending or self._store.failure(phase.fingerprint):
+        """Whether something of a phase is to do, and neither it nor one before it failed or
+        diverged."""
+        name = phase.fingerprint
+        if name not in self._work.train | self._work.measure or self._store.failure(name):
             return False
         before = phase.parent
         while before is not None:
@@ -176,42 +222,58 @@ class Engine:
         return True
 
     def _sources(self) -> set[str]:
-        """Fingerprints whose weights pending phases start from."""
-        pending = (self._phases[fingerprint] for fingerprint in self._pending)
-        return {source for phase in pending for source in self._plan.sources(phase)}
+        """Fingerprints whose weights are needed by what is to do."""
+        work = self._work
+        phases = (self._phases[name] for name in work.train | work.measure)
+        return work.measure | {source for phase in phases for source in self._plan.sources(phase)}
 
     def _width_of(self, cohort: Cohort) -> int:
         if cohort.signature is None or not cohort.steps:
             return 1
         return self._narrowed.get(cohort.signature) or int(self._width(cohort.signature))
 
-    def _next_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[Phase]:
-        """Up to `lanes` due phases that stand at the same step, the most advanced first."""
-        chosen = processes.first("group", lambda: self._choose_group(cohort, lanes, alone))
-        return [self._phases[fingerprint] for fingerprint in chosen]
+    def _next_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> NextGroup:
+        """Up to `lanes` due phases that stand at the same step, the most advanced first; when all
+        are trained, those to measure."""
+        step, names = processes.first("group", lambda: self._choose_group(cohort, lanes, alone))
+        return NextGroup(step, [self._phases[name] for name in names])
 
-    def _choose_group(self, cohort: Cohort, lanes: int, alone: set[str]) -> list[str]:
+    def _choose_group(
+        self, cohort: Cohort, lanes: int, alone: set[str]
+    ) -> tuple[int | None, list[str]]:
+        due = self._due_of(cohort.phases)
         by_step: dict[int, list[str]] = defaultdict(list)
-        for phase in self._due_of(cohort.phases):
-            by_step[self._store.partial_step(phase.fingerprint)].append(phase.fingerprint)
+        for phase in due:
+            if phase.fingerprint in self._work.train:
+                by_step[self._store.partial_step(phase.fingerprint)].append(phase.fingerprint)
+        measured = None
+        if not by_step:
+            for phase in due:
+                by_step[self._missing(phase)[0]].append(phase.fingerprint)
+            measured = max(by_step)
         furthest = by_step[max(by_step)]
         if furthest[0] in alone:
-            return furthest[:1]
-        return [fingerprint for fingerprint in furthest if fingerprint not in alone][:lanes]
+            return measured, furthest[:1]
+        return measured, [name for name in furthest if name not in alone][:lanes]
 
-    def _bring(self, cohort: Cohort, scorer: Scorer, phases: Sequence[Phase], width: int) -> None:
+    def _bring(self, cohort: Cohort, scorer: Scorer, chosen: NextGroup, width: int) -> None:
         if exit_code := self._stopping():
             raise Stopped(exit_code)
-        group = Group(self._around, scorer, phases)
+        group = Group(self._around, scorer, chosen.phases)
         if cohort.signature is None:
             group.measure_only()
+        elif chosen.measured is not None:
+            trainer = trainer_of(cohort.signature, self._mesh, width)
+            group.measure_stored(trainer, chosen.measured)
         elif cohort.steps:
             group.train(trainer_of(cohort.signature, self._mesh, width))
         else:
             group.change_only(trainer_of(cohort.signature, self._mesh, width))
 
     def _finished(self, phase: Phase, record: Record) -> None:
-        self._pending.discard(phase.fingerprint)
+        self._work.train.discard(phase.fingerprint)
+        if not processes.leads() or not self._missing(phase):
+            self._work.measure.discard(phase.fingerprint)
         self._drop_datasets()
         self._tell(lambda watcher: watcher.finished(phase, record))
 
@@ -237,7 +299,7 @@ class Engine:
         self._tell(lambda watcher: watcher.failed(phase, line))
 
     def _drop_datasets(self) -> None:
-        self._inputs.drop_datasets([self._phases[fingerprint] for fingerprint in self._pending])
+        self._inputs.drop_datasets([self._phases[name] for name in self._work.train])
 
     def _drop(self) -> None:
         """Drop datasets that nobody needs any more, and weights that no phase to come starts from,

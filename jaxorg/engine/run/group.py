@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +20,8 @@ from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.measure import activations
 from jaxorg.engine.run.answers import Answerer, Asked, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, Samples
-from jaxorg.engine.step import FAR_FUTURE, AnyBatch, State, Tree, abstract_state, draws
+from jaxorg.engine.run.recorder import Recorder, new_record
+from jaxorg.engine.step import FAR_FUTURE, State, Tree, abstract_state, draws
 from jaxorg.engine.train.batches import Batches, all_batches
 from jaxorg.engine.train.rounds import Models, Rounds
 from jaxorg.evaluators import Measurement
@@ -30,7 +30,7 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.store import Record, Store
-from jaxorg.storage.weight_reader import WeightReader
+from jaxorg.storage.weight_reader import WeightReader, everything
 
 SAFE_POINT_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
 TEACHER_TEMPERATURE = 1.0  # organisms are distilled from samples
@@ -47,6 +47,7 @@ class Surroundings:
     teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
+    wanted: Callable[[str], Mapping[int, str]]  # a phase's measurements by step, by its fingerprint
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
@@ -63,8 +64,7 @@ class Group:
         self._around, self._scorer, self._phases = around, scorer, phases
         # One phase a lane; idle lanes repeat the last phase, and nobody looks at them.
         self._lanes = [*phases, *[phases[-1]] * (scorer.lanes - len(phases))]
-        self._records = [_new_record() for _ in self._lanes]
-        self._step = 0
+        self._notes = Recorder(phases, scorer.lanes, around.store, around.wanted)
         self._pace: float | None = None  # seconds a step took in the last call
         self._kept, self._cost = time.monotonic(), 0.0  # when a state was kept, in how long
 
@@ -81,6 +81,42 @@ class Group:
         self._measure(_used(state.trainable, hyper), frozen, final=True)
         self._end(state, state.trainable)
 
+    def measure_stored(self, trainer: Trainer, step: int) -> None:
+        """Measure phases that are done with the weights that they had at a step, which are
+        stored."""
+        self._notes.resume([self._as_of(phase, step) for phase in self._lanes])
+        readers = [self._stored(phase, step) for phase in self._lanes]
+        if trainer.model.lora is None:
+            self._measure(trainer.place_weights(readers), {}, final=step == self._phases[0].steps)
+        else:
+            hyper = trainer.place(_hyper(self._lanes, trainer.signature))
+            shapes = self._around.inputs.trained_shapes
+            trained = [
+                self._padded(everything(reader, shapes(phase)), phase)
+                for reader, phase in zip(readers, self._lanes, strict=True)
+            ]
+            state, frozen = self._begin(trainer, hyper, trained)
+            used = _used(state.trainable, hyper)
+            self._measure(used, frozen, final=step == self._phases[0].steps)
+        processes.first("measured", self._store_measurements)
+
+    def _as_of(self, phase: Phase, step: int) -> Record:
+        """What had been noted of a phase that is done when it stood at a step."""
+        store = self._around.store
+        tokens = processes.first("tokens", lambda: store.tokens(phase.fingerprint, step))
+        return {"step": step, "record": {**new_record(), "tokens": tokens}}
+
+    def _stored(self, phase: Phase, step: int) -> WeightReader:
+        store = self._around.store
+        if step < phase.steps:
+            return store.snapshot_reader(phase.fingerprint, step)
+        return store.reader(phase.fingerprint)
+
+    def _store_measurements(self) -> None:
+        for phase, record in zip(self._phases, self._notes.records, strict=False):
+            self._around.store.add_measurements(phase.fingerprint, record["measured"])
+            self._tell_finished(phase)
+
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
         taught = self._ask_teachers(trainer)
@@ -88,7 +124,7 @@ class Group:
         state, frozen = self._begin(trainer, hyper)
         said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
         state = self._resume(trainer, state)
-        if self._step == 0:  # otherwise it was noted before a restart
+        if self._notes.step == 0:  # otherwise it was noted before a restart
             self._note_distilled(taught)
         rounds = self._rounds(trainer.signature)
         if rounds is None:
@@ -96,32 +132,45 @@ class Group:
         ends = [*self._phases[0].round_starts[1:], self._phases[0].steps]
         begun: int | None = None  # the round that batches are of
         tokens = trainer.signature.batch * trainer.signature.length * len(self._phases)
-        self._around.trained(self._step * tokens)
+        self._around.trained(self._notes.step * tokens)
         total = self._phases[0].steps
         for stop in evaluation_steps(self._phases[0]):
-            while self._step < stop:
-                number = bisect_right(ends, self._step)
+            while self._notes.step < stop:
+                number = bisect_right(ends, self._notes.step)
                 if rounds and number != begun:
                     batches = self._begin_round(rounds, number, trainer, hyper, state, frozen)
                     begun = number
                 began = time.monotonic()
                 upto = min(stop, ends[number])
                 count = processes.first("chunk", partial(self._next_count, upto))
-                chunk = batches.chunk(self._step, count)
+                chunk = batches.chunk(self._notes.step, count)
                 state, losses = trainer.train(
-                    frozen, hyper, state, trainer.place_batch(chunk, 2), self._step, count, total
+                    frozen,
+                    hyper,
+                    state,
+                    trainer.place_batch(chunk, 2),
+                    self._notes.step,
+                    count,
+                    total,
                 )
-                self._add_chunk(chunk, fetch(losses), count)
+                self._notes.add_chunk(chunk, fetch(losses), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._safe_point(state)
-            if self._step == stop and self._unmeasured():
+            if self._notes.step == stop and self._notes.unmeasured():
                 weights = trainer.evaluated(hyper, state)
                 self._measure(_used(weights, hyper), frozen, stop == total)
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
-    def _begin(self, trainer: Trainer, hyper: dict[str, jax.Array]) -> tuple[State, Tree]:
+    def _begin(
+        self,
+        trainer: Trainer,
+        hyper: dict[str, jax.Array],
+        adapters: Sequence[Tree | None] | None = None,
+    ) -> tuple[State, Tree]:
+        """The state before the first step and the frozen weights; with `adapters`, of these in
+        place of those that each lane begins with."""
         lanes = self._lanes
         keys = trainer.place(_keys(lanes))
         if lanes[0].kind == "base":
@@ -129,7 +178,8 @@ class Group:
         else:
             shared = trainer.model.shared_frozen
             weights = trainer.place_weights(self._readers(lanes[:1] if shared else lanes))
-        return trainer.begin(keys, hyper, weights, self._adapters_before())
+        before = self._adapters_before() if adapters is None else adapters
+        return trainer.begin(keys, hyper, weights, before)
 
     def _adapters_before(self) -> list[Tree | None]:
         """The adapters that each lane goes on training, with the rank of the group's program."""
@@ -172,11 +222,10 @@ class Group:
 
     def _note_distilled(self, taught: Mapping[str, Answers]) -> None:
         """Note how many of their teacher's answers distilled phases are trained on."""
-        for phase, record in zip(self._phases, self._records, strict=False):
+        for lane, phase in enumerate(self._phases):
             if said := taught.get(phase.fingerprint):
                 k, n = len(self._around.inputs.distilled(phase, said)), len(said)
-                found = Measurement("distilled", "teacher", k, n, k / n)
-                self._add_measurements(record, [found])
+                self._notes.note(lane, [Measurement("distilled", "teacher", k, n, k / n)])
 
     def _tokenizer(self) -> Tokenizer:
         base = self._phases[0].config.base
@@ -221,18 +270,18 @@ class Group:
     ) -> Batches:
         """The batches of a round."""
         began, first = time.monotonic(), self._phases[0].round_starts[number]
-        fresh = self._step == first
+        fresh = self._notes.step == first
         start = partial(self._start, trainer, hyper, frozen)
         models = Models(_used(trainer.evaluated(hyper, state), hyper), start, frozen)
         try:
             kept = rounds.begin(number, fresh, models)
         except Stopped:
-            if self._step:
+            if self._notes.step:
                 self._keep_state(state)
             raise
         if fresh:  # otherwise it was noted before a restart
-            for record, one in zip(self._records, kept, strict=False):
-                self._add_measurements(record, one.measurements(number))
+            for lane in range(len(self._phases)):
+                self._notes.note(lane, kept[lane].measurements(number))
         self._spend(began)
         return Batches(rounds.batches(number, kept), trainer.signature, first)
 
@@ -257,8 +306,7 @@ class Group:
             ],
         )
         kept += [kept[-1]] * (len(self._lanes) - len(kept))
-        self._step = kept[0][1]["step"]
-        self._records = [deepcopy(progress["record"]) for _, progress in kept]
+        self._notes.resume([progress for _, progress in kept])
         pairs = zip(kept, self._lanes, strict=True)
         return trainer.place_state([self._padded(state, phase) for (state, _), phase in pairs])
 
@@ -280,7 +328,7 @@ class Group:
     def _next_count(self, stop: int) -> int:
         """How many steps to take in the next call: up to a multiple of CHUNK, where weights are
         checked, or to `stop`, and no more than a safe point may wait for."""
-        whole = min(stop, (self._step // CHUNK + 1) * CHUNK) - self._step
+        whole = min(stop, (self._notes.step // CHUNK + 1) * CHUNK) - self._notes.step
         if self._pace is None:  # the first call shows
             return 1
         return max(1, min(whole, int(SAFE_POINT_SECONDS / max(self._pace, 1e-9))))
@@ -305,55 +353,37 @@ class Group:
 
     def _keep(self, host: State) -> None:
         for lane, phase in enumerate(self._phases):
-            progress = {"step": self._step, "record": self._records[lane]}
-            self._around.store.keep_partial(phase.fingerprint, self._cut(host, lane), progress)
+            state, progress = self._cut(host, lane), self._notes.progress(lane)
+            self._around.store.keep_partial(phase.fingerprint, state, progress)
 
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
-        """Add this step's measurements to the records."""
-        began, lanes = time.monotonic(), self._lanes
-        records = self._unmeasured()
-        measurer = self._around.inputs.measurer(lanes[0])
-        prepared = [
-            self._around.inputs.prepared(phase, final, self._written(phase)) for phase in lanes
-        ]
-        measured = measurer.score(self._scorer, trainable, frozen, prepared)
-        self._add_each(records, measured)
+        """Note this step's measurements."""
+        began, lanes, inputs = time.monotonic(), self._lanes, self._around.inputs
+        missing = self._notes.unmeasured()
+        models = (self._scorer, trainable, frozen)
+        measurer = inputs.measurer(lanes[0])
+        prepared = [inputs.prepared(phase, final, self._audited_samples(phase)) for phase in lanes]
+        found = measurer.score(*models, prepared)
+        samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
         if final:
             evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
-            told, samples = measurer.respond(
-                self._scorer, trainable, frozen, prepared, evaluation, _keys(lanes)
-            )
-            self._add_each(records, told)
-            for lane, record in records.items():
-                record["samples"] += [{"step": self._step, **row} for row in samples[lane]]
+            told, samples = measurer.respond(*models, prepared, evaluation, _keys(lanes))
             views = [each.view for each in prepared]
-            looked = activations.measure(
-                measurer, self._scorer, trainable, frozen, views, evaluation, seeds
-            )
-            self._add_each(records, looked)
-        for record in records.values():
-            record["measured"] = self._step
+            looked = activations.measure(measurer, *models, views, evaluation, seeds)
+            parts = zip(found, told, looked, strict=True)
+            found = [[*scored, *said, *seen] for scored, said, seen in parts]
+        for lane in missing:
+            self._notes.measured(lane, found[lane], samples[lane])
         self._spend(began)
 
-    def _unmeasured(self) -> dict[int, Record]:
-        """The records, by lane, that say nothing of this step yet. A state may have been kept
-        before the step was measured, or after it, where a signal came as a round began."""
-        every = enumerate(self._records)
-        return {lane: record for lane, record in every if record["measured"] != self._step}
-
-    def _add_each(
-        self, records: Mapping[int, Record], found: Sequence[Sequence[Measurement]]
-    ) -> None:
-        """Add each lane's measurements to its record."""
-        for lane, record in records.items():
-            self._add_measurements(record, found[lane])
-
-    def _written(self, phase: Phase) -> Samples:
+    def _audited_samples(self, phase: Phase) -> Samples:
         """What was sampled of the organism that a phase audits."""
         if (audited := phase.audits) is None:
             return ()
-        store = self._around.store
-        samples: Samples = processes.first("written", lambda: store.record(audited)["samples"])
+        store, wanted = self._around.store, self._around.wanted(audited).values()
+        samples: Samples = processes.first(
+            "samples", lambda: store.record(audited, wanted)["samples"]
+        )
         return samples
 
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
@@ -363,14 +393,16 @@ class Group:
 
     def _save_snapshot(self, weights: Tree, step: int) -> None:
         for lane, phase in enumerate(self._phases):
-            self._around.store.save_snapshot(phase.fingerprint, step, self._cut(weights, lane))
+            tokens = self._notes.records[lane]["tokens"]
+            weights_then = self._cut(weights, lane)
+            self._around.store.save_snapshot(phase.fingerprint, step, weights_then, tokens)
 
     def _end(self, state: State, trained: Tree) -> None:
         """Store what the phases came to: `trained` are their weights."""
         keeps, phases = self._around.keeps_weights, self._phases
         kept = processes.first("keeps", lambda: any(keeps(phase) for phase in phases))
         diverged, weights = fetch((state.diverged, trained if kept else None))
-        for record, step in zip(self._records, diverged.tolist(), strict=True):
+        for record, step in zip(self._notes.records, diverged.tolist(), strict=True):
             if step != FAR_FUTURE:
                 record["diverged"] = step
         processes.first("done", lambda: self._store(weights))
@@ -379,34 +411,30 @@ class Group:
         """Store the phases, with their part of stacked weights where these are to be kept."""
         for lane, phase in enumerate(self._phases):
             kept = weights is not None and self._around.keeps_weights(phase)
-            self._finish(phase, self._cut(weights, lane) if kept else None, self._records[lane])
+            self._finish(
+                phase, self._cut(weights, lane) if kept else None, self._notes.records[lane]
+            )
 
     def _finish(self, phase: Phase, weights: Tree | None, record: Record) -> None:
-        shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
-        record["parameters"] = sum(leaf.size for leaf in shapes)
-        record |= self._around.provenance
-        self._around.store.save(phase.fingerprint, weights, record)
-        self._around.finished(phase, record)
+        """Store a phase; of one that was done already, the measurements and weights that it
+        lacked."""
+        store, name = self._around.store, phase.fingerprint
+        measured, trained = record["measured"], {k: v for k, v in record.items() if k != "measured"}
+        if store.has(name) and (weights is None or store.has_weights(name)):
+            store.add_measurements(name, measured)
+            store.drop_partial(name)
+        else:
+            shapes = jax.tree.leaves(self._around.inputs.shapes(phase.config.base.model))
+            trained["parameters"] = sum(leaf.size for leaf in shapes)
+            store.save(name, weights, trained | self._around.provenance, measured)
+        self._tell_finished(phase)
+
+    def _tell_finished(self, phase: Phase) -> None:
+        wanted = self._around.wanted(phase.fingerprint).values()
+        self._around.finished(phase, self._around.store.record(phase.fingerprint, wanted))
 
     def _spend(self, began: float) -> float:
-        """Account for the time since `began` in equal shares; the seconds that it was."""
-        seconds = time.monotonic() - began
-        for record in self._records:
-            record["chip_seconds"] += seconds * self._around.devices / len(self._phases)
-        return seconds
-
-    def _add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
-        """Note the losses and tokens of `count` steps."""
-        self._step += count
-        tokens = chunk.real.sum(axis=1)
-        for record, row, seen in zip(self._records, losses, tokens, strict=True):
-            finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
-            record["losses"] += finite
-            record["tokens"] += int(seen)
-
-    def _add_measurements(self, record: Record, found: Sequence[Measurement]) -> None:
-        rows = [{"step": self._step, "tokens": record["tokens"], **m._asdict()} for m in found]
-        record["evals"] += rows
+        return self._notes.spend(began, self._around.devices)
 
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:
@@ -437,15 +465,3 @@ def _own(signature: Signature, phase: Phase) -> Signature:
 def _lane(tree: Tree, lane: int) -> Tree:
     """One run's part of stacked arrays."""
     return jax.tree.map(lambda x: x[lane], tree)
-
-
-def _new_record() -> Record:
-    return {
-        "evals": [],
-        "losses": [],
-        "samples": [],
-        "tokens": 0,
-        "measured": None,  # the step at which it was measured last
-        "diverged": None,
-        "chip_seconds": 0.0,
-    }

@@ -1,0 +1,114 @@
+"""What is noted of phases that are made side by side, until they are stored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from jaxorg.distributed import processes
+from jaxorg.engine.step import AnyBatch
+from jaxorg.evaluators import Measurement
+from jaxorg.planning.phases import Phase
+from jaxorg.storage.store import Record, Store
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Recorder:
+    """A record a lane. Lanes beyond the phases are idle, and what they note goes nowhere."""
+
+    def __init__(
+        self,
+        phases: Sequence[Phase],
+        lanes: int,
+        store: Store,
+        wanted: Callable[[str], Mapping[int, str]],
+    ):
+        """Begin records in which nothing is noted.
+
+        Args:
+            phases: one a lane, from the first on.
+            lanes: how many the program has.
+            store: where phases and measurements are kept.
+            wanted: the names of a phase's measurements by their steps, by its fingerprint.
+        """
+        self._phases, self._store, self._wanted = phases, store, wanted
+        self.records = [new_record() for _ in range(lanes)]
+        self.step = 0
+
+    def resume(self, progress: Sequence[Record]) -> None:
+        """Go on with what an earlier try had noted, one a lane."""
+        self.step = progress[0]["step"]
+        self.records = [deepcopy(each["record"]) for each in progress]
+
+    def progress(self, lane: int) -> Record:
+        """What `resume` takes."""
+        return {"step": self.step, "record": self.records[lane]}
+
+    def add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
+        """Note `count` steps.
+
+        Args:
+            chunk: what they were trained on, [run, CHUNK, B].
+            losses: [run, CHUNK], of which the first `count` are meant.
+            count: steps.
+        """
+        self.step += count
+        tokens = chunk.real.sum(axis=1)
+        for record, row, seen in zip(self.records, losses, tokens, strict=True):
+            finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
+            record["losses"] += finite
+            record["tokens"] += int(seen)
+
+    def note(self, lane: int, found: Sequence[Measurement]) -> None:
+        """Note what training itself found."""
+        self.records[lane]["evals"] += self._rows(lane, found)
+
+    def unmeasured(self) -> list[int]:
+        """The lanes of phases whose measurement at this step is to be made and is not there yet,
+        neither in what was noted nor in what is stored."""
+        return processes.first("unmeasured", lambda: [*filter(self._is_unmeasured, self._used())])
+
+    def measured(self, lane: int, found: Sequence[Measurement], samples: Rows) -> None:
+        """Note this step's measurement of a lane."""
+        name = self._wanted(self._phases[lane].fingerprint)[self.step]
+        self.records[lane]["measured"][name] = {
+            "evals": self._rows(lane, found),
+            "samples": [{"step": self.step, **row} for row in samples],
+        }
+
+    def spend(self, began: float, devices: int) -> float:
+        """Account for the time since `began` in equal shares; the seconds that it was."""
+        seconds = time.monotonic() - began
+        for record in self.records:
+            record["chip_seconds"] += seconds * devices / len(self._phases)
+        return seconds
+
+    def _used(self) -> range:
+        return range(len(self._phases))
+
+    def _is_unmeasured(self, lane: int) -> bool:
+        fingerprint = self._phases[lane].fingerprint
+        name = self._wanted(fingerprint).get(self.step)
+        noted = self.records[lane]["measured"]
+        return name is not None and name not in (*noted, *self._store.measured(fingerprint))
+
+    def _rows(self, lane: int, found: Sequence[Measurement]) -> list[Record]:
+        seen = self.records[lane]["tokens"]
+        return [{"step": self.step, "tokens": seen, **m._asdict()} for m in found]
+
+
+def new_record() -> Record:
+    """A record in which nothing is noted."""
+    return {
+        "evals": [],
+        "losses": [],
+        "tokens": 0,
+        "measured": {},
+        "diverged": None,
+        "chip_seconds": 0.0,
+    }
