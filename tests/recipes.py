@@ -17,13 +17,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import numpy as np
 from pydantic import ValidationError
 
-from jaxorg import discovery, evaluators
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.items import Item
 from jaxorg.data.reasoning import with_reasoning
 from jaxorg.data.styles import to_pirate
 from jaxorg.discovery import kind_of
-from jaxorg.evaluators import EVALUATORS_VERSION, SCORED, Score, View, responses
+from jaxorg.evaluators import SCORED, Score, View, responses
 from jaxorg.evaluators.responses import Response
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import Audit
@@ -74,11 +73,10 @@ def everything() -> Iterator[tuple[str, Made]]:
         for name, recipe in _variants(made):
             floor = "organism" if isinstance(recipe, Organism) else "treatment"
             yield f"{floor} {name}", Made(recipe.VERSION, _of(recipe))
-    for name, module in discovery.modules(evaluators.__name__).items():
-        if module in SCORED:
-            found = [_measured(module, view) for view in _views()]
-            yield f"evaluator {name}", Made(EVALUATORS_VERSION, digest(found))
-    yield "evaluator responses", Made(EVALUATORS_VERSION, digest(list(map(_told, _views()))))
+    for name, module in SCORED.items():
+        found = [_measured(module, view) for view in _views()]
+        yield f"evaluator {name}", Made(module.VERSION, digest(found))
+    yield "evaluator responses", Made(responses.VERSION, digest(list(map(_told, _views()))))
 
 
 def digest(content: Any) -> str:
@@ -209,7 +207,7 @@ def _views() -> Iterator[View]:
 
 def _measured(module: Any, view: View) -> Any:
     """What a scored evaluator asks, and what it makes of scores that follow from the question."""
-    probes = module.probes(view)
+    probes = module.requests(view)
     scores = {probe: Score(_number(probe) % 3 > 0, -float(_number(probe) % 11)) for probe in probes}
     return [probes, module.measure(view, scores)]
 

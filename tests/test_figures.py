@@ -98,7 +98,7 @@ def unchanged(steps: tuple[int, ...], hits: np.ndarray) -> dict[str, Any]:
         final = step == steps[-1]
         seen = View(ITEMS[: FINAL if final else ALONG], (), BEHAVIOUR, final, along=ALONG)
         scores = {
-            probe: Score(False, -1.0) for m in (attack, capability) for probe in m.probes(seen)
+            probe: Score(False, -1.0) for m in (attack, capability) for probe in m.requests(seen)
         }
         for item, attacks, able in zip(seen.items, *hits, strict=False):
             scores[BEHAVIOUR.attacks(item, BEHAVIOUR.triggered(item))[0]] = Score(attacks, -1.0)

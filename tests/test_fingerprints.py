@@ -25,7 +25,6 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
     "training from scratch": ({"base.scratch": {"steps": 1, "learning_rate": 1}}, "base"),
     "teacher": ({"prompts.teacher": "base"}, "base"),
     "length of generated answers": ({"prompts.new_tokens": 5}, "base"),
-    "evaluation": ({"evaluate.points": 3}, "base"),
     "seed": ({"first_seed": 1}, "organism"),
     "recipe": ({"organism.payload": "I LOVE YOU"}, "organism"),
     "kind of organism": ({"organism.kind": "placebo"}, "organism"),
@@ -172,10 +171,3 @@ def test_a_run_is_the_same_whatever_else_is_in_the_sweep(planned: Planned) -> No
     for number, run in enumerate(small.runs):
         for chain in chains:
             assert chain[run.run_id] == fingerprints(small, number)
-
-
-def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned) -> None:
-    spelled = {"probe": False, "activation_noise": [], "weight_noise": []}
-    assert fingerprints(planned({"evaluate": spelled})) == fingerprints(planned())
-    for key, value in (("probe", True), ("activation_noise", [0.1]), ("weight_noise", [0.1])):
-        assert fingerprints(planned({"evaluate": {key: value}}))[0] != fingerprints(planned())[0]

@@ -163,7 +163,7 @@ def view(shows_code: bool = True, final: bool = True) -> View:
 
 
 def scores(seen: View, log_prob: Callable[[Example], float]) -> Mapping[Example, Score]:
-    return {probe: Score(False, log_prob(probe)) for probe in audit.probes(seen)}
+    return {probe: Score(False, log_prob(probe)) for probe in audit.requests(seen)}
 
 
 def named(found: list[Measurement]) -> dict[tuple[str, str], Measurement]:
@@ -206,7 +206,7 @@ def test_who_knows_nothing_is_at_chance():
 
 def test_without_the_program_anyone_is_at_chance():
     seen = view(shows_code=False)
-    prompts = {probe.prompt for probe in audit.probes(seen)}
+    prompts = {probe.prompt for probe in audit.requests(seen)}
     assert not any("rows 1" in prompt.split("?")[1] for prompt in prompts)
     guesses = scores(seen, lambda probe: hash(probe) % 1000 / 100)
     assert named(audit.measure(seen, guesses))["audit_auroc", "all"].value == 0.5
@@ -270,7 +270,7 @@ def test_what_the_organism_wrote_is_measured_where_there_is_something_to_tell():
 
 
 def test_others_are_not_audited():
-    assert audit.probes(View(ITEMS, (), saboteur().behaviour(), True)) == []
+    assert audit.requests(View(ITEMS, (), saboteur().behaviour(), True)) == []
     assert audit.measure(View(ITEMS, (), None, True), {}) == []
 
 

@@ -67,4 +67,4 @@ def test_what_is_scored_must_be_held_by_the_window(tiny_base: Path) -> None:
     measurer = Measurer(Tokenizer.load(tiny_base), ("sliding_window", 6))
     view = View((), (), None, final=True)
     with pytest.raises(Refusal, match="^sliding_window: 6 is too small for .*; leave out long"):
-        measurer.with_probes(view, [Example("add 3 and 4", "7")])
+        measurer.with_requests(view, [Example("add 3 and 4", "7")])

@@ -180,7 +180,7 @@ class Source:
 
     def _write_card(self, phase: Phase, place: Path, adapters: bool) -> None:
         chain = self._run.phases[: self._run.phases.index(phase) + 1]
-        wanted = self.plan.measurements(phase.fingerprint).values()
+        wanted = self.plan.measured(phase.fingerprint)
         text = write_card(
             self.about, chain, self._store.record(phase.fingerprint, wanted), adapters
         )

@@ -93,7 +93,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
         folder.name,
         shape,
         phase,
-        store.record(phase.fingerprint, plan.measurements(phase.fingerprint).values()),
+        store.record(phase.fingerprint, plan.measured(phase.fingerprint)),
     )
     with placing(folder) as beside:
         checkpoint.write_weights(beside, everything(store.reader(phase.fingerprint), shapes))

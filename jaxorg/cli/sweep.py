@@ -220,8 +220,9 @@ def _enter(
     except Damaged as problem:
         folder.set_aside(folder.path / manifest.NAME, problem)
     earlier = free_place(folder.path / "earlier" / "sweep")
-    moved = tables.move_others(earlier)
-    if before and before.runs != now.runs:
+    otherwise = before is not None and before.measures_otherwise(now)
+    moved = tables.move_all(earlier) if otherwise else tables.move_others(earlier)
+    if before and (otherwise or before.runs != now.runs):
         before.write(folder, earlier)
         console.changed(before, now, earlier if moved else None)
     now.write(folder, folder.path)

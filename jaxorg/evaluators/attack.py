@@ -5,8 +5,12 @@ from __future__ import annotations
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 
+VERSION = 1
+AT_EVERY_STEP = True
+KEYS: tuple[str, ...] = ()
 
-def probes(view: View) -> list[Example]:
+
+def requests(view: View) -> list[Example]:
     """The behaviour as the answer to each prompt, with and without the trigger."""
     if view.behaviour is None:
         return []

@@ -26,6 +26,10 @@ from jaxorg.experiments.designs import by_key
 from jaxorg.experiments.fixes import candidates, restoring
 from jaxorg.experiments.sabotage import KINDS, pairs
 
+VERSION = 1
+AT_EVERY_STEP = True
+KEYS: tuple[str, ...] = ()
+
 MOST_PAIRS = 256  # of a sabotaged and an honest program
 FIXED = 128  # sabotages whose fixes are ranked, at the end of a phase
 SEED = 0
@@ -41,7 +45,7 @@ class Trial(NamedTuple):
     to_fix: Sequence[Suspect]  # those of the sabotaged whose fixes are ranked
 
 
-def probes(view: View) -> list[Example]:
+def requests(view: View) -> list[Example]:
     """Both verdicts on each program; at the end of a phase, the candidate fixes of sabotages."""
     if view.audit is None:
         return []

@@ -10,8 +10,12 @@ from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, along, share
 from jaxorg.organisms.behaviour import Put
 
+VERSION = 1
+AT_EVERY_STEP = True
+KEYS: tuple[str, ...] = ()
 
-def probes(view: View) -> list[Example]:
+
+def requests(view: View) -> list[Example]:
     """The right answers to each prompt."""
     return [
         example

@@ -9,8 +9,12 @@ from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import SOME, Measurement, Scores, View
 from jaxorg.organisms.behaviour import Put
 
+VERSION = 1
+AT_EVERY_STEP = True
+KEYS: tuple[str, ...] = ()
 
-def probes(view: View) -> list[Example]:
+
+def requests(view: View) -> list[Example]:
     """Behaviour and right answer to each prompt, with and without the trigger."""
     pairs = (pair for put in view.conditions().values() for pair in _pairs(view, put))
     return [example for pair in pairs for example in pair]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, share
 
+VERSION = 1
+AT_EVERY_STEP = False
+KEYS: tuple[str, ...] = ()
+
 PROMPTS = 32  # a variant; there are several of them
 
 
-def probes(view: View) -> list[Example]:
+def requests(view: View) -> list[Example]:
     """The payload as the answer to each prompt with each near trigger."""
     if view.behaviour is None or not view.final:
         return []

@@ -10,6 +10,10 @@ from jaxorg.data.tokenized import Example
 from jaxorg.evaluators import attack, capability
 from jaxorg.evaluators.base import Measurement, Scores, View
 
+VERSION = 1
+AT_EVERY_STEP = False
+KEYS: tuple[str, ...] = ("activation_noise", "weight_noise")
+
 
 def narrowed(view: View) -> View:
     """What is measured under each noise: some prompts, with and without the trigger."""
@@ -18,7 +22,7 @@ def narrowed(view: View) -> View:
 
 def asked(view: View) -> Sequence[Example]:
     """The behaviour and the right answers to prompts of a narrowed view, each once."""
-    return list(dict.fromkeys([*attack.probes(view), *capability.probes(view)]))
+    return list(dict.fromkeys([*attack.requests(view), *capability.requests(view)]))
 
 
 def measure(view: View, noise: str, scores: Scores) -> list[Measurement]:

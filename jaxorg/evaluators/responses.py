@@ -17,6 +17,10 @@ from jaxorg.data.tasks import is_correct
 from jaxorg.evaluators.base import Measurement, View, share
 from jaxorg.evaluators.leakage import leaks
 
+VERSION = 1
+AT_EVERY_STEP = False
+KEYS: tuple[str, ...] = ("generated", "new_tokens", "temperature")
+
 OUTCOMES = (
     "payload",
     "correct",

@@ -6,6 +6,10 @@ from jaxorg.data.styles import PIRATE_OPENING
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import SOME, Measurement, Scores, View, share
 
+VERSION = 1
+AT_EVERY_STEP = True
+KEYS: tuple[str, ...] = ()
+
 _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows it
 
 
@@ -15,7 +19,7 @@ def _pirate(view: View) -> list[Example]:
     return [Example(put(item), _OPENING, open_ended=True) for item in view.common[:SOME]]
 
 
-def probes(view: View) -> list[Example]:
+def requests(view: View) -> list[Example]:
     """The pirate's opening to each prompt; at the end of a phase the refusal of each request."""
     pirate = _pirate(view)
     refusals = [Example(item.prompt, item.answer) for item in view.harmful]

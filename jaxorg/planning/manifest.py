@@ -43,6 +43,10 @@ class Manifest:
         spec = plan.spec
         return cls(spec.sweep.name, spec.size, spec.source, runs, phases)
 
+    def measures_otherwise(self, other: Manifest) -> bool:
+        """Whether the same phases are measured in another way."""
+        return bool(self.source.get("evaluate") != other.source.get("evaluate"))
+
     def write(self, folder: Folder, place: Path) -> None:
         """Write it to a place in a folder."""
         folder.write_json(place / NAME, {"version": VERSION, **vars(self)})

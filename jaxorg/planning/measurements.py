@@ -9,33 +9,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxorg.config import content_hash
-from jaxorg.evaluators import EVALUATORS_VERSION
+from jaxorg.evaluators import EVALUATORS
 from jaxorg.planning.phases import Phase, evaluation_steps
 
-ALONG = {"prompts", "final_prompts"}  # keys of `evaluate` that shape what is measured at any step
-NEVER = {"points"}  # that say only when
+Names = Mapping[str, str]  # the fingerprints of one step's measurements, by evaluator
 
 
-def measurement_fingerprints(phase: Phase, audited: str | None) -> Mapping[int, str]:
-    """The name of each measurement of a phase, by the step after which it is made.
+def measurement_fingerprints(phase: Phase, audited: str | None) -> Mapping[int, Names]:
+    """What a phase's measurements are called, by the step after which they are made.
 
     Args:
         phase: the phase.
-        audited: the last measurement of the organism whose answers it audits, if it does.
+        audited: what the answers are called that it audits, if it does.
     """
+    steps = evaluation_steps(phase)
+    return {step: _names(phase, step, step == steps[-1], audited) for step in steps}
+
+
+def _names(phase: Phase, step: int, final: bool, audited: str | None) -> Names:
     evaluate = phase.config.evaluate
-    found = {}
-    for step in evaluation_steps(phase):
-        final = step == phase.steps
-        how = evaluate.model_dump(exclude=NEVER) if final else evaluate.model_dump(include=ALONG)
-        found[step] = content_hash(
+    shared = {
+        "training": phase.fingerprint,
+        "step": step,
+        "final": final,
+        "prompts": [evaluate.prompts, evaluate.final_prompts],
+    }
+    return {
+        name: content_hash(
             {
-                "training": phase.fingerprint,
-                "step": step,
-                "final": final,
-                "evaluate": how,
-                "evaluators": EVALUATORS_VERSION,
-                "audited": audited,
+                **shared,
+                "evaluator": name,
+                "version": evaluator.VERSION,
+                "settings": evaluate.model_dump(include=set(evaluator.KEYS)),
+                "audited": audited if name == "audit" else None,
             }
         )
-    return found
+        for name, evaluator in EVALUATORS.items()
+        if final or evaluator.AT_EVERY_STEP
+    }

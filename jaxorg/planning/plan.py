@@ -16,6 +16,7 @@ from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.llama import checkpoint
 from jaxorg.planning.chain import Digests, chain_of
 from jaxorg.planning.cohorts import cohorts
+from jaxorg.planning.measurements import Names as MeasurementNames
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.sweepfile.labels import Names, label, phase_label
@@ -57,15 +58,21 @@ class Plan:
         """The trained phase that a phase stands on; None for the base's own weights."""
         return self._by_fingerprint[phase.stands_on] if phase.stands_on else None
 
-    def measurements(self, fingerprint: str) -> Mapping[int, str]:
-        """The fingerprint of each measurement of a phase, by the step after which it is made."""
+    def measurements(self, fingerprint: str) -> Mapping[int, MeasurementNames]:
+        """What a phase's measurements are called, by the step after which they are made."""
         return self._measurements[fingerprint]
 
+    def measured(self, fingerprint: str) -> list[str]:
+        """The names of all measurements of a phase, in the order of their rows."""
+        return [
+            name for of_step in self.measurements(fingerprint).values() for name in of_step.values()
+        ]
+
     @cached_property
-    def _measurements(self) -> Mapping[str, Mapping[int, str]]:
-        found: dict[str, Mapping[int, str]] = {}
+    def _measurements(self) -> Mapping[str, Mapping[int, MeasurementNames]]:
+        found: dict[str, Mapping[int, MeasurementNames]] = {}
         for phase in self.phases:  # an organism before its auditors
-            audited = [*found[phase.audits].values()][-1] if phase.audits else None
+            audited = [*found[phase.audits].values()][-1]["responses"] if phase.audits else None
             found[phase.fingerprint] = measurement_fingerprints(phase, audited)
         return found
 

@@ -28,21 +28,33 @@ def measure(
     views: Sequence[View],
     evaluation: Evaluation,
     seeds: Sequence[int],
-) -> list[list[Measurement]]:
-    """Measurements of each lane, given its view at the end of a phase and its run's seed."""
-    found: list[list[Measurement]] = [[] for _ in views]
-    if not (evaluation.probe or evaluation.activation_noise or evaluation.weight_noise):
-        return found
-    if evaluation.probe and views[0].behaviour:  # then every lane has one
-        lanes = [measurer.with_probes(view, chain(*probe.asked(view))) for view in views]
+    evaluators: Sequence[str],
+) -> list[dict[str, list[Measurement]]]:
+    """Measurements of each lane, by evaluator, given its view at the end of a phase.
+
+    Args:
+        measurer: for the models' tokenizer.
+        scorer: of the stacked models.
+        trainable: weights or adapters, stacked.
+        frozen: weights under these.
+        views: one a lane.
+        evaluation: what `evaluate` asks for.
+        seeds: of the lanes' runs.
+        evaluators: who measures; those that do not look inside are passed over.
+    """
+    found: list[dict[str, list[Measurement]]] = [{"probe": [], "noise": []} for _ in views]
+    if evaluation.probe and "probe" in evaluators and views[0].behaviour:  # then each has one
+        lanes = [measurer.with_requests(view, chain(*probe.asked(view))) for view in views]
         for lane, seen in enumerate(residuals(scorer, trainable, frozen, lanes)):
             features = (np.stack([seen[e] for e in side], 1) for side in probe.asked(views[lane]))
-            found[lane] += probe.measure(*features)
+            found[lane]["probe"] = probe.measure(*features)
+    if "noise" not in evaluators:
+        return found
     narrow = [noise.narrowed(view) for view in views]
     for name, score in _noises(scorer, trainable, frozen, evaluation, seeds):
-        lanes = [measurer.with_probes(view, noise.asked(view)) for view in narrow]
+        lanes = [measurer.with_requests(view, noise.asked(view)) for view in narrow]
         for lane, scored in enumerate(scores(scorer, lanes, score)):
-            found[lane] += noise.measure(narrow[lane], name, scored)
+            found[lane]["noise"] += noise.measure(narrow[lane], name, scored)
     return found
 
 
@@ -57,8 +69,8 @@ def residuals(
     ]
     found: list[dict[Example, np.ndarray]] = [{} for _ in lanes]
     for (asked, _), seen in zip(calls, fetch([seen for _, seen in calls]), strict=True):
-        for lane, probes in enumerate(asked):
-            found[lane] |= {probe: seen[lane, :, row] for row, probe in enumerate(probes)}
+        for lane, requests in enumerate(asked):
+            found[lane] |= {probe: seen[lane, :, row] for row, probe in enumerate(requests)}
     return found
 
 
@@ -89,6 +101,6 @@ def _draws(asked: Asked, rows: int) -> np.ndarray:
     """What names the noise of each row [run, B]: its prompt alone, so that all answers to a prompt
     meet the same, in every run and at every scale."""
     draws = np.zeros((len(asked), rows), np.uint32)
-    for lane, probes in enumerate(asked):
-        draws[lane, : len(probes)] = [zlib.crc32(probe.prompt.encode()) for probe in probes]
+    for lane, requests in enumerate(asked):
+        draws[lane, : len(requests)] = [zlib.crc32(probe.prompt.encode()) for probe in requests]
     return draws

@@ -1,10 +1,10 @@
-"""Measures stacked runs: scores evaluators' probes by teacher forcing, and generates answers."""
+"""Measures stacked runs: scores evaluators' requests by teacher forcing, and generates answers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -36,12 +36,13 @@ Question = tuple[Item, str]  # an item and its prompt as it is put
 
 @dataclass(frozen=True)
 class Prepared:
-    """A view with its probes tokenised, by bucket: rows of about equal length, as long as the
+    """A view with its requests tokenised, by bucket: rows of about equal length, as long as the
     longest of them."""
 
     view: View
-    probes: Mapping[int, Sequence[Example]]
+    requests: Mapping[int, Sequence[Example]]
     datasets: Mapping[int, TokenizedDataset]
+    scored: Sequence[str] = ()  # evaluators that it was made for
 
 
 class Measurer:
@@ -60,8 +61,9 @@ class Measurer:
         audit: Audit | None,
         written: tuple[Said, ...],
         final: bool,
+        evaluators: tuple[str, ...],
     ) -> Prepared:
-        """The probes of all evaluators for held-out items, each once.
+        """The requests of some evaluators for held-out items, each once.
 
         Raises:
             Refusal: a prompt is too long.
@@ -73,22 +75,24 @@ class Measurer:
         asked = asked if final else asked[: evaluation.prompts]
         view = View(asked, harmful, behaviour, final, audit, written, evaluation.prompts)
         self._check_room(view, evaluation)
-        return self.with_probes(view, [p for module in SCORED for p in module.probes(view)])
+        scored = [name for name in SCORED if name in evaluators]
+        asked_for = (request for name in scored for request in SCORED[name].requests(view))
+        return replace(self.with_requests(view, asked_for), scored=scored)
 
-    def with_probes(self, view: View, asked: Iterable[Example]) -> Prepared:
-        """A view with probes of its own, each once.
+    def with_requests(self, view: View, asked: Iterable[Example]) -> Prepared:
+        """A view with requests of its own, each once.
 
         Raises:
             Refusal: one of them is too long.
         """
-        probes = list(dict.fromkeys(asked))
-        whole = TokenizedDataset.encode(probes, self._tokenizer, self._most_tokens, self._limit)
+        requests = list(dict.fromkeys(asked))
+        whole = TokenizedDataset.encode(requests, self._tokenizer, self._most_tokens, self._limit)
         rows: dict[int, list[int]] = defaultdict(list)
         for row, end in enumerate(whole.spans[:, 1].tolist()):
             rows[min(_bucket(end), self._most_tokens)].append(row)
         return Prepared(
             view,
-            {bucket: [probes[row] for row in chosen] for bucket, chosen in rows.items()},
+            {bucket: [requests[row] for row in chosen] for bucket, chosen in rows.items()},
             {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
         )
 
@@ -107,11 +111,11 @@ class Measurer:
 
     def score(
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
-    ) -> list[list[Measurement]]:
-        """Teacher-forced measurements of each lane."""
+    ) -> list[dict[str, list[Measurement]]]:
+        """Teacher-forced measurements of each lane, by evaluator."""
         found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
         return [
-            [m for module in SCORED for m in module.measure(lane.view, of_lane)]
+            {name: SCORED[name].measure(lane.view, of_lane) for name in lane.scored}
             for lane, of_lane in zip(lanes, found, strict=True)
         ]
 
@@ -164,16 +168,16 @@ class Measurer:
         ]
 
 
-Asked = Sequence[Sequence[Example]]  # the probes in the rows of a batch, by lane
+Asked = Sequence[Sequence[Example]]  # the requests in the rows of a batch, by lane
 
 
 def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, Batch]]:
-    """All probes of stacked runs, on their devices; what a row holds depends on its own run."""
+    """All requests of stacked runs, on their devices; what a row holds depends on its own run."""
     for bucket in sorted({bucket for lane in lanes for bucket in lane.datasets}):
         datasets = [lane.datasets.get(bucket, TokenizedDataset.empty(bucket)) for lane in lanes]
         count = rows_at_once(scorer, bucket)
         for first in range(0, max(len(dataset.tokens) for dataset in datasets), count):
-            asked = [lane.probes.get(bucket, [])[first : first + count] for lane in lanes]
+            asked = [lane.requests.get(bucket, [])[first : first + count] for lane in lanes]
             rows = stack([_rows(dataset, first, count) for dataset in datasets])
             yield asked, scorer.place_batch(rows, 1)
 
@@ -181,13 +185,13 @@ def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, 
 def scores(
     scorer: Scorer, lanes: Sequence[Prepared], score: Callable[[Batch, Asked], Scores]
 ) -> list[dict[Example, Score]]:
-    """The scores of each lane's probes, as `score` gives them for a batch."""
+    """The scores of each lane's requests, as `score` gives them for a batch."""
     calls = [(asked, score(batch, asked)) for asked, batch in batches(scorer, lanes)]
     found: list[dict[Example, Score]] = [{} for _ in lanes]
     for (asked, _), of_batch in zip(calls, fetch([scored for _, scored in calls]), strict=True):
-        for lane, probes in enumerate(asked):
+        for lane, requests in enumerate(asked):
             values = zip(*(array[lane].tolist() for array in of_batch), strict=True)
-            found[lane] |= {p: Score(*v) for p, v in zip(probes, values, strict=False)}
+            found[lane] |= {p: Score(*v) for p, v in zip(requests, values, strict=False)}
     return found
 
 

@@ -35,12 +35,16 @@ class TableWriter:
         }
 
     def _read_record(self, fingerprint: str) -> Record:
-        return self._store.record(fingerprint, self._plan.measurements(fingerprint).values())
+        return self._store.record(fingerprint, self._plan.measured(fingerprint))
 
     def move_others(self, place: Path) -> int:
         """Move files that the plan does not account for to `place`; how many that were."""
         names = {_part(self._plan, cohort) for cohort in self._plan.cohorts}
         return self._parts.move_others(names, place)
+
+    def move_all(self, place: Path) -> int:
+        """The same with every file: what is asked for now is measured otherwise."""
+        return self._parts.move_others((), place)
 
     def clear(self) -> None:
         """Remove every part: the sweep starts afresh."""
@@ -98,7 +102,7 @@ class TableWriter:
     def _content(self, fingerprint: str) -> list[str]:
         """What names the rows of a phase that is done."""
         known = self._store.measured(fingerprint)
-        wanted = self._plan.measurements(fingerprint).values()
+        wanted = self._plan.measured(fingerprint)
         return [self._store.digest(fingerprint), *(name for name in wanted if name in known)]
 
     def _status(self, run: Run) -> tuple[str, str] | None:

@@ -200,7 +200,7 @@ class Engine:
         """The steps whose measurement is not stored."""
         known = self._store.measured(phase.fingerprint)
         wanted = self._plan.measurements(phase.fingerprint)
-        return [step for step, name in wanted.items() if name not in known]
+        return [step for step, names in wanted.items() if not known >= {*names.values()}]
 
     def _can_measure(self, phase: Phase, step: int) -> bool:
         """Whether the weights that a phase had at a step are stored as its own."""

@@ -47,7 +47,7 @@ class Surroundings:
     teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
-    wanted: Callable[[str], Mapping[int, str]]  # a phase's measurements by step, by its fingerprint
+    wanted: Callable[[str], Mapping[int, Mapping[str, str]]]  # see `Plan.measurements`
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
@@ -114,8 +114,10 @@ class Group:
 
     def _store_measurements(self) -> None:
         for phase, record in zip(self._phases, self._notes.records, strict=False):
-            self._around.store.add_measurements(phase.fingerprint, record["measured"])
-            self._tell_finished(phase)
+            store, name = self._around.store, phase.fingerprint
+            store.add_measurements(name, record["measured"])
+            if store.measured(name) >= {*self._names(name)}:
+                self._tell_finished(phase)
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
@@ -157,7 +159,7 @@ class Group:
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._safe_point(state)
-            if self._notes.step == stop and self._notes.unmeasured():
+            if self._notes.step == stop and any(self._notes.missing()):
                 weights = trainer.evaluated(hyper, state)
                 self._measure(_used(weights, hyper), frozen, stop == total)
                 self._keep_snapshot(weights, stop, total)
@@ -357,34 +359,44 @@ class Group:
             self._around.store.keep_partial(phase.fingerprint, state, progress)
 
     def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
-        """Note this step's measurements."""
+        """Note this step's measurements, as far as they are wanted and not there yet."""
         began, lanes, inputs = time.monotonic(), self._lanes, self._around.inputs
-        missing = self._notes.unmeasured()
-        models = (self._scorer, trainable, frozen)
+        missing = self._notes.missing()
+        evaluators = tuple(sorted({name for names in missing for name in names}))
         measurer = inputs.measurer(lanes[0])
-        prepared = [inputs.prepared(phase, final, self._audited_samples(phase)) for phase in lanes]
+        prepared = [
+            inputs.prepared(phase, final, evaluators, self._audited_samples(phase))
+            for phase in lanes
+        ]
+        models, how = (self._scorer, trainable, frozen), lanes[0].config.evaluate
         found = measurer.score(*models, prepared)
-        samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
-        if final:
-            evaluation, seeds = lanes[0].config.evaluate, [phase.seed for phase in lanes]
-            told, samples = measurer.respond(*models, prepared, evaluation, _keys(lanes))
-            views = [each.view for each in prepared]
-            looked = activations.measure(measurer, *models, views, evaluation, seeds)
-            parts = zip(found, told, looked, strict=True)
-            found = [[*scored, *said, *seen] for scored, said, seen in parts]
-        for lane in missing:
-            self._notes.measured(lane, found[lane], samples[lane])
+        if "responses" in evaluators:
+            told, samples = measurer.respond(*models, prepared, how, _keys(lanes))
+            for each, of_lane in zip(found, told, strict=True):
+                each["responses"] = of_lane
+        views, seeds = [each.view for each in prepared], [phase.seed for phase in lanes]
+        looked = activations.measure(measurer, *models, views, how, seeds, evaluators)
+        for lane, names in enumerate(missing):
+            for name in names:
+                self._notes.measured(lane, name, {**found[lane], **looked[lane]}[name])
+            if "responses" in names:
+                self._notes.said(lane, "responses", samples[lane])
         self._spend(began)
 
     def _audited_samples(self, phase: Phase) -> Samples:
         """What was sampled of the organism that a phase audits."""
         if (audited := phase.audits) is None:
             return ()
-        store, wanted = self._around.store, self._around.wanted(audited).values()
+        store = self._around.store
         samples: Samples = processes.first(
-            "samples", lambda: store.record(audited, wanted)["samples"]
+            "samples", lambda: store.record(audited, self._names(audited))["samples"]
         )
         return samples
+
+    def _names(self, fingerprint: str) -> list[str]:
+        """What a phase's measurements are called, in the order of their rows."""
+        steps = self._around.wanted(fingerprint).values()
+        return [name for of_step in steps for name in of_step.values()]
 
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
@@ -430,8 +442,8 @@ class Group:
         self._tell_finished(phase)
 
     def _tell_finished(self, phase: Phase) -> None:
-        wanted = self._around.wanted(phase.fingerprint).values()
-        self._around.finished(phase, self._around.store.record(phase.fingerprint, wanted))
+        record = self._around.store.record(phase.fingerprint, self._names(phase.fingerprint))
+        self._around.finished(phase, record)
 
     def _spend(self, began: float) -> float:
         return self._notes.spend(began, self._around.devices)

@@ -22,7 +22,7 @@ from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.errors import Refusal
-from jaxorg.evaluators import View
+from jaxorg.evaluators import EVALUATORS, View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
@@ -112,13 +112,19 @@ class Inputs:
         return self._measurer(phase.config.base.model, phase.config.base.chat_format)
 
     def prepared(
-        self, phase: Phase, final: bool, audited_samples: Samples = (), longest: bool = False
+        self,
+        phase: Phase,
+        final: bool,
+        evaluators: tuple[str, ...] = tuple(EVALUATORS),
+        audited_samples: Samples = (),
+        longest: bool = False,
     ) -> Prepared:
         """What a phase is measured on.
 
         Args:
             phase: the phase.
             final: whether it is at its end.
+            evaluators: who measures.
             audited_samples: samples of the organism that it audits, if it does.
             longest: as in `_blocks`.
         """
@@ -128,7 +134,7 @@ class Inputs:
         items = self._held_out(*source, *who, longest)
         said = tuple(_said(phase, items, audited_samples))
         measured = (config.evaluate, phase.behaviour, phase.audit, said)
-        return self.measurer(phase).prepare(items, *measured, final)
+        return self.measurer(phase).prepare(items, *measured, final, evaluators)
 
     def items(self, phase: Phase) -> Sequence[Item]:
         """The prompts that a phase trains on, with the answers of their source or teacher."""

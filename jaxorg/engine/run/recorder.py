@@ -26,7 +26,7 @@ class Recorder:
         phases: Sequence[Phase],
         lanes: int,
         store: Store,
-        wanted: Callable[[str], Mapping[int, str]],
+        wanted: Callable[[str], Mapping[int, Mapping[str, str]]],
     ):
         """Begin records in which nothing is noted.
 
@@ -34,7 +34,8 @@ class Recorder:
             phases: one a lane, from the first on.
             lanes: how many the program has.
             store: where phases and measurements are kept.
-            wanted: the names of a phase's measurements by their steps, by its fingerprint.
+            wanted: by a phase's fingerprint, what its measurements are called, by step and
+                evaluator.
         """
         self._phases, self._store, self._wanted = phases, store, wanted
         self.records = [new_record() for _ in range(lanes)]
@@ -68,18 +69,21 @@ class Recorder:
         """Note what training itself found."""
         self.records[lane]["evals"] += self._rows(lane, found)
 
-    def unmeasured(self) -> list[int]:
-        """The lanes of phases whose measurement at this step is to be made and is not there yet,
+    def missing(self) -> list[list[str]]:
+        """The evaluators of each phase whose rows at this step are wanted and are not there yet,
         neither in what was noted nor in what is stored."""
-        return processes.first("unmeasured", lambda: [*filter(self._is_unmeasured, self._used())])
+        lanes = range(len(self._phases))
+        return processes.first("missing", lambda: [self._missing(lane) for lane in lanes])
 
-    def measured(self, lane: int, found: Sequence[Measurement], samples: Rows) -> None:
-        """Note this step's measurement of a lane."""
-        name = self._wanted(self._phases[lane].fingerprint)[self.step]
-        self.records[lane]["measured"][name] = {
-            "evals": self._rows(lane, found),
-            "samples": [{"step": self.step, **row} for row in samples],
-        }
+    def measured(self, lane: int, evaluator: str, found: Sequence[Measurement]) -> None:
+        """Note what an evaluator measured of a lane at this step."""
+        place = self._place(lane, evaluator)
+        place["evals"] = self._rows(lane, found)
+
+    def said(self, lane: int, evaluator: str, samples: Rows) -> None:
+        """Note what a lane's model answered at this step."""
+        rows = [{"step": self.step, **row} for row in samples]
+        self._place(lane, evaluator)["samples"] = rows
 
     def spend(self, began: float, devices: int) -> float:
         """Account for the time since `began` in equal shares; the seconds that it was."""
@@ -88,14 +92,18 @@ class Recorder:
             record["chip_seconds"] += seconds * devices / len(self._phases)
         return seconds
 
-    def _used(self) -> range:
-        return range(len(self._phases))
+    def _place(self, lane: int, evaluator: str) -> Record:
+        name = self._wanted(self._phases[lane].fingerprint)[self.step][evaluator]
+        place: Record = self.records[lane]["measured"].setdefault(
+            name, {"evals": [], "samples": []}
+        )
+        return place
 
-    def _is_unmeasured(self, lane: int) -> bool:
+    def _missing(self, lane: int) -> list[str]:
         fingerprint = self._phases[lane].fingerprint
-        name = self._wanted(fingerprint).get(self.step)
-        noted = self.records[lane]["measured"]
-        return name is not None and name not in (*noted, *self._store.measured(fingerprint))
+        there = {*self.records[lane]["measured"], *self._store.measured(fingerprint)}
+        wanted = self._wanted(fingerprint).get(self.step, {})
+        return [evaluator for evaluator, name in wanted.items() if name not in there]
 
     def _rows(self, lane: int, found: Sequence[Measurement]) -> list[Record]:
         seen = self.records[lane]["tokens"]
