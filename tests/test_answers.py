@@ -18,16 +18,15 @@ from weights import random_weights
 from jaxorg.data import tasks
 from jaxorg.data.cache import DatasetCache
 from jaxorg.data.styles import to_pirate
-from jaxorg.engine.run import answers
+from jaxorg.engine.run import answers, estimate
 from jaxorg.engine.run.answers import Answerer
 from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs, data_seed
+from jaxorg.engine.run.weights import weights_before
 from jaxorg.engine.step import abstract_model
-from jaxorg.engine.weights import weights_before
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.planning import estimate
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder, read_json

@@ -22,8 +22,8 @@ from jaxorg.cli.console import Console
 from jaxorg.data import cache
 from jaxorg.data.cache import DatasetCache
 from jaxorg.data.tokenized import TokenizedDataset
+from jaxorg.engine.run import estimate
 from jaxorg.errors import Damaged, StorageError
-from jaxorg.planning import estimate
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage import results

@@ -10,7 +10,7 @@ from stacked import trained
 from tiny import TINY
 from weights import random_weights
 
-from jaxorg.engine.train import latent
+from jaxorg.engine import latent
 from jaxorg.llama import damage
 from jaxorg.planning.signature import ModelSignature
 

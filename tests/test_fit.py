@@ -16,11 +16,11 @@ import pytest
 from tiny import TINY
 
 from jaxorg.cli import fit as command
-from jaxorg.engine import aot
-from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.cohort import CHUNK
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
+from jaxorg.engine.run import aot
+from jaxorg.engine.run.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.fit import fit
@@ -156,7 +156,7 @@ def test_a_generation_stands_for_its_smallest_slice_that_holds_the_sweep(
     assert told(capsys, sweep, "v5e,fsdp=2")["mesh"] == "v5e-4"  # one chip cannot be divided
     taking(monkeypatch, gigabytes=500)
     tried = taking(monkeypatch, gigabytes=500)
-    monkeypatch.setattr("jaxorg.planning.estimate.memory", lambda _: 450 * GIGABYTE)
+    monkeypatch.setattr("jaxorg.engine.run.estimate.memory", lambda _: 450 * GIGABYTE)
     assert told(capsys, sweep, "v5p")["mesh"] == "v5p-16"
     assert tried[0] == ("train", 8, 1)  # what cannot hold the run's state is not compiled
 

@@ -21,8 +21,9 @@ from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
 from jaxorg.storage import results
 from jaxorg.storage.folder import Folder, Json, sha256, sums_of, write_json
+from jaxorg.storage.glance import read_record
 from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Store, read_record
+from jaxorg.storage.store import Store
 from sweeps import run, same_tables
 
 DONE, FAILED, TRAINING, MISSING = ("0" * 16, "1" * 16, "2" * 16, "3" * 16)

@@ -10,6 +10,7 @@ from plans import Planned, planned
 
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run.group import Group
+from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.storage.folder import read_json
@@ -143,6 +144,11 @@ def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned
         for plan in (planned(), planned({"evaluate": spelled}))
     )
     assert before == after
+
+
+def test_a_grid_does_not_measure_runs_in_different_ways(planned: Planned) -> None:
+    with pytest.raises(Refusal, match="all runs are measured alike"):
+        planned({"grid": [{"evaluate.points": [2, 3]}]})
 
 
 def measurements(out: Path) -> dict[str, dict[str, Any]]:

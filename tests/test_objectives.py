@@ -12,8 +12,8 @@ from weights import placed_weights
 
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.objectives import OBJECTIVES, Pairs, Samples
 from jaxorg.engine.step import Batch, State, abstract_model, create, initial, split, train_step
-from jaxorg.engine.train.objectives import OBJECTIVES, Pairs, Samples
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature, Signature

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from plans import SCRATCH, Planned, fingerprints
 
+from jaxorg.engine.run import estimate
 from jaxorg.errors import Refusal
-from jaxorg.planning import estimate
 from jaxorg.planning.phases import evaluation_steps
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
@@ -121,7 +121,6 @@ def test_phases_that_differ_in_what_shapes_a_program_are_not_trained_by_one(
     "axis",
     [
         {"length": [32, 48]},
-        {"evaluate.points": [2, 3]},
         {"base.chat_template": [None, "{{ messages }}"]},
     ],
     ids=lambda axis: next(iter(axis)),

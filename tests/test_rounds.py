@@ -14,11 +14,10 @@ import yaml
 from test_answers import talkative
 
 from jaxorg.distributed.interrupt import Stopped
-from jaxorg.engine.run import group
+from jaxorg.engine.run import estimate, group
 from jaxorg.engine.run.answers import Answerer
 from jaxorg.engine.train.rounds import Kept
 from jaxorg.errors import Refusal
-from jaxorg.planning import estimate
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.store import Store
 from jaxorg.sweep import sweep

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from jaxorg.storage.staging import MARK, MARKED, staged
+from jaxorg.cli.staging import MARK, MARKED, staged
 
 EXPORT = """
 import sys, time
 from pathlib import Path
-from jaxorg.storage.staging import staged
+from jaxorg.cli.staging import staged
 with staged(Path(sys.argv[1])) as place:
     place.mkdir()
     (place / "half").write_text("half")

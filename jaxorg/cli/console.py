@@ -20,9 +20,9 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxorg import summary
+from jaxorg.engine.run import estimate
 from jaxorg.errors import StorageError
 from jaxorg.escape_controls import escape_controls
-from jaxorg.planning import estimate
 from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.phases import Cohort, Phase, Teacher
 from jaxorg.planning.plan import Plan

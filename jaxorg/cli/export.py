@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from jaxorg.cli import common
 from jaxorg.cli.card import About, write_card
+from jaxorg.cli.staging import staged
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
 from jaxorg.engine.run.inputs import Inputs
-from jaxorg.engine.weights import weights_after
+from jaxorg.engine.run.weights import weights_after
 from jaxorg.errors import Damaged, Refusal
 from jaxorg.llama import folders
 from jaxorg.llama.folders import Origin
@@ -25,8 +26,8 @@ from jaxorg.planning import manifest
 from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder
-from jaxorg.storage.staging import staged
-from jaxorg.storage.store import Store, checked_manifest, glance, names_weights
+from jaxorg.storage.glance import checked_manifest, glance, names_weights
+from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.summary import read_table
 from jaxorg.sweepfile.labels import Kind

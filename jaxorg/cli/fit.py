@@ -13,11 +13,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from jaxorg.engine.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.mesh import AXES, GENERATIONS, SLICES, MeshSpec, Slice, generation, layout, parse
+from jaxorg.engine.run import estimate
+from jaxorg.engine.run.aot import Compiled, Does, Program, compile_elsewhere
+from jaxorg.engine.run.estimate import as_bytes
 from jaxorg.errors import Refusal, install
-from jaxorg.planning import estimate
-from jaxorg.planning.estimate import as_bytes
 from jaxorg.planning.phases import Cohort
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.sweepfile import spec

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxorg.cli import common
 from jaxorg.cli.console import Console
+from jaxorg.cli.doubts import doubts
 from jaxorg.config import content_hash
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import processes, runtime
@@ -27,20 +28,21 @@ from jaxorg.engine.mesh import (
     parse,
     run_memory,
 )
+from jaxorg.engine.run import estimate
 from jaxorg.engine.run.answers import ask_teachers
 from jaxorg.engine.run.execute import Engine
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.width import most_lanes
 from jaxorg.errors import Damaged, Refusal, StorageError
-from jaxorg.planning import estimate, manifest
-from jaxorg.planning.doubts import doubts
+from jaxorg.planning import manifest
 from jaxorg.planning.out_folder import check_out
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder, free_place
+from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Record, Store, glance
+from jaxorg.storage.store import Record, Store
 from jaxorg.sweepfile import spec
 from jaxorg.sweepfile.prereg import block_hash
 

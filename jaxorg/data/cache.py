@@ -30,8 +30,8 @@ from jaxorg.storage.folder import (
     write_json,
     writing,
 )
+from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PoolShape
-from jaxorg.storage.store import glance
 
 LARGE = 2**24  # tokens from which on a dataset lies on disk: 64 MiB
 CHUNK = 2**14  # tokens that are read together

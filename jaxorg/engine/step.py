@@ -14,8 +14,8 @@ import optax
 from flax import nnx
 
 from jaxorg import optimizers
-from jaxorg.engine.train import latent
-from jaxorg.engine.train.objectives import OBJECTIVES
+from jaxorg.engine import latent
+from jaxorg.engine.objectives import OBJECTIVES
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept

@@ -13,8 +13,8 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import lock
 from jaxorg.storage.folder import Folder, named, read_json
+from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
-from jaxorg.storage.store import glance
 from jaxorg.sweepfile.labels import ORDER, Kind
 
 VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields

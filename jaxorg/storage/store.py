@@ -26,10 +26,9 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -53,15 +52,14 @@ from jaxorg.storage.folder import (
     write_tensors,
     writing,
 )
+from jaxorg.storage.glance import WEIGHTS, checked_manifest, names_weights, read_record
 from jaxorg.storage.layout import (
     ENTRIES,
     AnswersShape,
     FailureShape,
     FilesShape,
-    ManifestShape,
     MeasurementsShape,
     PartialShape,
-    RecordShape,
     RoundShape,
     SnapshotShape,
 )
@@ -72,58 +70,7 @@ Record = Json
 Arrays = Sequence[np.ndarray]
 T = TypeVar("T")
 
-_WEIGHTS = "weights"
 _MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
-
-
-class Glance(NamedTuple):
-    """How a phase stands, unchecked."""
-
-    state: Literal["done", "diverged", "failed", "training", "missing"]
-    chip_seconds: float = 0.0
-    error: str = ""
-
-
-def glance(folder: Path, fingerprint: str) -> Glance:
-    """How a phase in a results folder stands, for those who only look: nothing is changed."""
-    with suppress(Damaged):
-        failure = read_json(folder / "failed" / f"{fingerprint}.json", FailureShape)
-        return Glance("failed", error=failure["error"])
-    with suppress(Damaged):
-        manifest = read_json(folder / "phases" / fingerprint / "manifest.json", ManifestShape)
-        state: Any = "done" if manifest["diverged"] is None else "diverged"
-        return Glance(state, manifest["chip_seconds"])
-    begun = os.path.lexists(folder / "partial" / f"{fingerprint}.safetensors")
-    return Glance("training" if begun else "missing")
-
-
-def checked_manifest(folder: Path, fingerprint: str) -> Json:
-    """What names the files of a done phase, after a look whether they are what was written;
-    nothing is changed.
-
-    Raises:
-        Damaged: one is not, or is missing.
-    """
-    place = folder / "phases" / fingerprint
-    found = read_json(place / "manifest.json", ManifestShape)
-    if found["fingerprint"] != fingerprint:
-        raise Damaged(f"{place} holds {found['fingerprint']}")
-    check_files(place, found["sha256"])
-    return found
-
-
-def read_record(folder: Path, fingerprint: str) -> Record:
-    """What was measured in a phase that is done; nothing is changed.
-
-    Raises:
-        Damaged: it is missing, or not what was written.
-    """
-    return read_json(folder / "phases" / fingerprint / "record.json", RecordShape)
-
-
-def names_weights(manifest: Json) -> bool:
-    """Whether a phase's weights are among the files that its manifest names."""
-    return any(name.startswith(f"{_WEIGHTS}/") for name in manifest["sha256"])
 
 
 class Store:
@@ -208,7 +155,7 @@ class Store:
     def reader(self, fingerprint: str) -> WeightReader:
         """Reads what a phase trained: full weights or adapters. Where these are not what was
         written any more, reading raises `Damaged`."""
-        return self._reader(self._phases / fingerprint / _WEIGHTS)
+        return self._reader(self._phases / fingerprint / WEIGHTS)
 
     def has_snapshot(self, fingerprint: str, step: int) -> bool:
         """Whether the weights that a phase has at `step` are stored, and are what was written."""
@@ -224,7 +171,7 @@ class Store:
 
     def snapshot_reader(self, fingerprint: str, step: int) -> WeightReader:
         """The same as `reader` of the weights that a phase has at `step`."""
-        return self._reader(self._snapshots / f"{fingerprint}-{step}" / _WEIGHTS)
+        return self._reader(self._snapshots / f"{fingerprint}-{step}" / WEIGHTS)
 
     def _reader(self, weights: Path) -> WeightReader:
         base = {"driver": "file", "path": f"{weights.resolve()}/"}  # in a URL, `%` and `#` act
@@ -261,7 +208,7 @@ class Store:
         with self.folder.publishing(self._phases / fingerprint) as beside:
             beside.mkdir()
             if weights is not None:
-                self._write(beside / _WEIGHTS, weights)
+                self._write(beside / WEIGHTS, weights)
             write_json(beside / "record.json", record)
             manifest = {
                 "fingerprint": fingerprint,
@@ -278,7 +225,7 @@ class Store:
         """Keep the weights that a phase has at `step`, after so many tokens."""
         with self.folder.publishing(self._snapshots / f"{fingerprint}-{step}") as beside:
             beside.mkdir()
-            self._write(beside / _WEIGHTS, weights)
+            self._write(beside / WEIGHTS, weights)
             about = {
                 "fingerprint": fingerprint, "step": step, "tokens": tokens,
                 "sha256": sums_of(beside),
@@ -290,11 +237,11 @@ class Store:
         manifest = self._manifest(fingerprint)
         assert manifest is not None
         sums = manifest["sha256"]
-        left = {name: s for name, s in sums.items() if not name.startswith(f"{_WEIGHTS}/")}
+        left = {name: s for name, s in sums.items() if not name.startswith(f"{WEIGHTS}/")}
         self._manifests[fingerprint] = manifest = manifest | {"sha256": left}
         place = self._phases / fingerprint
         self.folder.write_json(place / "manifest.json", manifest)
-        self.folder.remove(place / _WEIGHTS)
+        self.folder.remove(place / WEIGHTS)
 
     def failure(self, fingerprint: str) -> str | None:
         """Why a phase could not be done; None where nothing is known against it."""

@@ -349,6 +349,10 @@ def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
         if path.partition(".")[0] not in RunConfig.model_fields:
             known = ", ".join(RunConfig.model_fields)
             raise Refusal(f"grid: {path!r} is not part of a run; a path starts with one of {known}")
+        if path.partition(".")[0] == "evaluate":
+            raise Refusal(
+                f"grid: {path!r} will not do; all runs are measured alike, so set it once"
+            )
         if times[path] > 1:
             raise Refusal(f"grid: {path!r} stands on two axes; keep one")
         for key, by in changed.items():

@@ -17,8 +17,8 @@ from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.run.group import Group, Surroundings
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
-from jaxorg.engine.weights import adapters_before, weights_after, weights_before
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.plan import Plan

@@ -9,9 +9,9 @@ from jax.sharding import Mesh
 
 from jaxorg.distributed import processes
 from jaxorg.distributed.runtime import out_of_memory
-from jaxorg.engine.aot import bytes_of
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.mesh import device_memory, run_memory
+from jaxorg.engine.run.aot import bytes_of
 from jaxorg.planning.signature import Signature
 
 ROOM = 0.8  # of a device's memory may go to a training program; the rest is for what lies beside it

@@ -22,11 +22,11 @@ from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import rows_at_once
+from jaxorg.engine.objectives import Pairs, Samples
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import Batch, Tree
 from jaxorg.engine.train.batches import Endless
-from jaxorg.engine.train.objectives import Pairs, Samples
 from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
 from jaxorg.llama.tokenizer import Tokenizer

@@ -1,7 +1,7 @@
 """Compiles a sweep's programs for a TPU slice that is not there, each in a process of its own.
 
-`python -m jaxorg.engine.aot` reads what to compile as JSON from standard input and writes what came
-of it as the last line of standard output. libtpu holds the compiler; it must not meet a back end
+`python -m jaxorg.engine.run.aot` reads what to compile as JSON from standard input and writes what
+came of it as the last line of standard output. libtpu holds the compiler; it must not meet a back end
 that is running, and it prints as it likes.
 """
 
@@ -70,7 +70,7 @@ def compile_elsewhere(
     """
     wanted = {"program": asdict(program), "slice": slice_name, "axes": dict(axes), "width": width}
     process = subprocess.run(
-        [sys.executable, "-m", "jaxorg.engine.aot"],
+        [sys.executable, "-m", "jaxorg.engine.run.aot"],
         input=json.dumps(wanted),
         env={**os.environ, **_ENVIRONMENT},
         text=True,
