@@ -1,8 +1,8 @@
 """Compiles a sweep's programs for a TPU slice that is not there, each in a process of its own.
 
 `python -m jaxorg.engine.run.aot` reads what to compile as JSON from standard input and writes what
-came of it as the last line of standard output. libtpu holds the compiler; it must not meet a back end
-that is running, and it prints as it likes.
+came of it as the last line of standard output. libtpu holds the compiler; it must not meet a back
+end that is running, and it prints as it likes.
 """
 
 from __future__ import annotations
