@@ -180,7 +180,7 @@ def test_a_disk_that_became_read_only_is_one_line(
 
     for name in ("rename", "unlink", "mkdir"):
         monkeypatch.setattr(Path, name, refused)
-    with pytest.raises(StorageError, match="cannot be written to .WeightReader-only file system"):
+    with pytest.raises(StorageError, match="cannot be written to .Read-only file system"):
         act(Folder(tmp_path, print))
     assert (tmp_path / "a").read_text() == "old"
 
