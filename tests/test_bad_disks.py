@@ -38,11 +38,16 @@ FINGERPRINT, KEY = "0" * 16, "1" * 16
 RECORD = {
     "evals": [],
     "losses": [0.5] * 10_000,
-    "samples": [],
     "tokens": 3,
     "diverged": None,
     "chip_seconds": 1.0,
     "parameters": 5,
+}
+MEASURED: dict[str, Any] = {
+    "evals": [],
+    "samples": [
+        {"step": 0, "condition": "c", "prompt": "p" * 5000, "response": "r", "outcome": "o"}
+    ],
 }
 ARRAY = np.random.default_rng(0).random((200, 200), np.float32)
 
@@ -84,10 +89,11 @@ def losses() -> Iterator[dict[str, Any]]:
 WRITERS: dict[str, Callable[[Folder], object]] = {
     "weights": lambda f: Store(f).save(FINGERPRINT, {"a": ARRAY}, RECORD),
     "record": lambda f: Store(f).save(FINGERPRINT, None, RECORD),
-    "snapshot": lambda f: Store(f).save_snapshot(FINGERPRINT, 3, {"a": ARRAY}),
+    "snapshot": lambda f: Store(f).save_snapshot(FINGERPRINT, 3, {"a": ARRAY}, 90),
     "state": lambda f: Store(f).keep_partial(
-        FINGERPRINT, {"a": ARRAY}, {"step": 3, "record": RECORD}
+        FINGERPRINT, {"a": ARRAY}, {"step": 3, "record": RECORD | {"measured": {}}}
     ),
+    "measurements": lambda f: Store(f).add_measurements(FINGERPRINT, {KEY: MEASURED}),
     "round": lambda f: Store(f).keep_round(FINGERPRINT, 0, [ARRAY], {}),
     "answers": lambda f: Store(f).keep_answers(KEY, {str(n): "yes" for n in range(1000)}),
     "failure": lambda f: Store(f).fail(FINGERPRINT, "no", "Traceback" * 1000),
@@ -297,7 +303,7 @@ def test_what_a_disk_cannot_give_back_at_the_next_start_is_made_anew(
 def test_a_disk_that_damages_again_and_again_ends_in_one_line(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreadable(self: Store, fingerprint: str) -> None:
+    def unreadable(self: Store, fingerprint: str, wanted: object = ()) -> None:
         raise Damaged(f"{fingerprint} cannot be read (Input/output error)")
 
     monkeypatch.setattr(Store, "record", unreadable)

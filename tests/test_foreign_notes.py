@@ -35,11 +35,12 @@ SAMPLE = {"step": 0, "condition": "c", "prompt": "p", "response": "r", "outcome"
 RECORD: Json = {
     "evals": [EVAL],
     "losses": [0.5, None],
-    "samples": [SAMPLE],
     "tokens": 3,
     "diverged": None,
     "chip_seconds": 1.0,
 }
+MEASURED: Json = {"6" * 16: {"evals": [EVAL], "samples": [SAMPLE]}}
+PROGRESS: Json = {"step": 3, "record": RECORD | {"measured": MEASURED}}
 WRONG: list[Any] = [None, True, -1, 0.5, 10**30, float("nan"), float("inf"), "x", [], {}, [[1]]]
 WRONG += ["[/red]\x1b[2J\n", {"a": 1}, "../../../etc/passwd", "a\0b", "\ud800", "x" * 5000]
 
@@ -50,10 +51,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cache, "LARGE", 100)
     place = Folder(tmp_path, lambda _: None)
     store = Store(place)
-    store.save(DONE, {"a": np.ones(3, np.float32)}, RECORD | {"parameters": 3})
+    store.save(DONE, {"a": np.ones(3, np.float32)}, RECORD | {"parameters": 3}, MEASURED)
     store.fail(FAILED, "ZeroDivisionError", "Traceback")
     state = [np.ones(3, np.float32)]
-    store.keep_partial(TRAINING, state, {"step": 3, "record": RECORD})
+    store.keep_partial(TRAINING, state, PROGRESS)
     store.keep_round(TRAINING, 0, state, {"memory": ["m"], "notes": [["n", 1, 2, 0.5]]})
     store.keep_answers(KEY, {"prompt": "answer"})
     DatasetCache(place).keep(TRAINING, iter([conversations()]), 0)
@@ -127,6 +128,10 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "plan": ("plan.json", manifest.read),
     "record": (f"phases/{DONE}/record.json", lambda out: read_record(out, DONE)),
     "manifest": (f"phases/{DONE}/manifest.json", lambda out: store_of(out).has(DONE)),
+    "measurements": (
+        f"measurements/{DONE}.json",
+        lambda out: store_of(out).measurements(DONE),
+    ),
     "failure": (f"failed/{FAILED}.json", lambda out: store_of(out).failure(FAILED)),
     "answers": (f"answers/{KEY}.json", lambda out: store_of(out).answers(KEY)),
     "dataset": (
@@ -168,7 +173,7 @@ def test_every_reader_takes_what_is_not_ours_for_damaged(
 
 @pytest.mark.parametrize("kind", ["partial", "rounds"])
 def test_what_stands_beside_arrays_is_checked(kind: str, folder: Path) -> None:
-    about = {"step": 3, "record": RECORD} if kind == "partial" else {"notes": [["n", 1, 2, 0.5]]}
+    about = PROGRESS if kind == "partial" else {"notes": [["n", 1, 2, 0.5]]}
     for content in altered(about):
         store = store_of(folder)
         if kind == "partial":
@@ -186,8 +191,11 @@ def test_a_sweep_makes_anew_what_is_not_its_own(tiny_base: Path, tmp_path: Path)
     out = Path(shutil.copytree(whole, tmp_path / "out"))
     first, second, third = sorted((out / "phases").iterdir())
     record = json.loads((first / "record.json").read_text())["content"]
-    record["evals"][0]["k"] = "many"
-    write_json(first / "record.json", record)
+    write_json(first / "record.json", record | {"tokens": "many"})
+    place = out / "measurements" / f"{third.name}.json"
+    found = json.loads(place.read_text())["content"]
+    next(iter(found["measurements"].values()))["evals"] = [{"k": "many"}]
+    write_json(place, found)
     resealed(first)
     write_json(second / "manifest.json", {"fingerprint": second.name})
     write_json(min((out / "parts").iterdir()), {"source": 3})

@@ -22,7 +22,7 @@ from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.names import resolve_shape
-from jaxorg.planning import plan
+from jaxorg.planning import chain
 from jaxorg.sweep import sweep
 from jaxorg.sweepfile import builtin
 
@@ -77,7 +77,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def downloaded(hub: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """The models seem to be in the hub's cache."""
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **_: str(hub[repo]))
-    monkeypatch.setattr(plan, "_model_digest", lambda folder, _: folder.name)  # 16 GB of nothing
+    monkeypatch.setattr(chain, "_model_digest", lambda folder, _: folder.name)  # 16 GB of nothing
 
 
 @pytest.mark.parametrize("name", PLANNED)
