@@ -175,6 +175,15 @@ def test_no_dropout_is_fine(valid: Mapping[str, Any], tmp_path: Path) -> None:
     assert TokenizerFile(write(tmp_path, still)).encode("fox")
 
 
+@pytest.mark.parametrize("vocab", [7, None, True, "word", 0.5])
+def test_a_vocabulary_of_another_kind_is_refused(
+    vocab: object, valid: Mapping[str, Any], tmp_path: Path
+) -> None:
+    changed = {**valid, "model": {**valid["model"], "vocab": vocab}}
+    with pytest.raises(Refusal, match="tokenizer.json"):
+        TokenizerFile(write(tmp_path, changed))
+
+
 def test_a_file_of_too_many_values_is_refused_before_they_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

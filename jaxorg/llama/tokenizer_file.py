@@ -206,8 +206,9 @@ class TokenizerFile:
                 f"are supported"
             )
         self._check_lengths(value for value in model.values() if isinstance(value, str))
-        known = model.get("vocab", ())
-        self._check_lengths(one[0] if isinstance(one, list) and one else one for one in known)
+        known = model.get("vocab")
+        if isinstance(known, list | dict):  # if not, the library will say
+            self._check_lengths(one[0] if isinstance(one, list) and one else one for one in known)
 
     def _check_part(self, part: Mapping[str, Any]) -> None:
         """See that a part of a normalizer, pre-tokenizer or decoder is of a size that makes sense,
