@@ -219,7 +219,6 @@ class Store:
             write_json(beside / "manifest.json", manifest)
         self._manifests[fingerprint] = manifest
         self.drop_partial(fingerprint)
-        self.folder.remove(self._rounds / fingerprint)
 
     def save_snapshot(self, fingerprint: str, step: int, weights: Tree, tokens: int) -> None:
         """Keep the weights that a phase has at `step`, after so many tokens."""
@@ -292,9 +291,10 @@ class Store:
         return jax.tree.unflatten(structure, leaves), progress
 
     def drop_partial(self, fingerprint: str) -> None:
-        """Forget a state that a finished phase made useless."""
+        """Forget the state and the rounds that a finished phase made useless."""
         self._partials.pop(fingerprint, None)
         self.folder.remove(self._partial_place(fingerprint))
+        self.folder.remove(self._rounds / fingerprint)
 
     def keep_round(self, fingerprint: str, number: int, arrays: Arrays, about: Record) -> None:
         """Keep what a phase is trained on in a round, until it is done."""

@@ -272,7 +272,7 @@ class Engine:
 
     def _finished(self, phase: Phase, record: Record) -> None:
         self._work.train.discard(phase.fingerprint)
-        if not processes.leads() or not self._missing(phase):
+        if not self._missing(phase):
             self._work.measure.discard(phase.fingerprint)
         self._drop_datasets()
         self._tell(lambda watcher: watcher.finished(phase, record))
