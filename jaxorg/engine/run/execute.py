@@ -40,7 +40,7 @@ class Watcher(Protocol):
     """Who is told how a sweep goes on. One that raises is told no more, and changes nothing."""
 
     def began(self, cohort: Cohort, left: int) -> None:
-        """A cohort begins; `left` of its phases are still to do."""
+        """A cohort begins; `left` of its phases are still to be trained."""
 
     def trained(self, tokens: int) -> None:
         """That many tokens, padding included, were trained on, summed over phases."""
@@ -153,7 +153,7 @@ class Engine:
             LOG.warning("jaxorg: progress is not shown any more (%r)", error)
 
     def _begin(self, cohort: Cohort) -> None:
-        left = len(self._due_of(cohort.phases))
+        left = sum(p.fingerprint in self._work.train for p in self._due_of(cohort.phases))
         self._tell(lambda watcher: watcher.began(cohort, left))
 
     def look_again(self) -> None:
