@@ -37,7 +37,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return kinds
 
 
-@pytest.mark.parametrize("lora", [(), (LORA,)], ids=["full", "LoRA"])
+@pytest.mark.parametrize(
+    "lora",
+    [(), (LORA,), ("prompts.teacher=base", "prompts.new_tokens=4")],
+    ids=["full", "LoRA", "answers by a teacher"],
+)
 def test_measuring_again_gives_the_rows_that_measuring_at_first_would_have_given_and_trains_nothing(
     lora: tuple[str, ...], tiny_base: Path, tmp_path: Path, trained: list[str]
 ) -> None:

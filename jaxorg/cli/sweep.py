@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -126,11 +126,12 @@ def run_sweep(name: str, options: SweepOptions) -> int:
                 plan, inputs, store, devices, runs_a_device, options.keep, console, stopping,
                 provenance=_provenance(plan, described(devices)),
             )  # fmt: skip
-            due = _due(plan, engine)
+            due = _phases("due", plan, lambda: engine.due)
+            to_train = _phases("to train", plan, lambda: engine.to_train)
             processes.first(
                 "measure", lambda: console.print_measuring(engine.to_measure, engine.to_train_again)
             )
-            watched = console.progress(due, lock, described(devices))
+            watched = console.progress(to_train, lock, described(devices))
             try:
                 with watched if processes.leads() else nullcontext():
                     ask_teachers(due, inputs, store, devices, stopping, console.asked)
@@ -174,10 +175,10 @@ def _agree(plan: Plan, options: SweepOptions, folder: Folder) -> None:
     )
 
 
-def _due(plan: Plan, engine: Engine) -> list[Phase]:
-    """The phases that are still to be trained."""
-    due = set(processes.first("due", lambda: [phase.fingerprint for phase in engine.to_train]))
-    return [phase for phase in plan.phases if phase.fingerprint in due]
+def _phases(point: str, plan: Plan, found: Callable[[], Sequence[Phase]]) -> list[Phase]:
+    """Some of a plan's phases, as the first process finds them."""
+    names = set(processes.first(point, lambda: [phase.fingerprint for phase in found()]))
+    return [phase for phase in plan.phases if phase.fingerprint in names]
 
 
 def _refuse_too_large(

@@ -114,10 +114,14 @@ class Engine:
         )
 
     @property
+    def due(self) -> list[Phase]:
+        """The phases of which something is to do and can be done, parents first."""
+        return self._due_of(self._plan.phases)
+
+    @property
     def to_train(self) -> list[Phase]:
-        """The phases that are still to be trained and can be, parents first."""
-        due = self._due_of(self._plan.phases)
-        return [phase for phase in due if phase.fingerprint in self._work.train]
+        """Those of them that are to be trained."""
+        return [phase for phase in self.due if phase.fingerprint in self._work.train]
 
     def run(self, cohort: Cohort) -> None:
         """Bring every phase of a cohort to done, or to failed with what is wrong.
@@ -169,8 +173,7 @@ class Engine:
     @property
     def to_measure(self) -> list[Phase]:
         """Phases that are done and lack measurements, for which their weights are stored."""
-        due = self._due_of(self._plan.phases)
-        return [phase for phase in due if phase.fingerprint in self._work.measure]
+        return [phase for phase in self.due if phase.fingerprint in self._work.measure]
 
     @property
     def to_train_again(self) -> list[Phase]:
