@@ -257,6 +257,8 @@ def bad_sector(path: Path) -> None:
         ("phases/{}/record.json", "organism"),
         ("phases/{}/record.json", "base"),
         ("phases/{}/manifest.json", "base"),
+        ("measurements/{}.json", "organism"),
+        ("measurements/{}.json", "treatment"),
     ],
 )
 def test_what_a_disk_cannot_give_back_is_made_anew(
@@ -285,7 +287,7 @@ def test_what_a_disk_cannot_give_back_is_made_anew(
     assert same_tables(out, reference) == ""
     assert not (out / "failed").exists()
     run(out, tiny_base, *SMALL)
-    assert "moved to damaged/phases" in capsys.readouterr().out
+    assert f"moved to damaged/{part.partition('/')[0]}" in capsys.readouterr().out
     assert same_tables(out, reference) == ""
 
 
@@ -407,3 +409,31 @@ def test_a_kill_while_a_part_is_replaced_is_not_called_damage(
         assert results.read(out, "evals", results.EVALS.names) is None
     assert number > 10
     assert said == []
+
+
+# Measurements that are lost between two looks at them
+
+
+def lost_measurements(folder: Path) -> Store:
+    """A store that knows of a measurement that is damaged by now."""
+    store = Store(Folder(folder, print))
+    store.save(FINGERPRINT, None, RECORD, {KEY: MEASURED})
+    bad_sector(folder / "measurements" / f"{FINGERPRINT}.json")
+    return store
+
+
+def test_no_record_is_read_without_measurements_that_were_there(tmp_path: Path) -> None:
+    store = lost_measurements(tmp_path)
+    with pytest.raises(Damaged):
+        store.record(FINGERPRINT, [KEY])
+    store.look_again()
+    assert not store.measured(FINGERPRINT)
+
+
+def test_nor_after_others_were_added(tmp_path: Path) -> None:
+    store = lost_measurements(tmp_path)
+    store.add_measurements(FINGERPRINT, {"2" * 16: MEASURED})
+    with pytest.raises(Damaged):
+        store.record(FINGERPRINT, [KEY])
+    store.look_again()
+    assert store.measured(FINGERPRINT) == {"2" * 16}

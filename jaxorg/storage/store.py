@@ -121,10 +121,12 @@ class Store:
         order, as far as these were made.
 
         Raises:
-            Damaged: it is not what was written any more.
+            Damaged: it is not what was written any more, or what was measured is not.
         """
         record = read_record(self.folder.path, fingerprint)
-        found = self.measurements(fingerprint)
+        known, found = self.measured(fingerprint), self.measurements(fingerprint)
+        if not known <= set(found):
+            raise Damaged(f"{self._measurements_place(fingerprint)} lacks what was measured")
         rows = [found[name] for name in wanted if name in found]
         evals = [*record["evals"], *(row for each in rows for row in each["evals"])]
         samples = [row for each in rows for row in each["samples"]]
@@ -139,18 +141,22 @@ class Store:
     def measurements(self, fingerprint: str) -> Mapping[str, Json]:
         """What was measured of a phase, by measurement fingerprints."""
         found = self._whole(
-            self._measurements / f"{fingerprint}.json",
+            self._measurements_place(fingerprint),
             lambda place: read_json(place, MeasurementsShape)["measurements"],
         )
         return found or {}
 
     def add_measurements(self, fingerprint: str, found: Mapping[str, Json]) -> None:
         """Store what was measured of a phase, beside what is there, which stays as it is."""
-        known = self.measurements(fingerprint)
+        before, known = self.measured(fingerprint), self.measurements(fingerprint)
         if not set(found) <= set(known):
-            place = self._measurements / f"{fingerprint}.json"
+            place = self._measurements_place(fingerprint)
             self.folder.write_json(place, {"measurements": {**found, **known}})
-        self._measured.pop(fingerprint, None)
+        # With what was lost between the two readings, which `record` then says.
+        self._measured[fingerprint] = before | set(found) | set(known)
+
+    def _measurements_place(self, fingerprint: str) -> Path:
+        return self._measurements / f"{fingerprint}.json"
 
     def reader(self, fingerprint: str) -> WeightReader:
         """Reads what a phase trained: full weights or adapters. Where these are not what was
