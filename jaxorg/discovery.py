@@ -6,9 +6,11 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel
+
+T = TypeVar("T")
 
 
 def modules(package: str) -> Mapping[str, ModuleType]:
@@ -29,6 +31,17 @@ def kinds(package: str, base: type[BaseModel]) -> tuple[type[Any], ...]:
             if kind := kind_of(made):
                 found[kind] = made
     return tuple(found[kind] for kind in sorted(found))
+
+
+def named(package: str, base: type[T]) -> Mapping[str, type[T]]:
+    """The class under `base` that each of a package's modules defines, by the module's name."""
+    return {
+        name: made
+        for name, module in modules(package).items()
+        for made in vars(module).values()
+        if isinstance(made, type) and issubclass(made, base) and hasattr(made, "VERSION")
+        if made.__module__ == module.__name__
+    }
 
 
 def kind_of(made: type[BaseModel]) -> str:

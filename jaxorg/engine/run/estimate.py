@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from jaxorg.engine import step as one
 from jaxorg.errors import Refusal
-from jaxorg.evaluators.base import SOME
-from jaxorg.evaluators.probe import PROBED
+from jaxorg.evaluators import Evaluator
+from jaxorg.evaluators.base import OfActivations, OfAnswers, UnderNoise
 from jaxorg.planning.phases import Cohort, Phase, Teacher, evaluation_steps
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
@@ -201,16 +201,28 @@ def _teaching_flops(plan: Plan) -> float:
 
 def _measured_tokens(phase: Phase) -> int:
     evaluation, length = phase.config.evaluate, phase.config.length
-    before_last = len(evaluation_steps(phase)) - 1
-    prompts = before_last * evaluation.prompts + evaluation.final_prompts
-    generated = 4 * evaluation.generated * evaluation.new_tokens
+    steps = evaluation_steps(phase)
+    prompts = (len(steps) - 1) * evaluation.prompts + evaluation.final_prompts
+    generated = inside = 0
+    for number, step in enumerate(steps):
+        due = evaluation.due(phase.subject, number == 0, step == steps[-1]).values()
+        if any(isinstance(evaluator, OfAnswers) for evaluator in due):
+            asked = evaluation.answered(step == steps[-1])  # greedily and sampled, both conditions
+            generated += 4 * asked * evaluation.answers.new_tokens
+        inside += sum(map(_conversations_inside, due))
     if (phase.on_policy or phase.distils) and phase.training:
         generated += phase.training.examples * length
     if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
         generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
-    noises = len(evaluation.activation_noise) + len(evaluation.weight_noise)
-    inside = 2 * PROBED * evaluation.probe + 4 * SOME * noises  # conversations, in full or in part
     return (prompts * PROBES_A_PROMPT + inside) * length + generated
+
+
+def _conversations_inside(evaluator: Evaluator) -> int:
+    """The conversations that are looked at, or scored, by what looks inside a model."""
+    prompts = evaluator.prompts or 0
+    if isinstance(evaluator, UnderNoise):  # attack and answer, in both conditions
+        return 4 * prompts * (len(evaluator.activations) + len(evaluator.weights))
+    return 2 * prompts if isinstance(evaluator, OfActivations) else 0
 
 
 def step_flops(cohort: Cohort) -> float:

@@ -22,12 +22,13 @@ from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.errors import Refusal
-from jaxorg.evaluators import EVALUATORS, View
+from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
+from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
@@ -115,7 +116,7 @@ class Inputs:
         self,
         phase: Phase,
         final: bool,
-        evaluators: tuple[str, ...] = tuple(EVALUATORS),
+        evaluators: tuple[str, ...] | None = None,
         audited_samples: Samples = (),
         longest: bool = False,
     ) -> Prepared:
@@ -124,7 +125,7 @@ class Inputs:
         Args:
             phase: the phase.
             final: whether it is at its end.
-            evaluators: who measures.
+            evaluators: who measures, by name; None for all that would.
             audited_samples: samples of the organism that it audits, if it does.
             longest: as in `_blocks`.
         """
@@ -133,7 +134,9 @@ class Inputs:
         source = (config.prompts, config.secrets, _measured_on(phase))
         items = self._held_out(*source, *who, longest)
         said = tuple(_said(phase, items, audited_samples))
-        measured = (config.evaluate, phase.behaviour, phase.audit, said)
+        if evaluators is None:
+            evaluators = _due_at_last(phase)
+        measured = (config.evaluate, phase.subject, said)
         return self.measurer(phase).prepare(items, *measured, final, evaluators)
 
     def items(self, phase: Phase) -> Sequence[Item]:
@@ -317,8 +320,15 @@ def _said(phase: Phase, items: Sequence[Item], audited_samples: Samples) -> Iter
     asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
     puts = View(asked, (), behaviour, final=True).conditions().values()
     by_prompt = {put(item): item for put in puts for item in asked}
+    last = max((sample["step"] for sample in audited_samples), default=0)
     for sample in audited_samples:
-        yield by_prompt[sample["prompt"]], sample["response"]
+        if sample["step"] == last and not sample["greedy"]:
+            yield by_prompt[sample["prompt"]], sample["response"]
+
+
+def _due_at_last(phase: Phase) -> tuple[str, ...]:
+    """All that measure a phase at its end."""
+    return tuple([*measurement_fingerprints(phase, None).values()][-1])
 
 
 def _measured_on(phase: Phase) -> Draw:
