@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jaxorg.config import content_hash
 from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.planning.chain import Digests, chain_of
 from jaxorg.planning.cohorts import cohorts
@@ -125,12 +126,23 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for chain in [chain_of(run, digests, shapes, weights)]
     )
     phases = {phase.fingerprint: phase for run in runs for phase in run.phases}
+    _check_scorers(runs, phases)
     labels = {
         phase.fingerprint: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
         for run in runs
         for phase in run.phases
     }
     return Plan(spec, folders, runs, cohorts(list(phases.values()), shapes), labels)
+
+
+def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:
+    """Refuse scorers that would judge the same answers in several ways."""
+    for phase in (phase for run in runs for phase in run.phases):
+        if phase.subject.scorer != phases[phase.fingerprint].subject.scorer:
+            raise Refusal(
+                "grid: prompts.scorer differs between runs that are trained alike; sweep it "
+                "together with prompts.source, or set it once"
+            )
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:

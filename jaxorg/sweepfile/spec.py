@@ -59,6 +59,7 @@ KINDS: Mapping[str, Sequence[str]] = {
 }
 
 
+MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
 
 
@@ -248,15 +249,42 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     changes = _changes(content.pop("sizes", {}), size, path.name)
     for key, value in changes.items():
         assign(content, key, value, f"sizes.{size}.{key}")
+    by_hand = _override(content, overrides)
+    content.setdefault("name", path.stem)
+    return _expand(content, size, {key: f"sizes.{size}.{key}" for key in changes} | by_hand)
+
+
+def measured_otherwise(source: Mapping[str, Any], size: str, overrides: Sequence[str]) -> Spec:
+    """A sweep that was read before, with other measurements.
+
+    Args:
+        source: its `Spec.source`.
+        size: its size.
+        overrides: as in `load`, of what is only measured.
+
+    Raises:
+        Refusal: anything in it is wrong, or an override would train something else.
+    """
+    for key in (override.partition("=")[0] for override in overrides):
+        if not any(f"{key}.".startswith(f"{one}.") for one in MEASURED):
+            raise Refusal(
+                f"--set {key}: it is more than measured; set {' or '.join(MEASURED)} here, and "
+                f"anything else with python -m jaxorg.sweep"
+            )
+    content = dict(source)
+    return _expand(content, size, _override(content, overrides))
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Apply `path=value`; the paths, and by what they were set."""
+    changed = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise Refusal(f"--set: {override!r} is no assignment; write --set path=value")
         assign(content, key, yaml.parse(value, f"--set {key}"), f"--set {key}")
-    content.setdefault("name", path.stem)
-    changed = {key: f"sizes.{size}.{key}" for key in changes}
-    changed |= {key: f"--set {key}" for key in (o.partition("=")[0] for o in overrides)}
-    return _expand(content, size, changed)
+        changed[key] = f"--set {key}"
+    return changed
 
 
 def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:

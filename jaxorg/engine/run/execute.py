@@ -21,6 +21,9 @@ from jaxorg.engine.run.stored_answers import lacks_reading_alone, read_stored_an
 from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
+from jaxorg.evaluators import EVALUATORS
+from jaxorg.evaluators.base import OfAnswers
+from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
@@ -86,11 +89,25 @@ class Engine:
         watcher: Watcher,
         stopping: Callable[[], int | None],
         provenance: Record,
+        only: str | None = None,
     ):
-        """`width` None chooses one for each program; `stopping` is asked at every safe point, and
-        gives an exit code to stop with."""
-        self._plan, self._inputs, self._store = plan, inputs, store
+        """Prepare to execute a plan.
+
+        Args:
+            plan: the plan.
+            inputs: what its phases start from.
+            store: of the results folder.
+            mesh: devices.
+            width: runs that a device trains side by side; None chooses for each program.
+            keep: which weights stay on disk.
+            watcher: is told how it goes on.
+            stopping: is asked at every safe point, and gives an exit code to stop with.
+            provenance: what each record says of the program that made it.
+            only: the evaluator that measures; None for all.
+        """
+        self._plan, self._inputs, self._store, self._only = plan, inputs, store, only
         self._watcher: Watcher | None = watcher
+        self._trains = True
         self._mesh, self._keep, self._stopping = mesh, keep, stopping
         self._phases = {phase.fingerprint: phase for phase in plan.phases}
         self._narrowed: dict[Signature, int] = {}
@@ -106,7 +123,8 @@ class Engine:
             ),
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
-            wanted=plan.measurements,
+            wanted=self._wanted,
+            named=plan.measured,
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -199,6 +217,8 @@ class Engine:
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
             name, missing = phase.fingerprint, self._missing(phase)
+            if not (self._trains or self._store.has(name)):
+                continue
             if self._store.has(name) and self._unread(phase):
                 work.read.add(name)
             needed = name in sources and not self._store.has_weights(name)
@@ -225,9 +245,31 @@ class Engine:
         """The evaluators whose measurement is not stored, by step; a step that lacks none is left
         out."""
         known = self._store.measured(phase.fingerprint)
-        wanted = self._plan.measurements(phase.fingerprint)
+        wanted = self._wanted(phase.fingerprint)
         lacks = {s: [e for e in names if names[e] not in known] for s, names in wanted.items()}
         return {step: names for step, names in lacks.items() if names}
+
+    def _wanted(self, fingerprint: str) -> Mapping[int, Names]:
+        """What is to be measured of a phase, and its names, by step."""
+        wanted = self._plan.measurements(fingerprint)
+        if self._only is None:
+            return wanted
+        made = EVALUATORS[self._only]
+        chosen = {self._only, ANSWERS} if issubclass(made, OfAnswers) else {self._only}
+        return {
+            step: {evaluator: name for evaluator, name in names.items() if evaluator in chosen}
+            for step, names in wanted.items()
+        }
+
+    def measure_alone(self) -> list[Phase]:
+        """Train nothing from now on: measure phases that are done.
+
+        Returns:
+            Those that would have to be trained again.
+        """
+        self._trains = False
+        vars(self).pop("_work", None)
+        return [phase for phase in self._plan.phases if phase.fingerprint in self._work.train]
 
     def _read(self, cohort: Cohort) -> None:
         """Let evaluators read answers that are stored."""
@@ -254,7 +296,8 @@ class Engine:
         """Whether something of a phase is to do, and neither it nor one before it failed or
         diverged."""
         name = phase.fingerprint
-        if name not in self._work.train | self._work.measure or self._store.failure(name):
+        work = self._work.measure | (self._work.train if self._trains else set())
+        if name not in work or self._store.failure(name):
             return False
         before = phase.parent
         while before is not None:

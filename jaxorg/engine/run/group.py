@@ -29,7 +29,7 @@ from jaxorg.evaluators import Evaluator, Measurement, View
 from jaxorg.evaluators.base import OfAnswers
 from jaxorg.llama import lora
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.planning.measurements import ANSWERS
+from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.store import Record, Store
@@ -50,7 +50,8 @@ class Surroundings:
     teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
-    wanted: Callable[[str], Mapping[int, Mapping[str, str]]]  # see `Plan.measurements`
+    wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
+    named: Callable[[str], Sequence[str]]  # all measurements of a phase; see `Plan.measured`
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
@@ -119,7 +120,8 @@ class Group:
         for phase, record in zip(self._phases, self._notes.records, strict=False):
             store, name = self._around.store, phase.fingerprint
             store.add_measurements(name, record["measured"])
-            if store.measured(name) >= {*self._names(name)}:
+            wanted = self._around.wanted(name).values()
+            if store.measured(name).issuperset(one for names in wanted for one in names.values()):
                 self._tell_finished(phase)
 
     def train(self, trainer: Trainer) -> None:
@@ -406,15 +408,11 @@ class Group:
         if (audited := phase.audits) is None:
             return ()
         store = self._around.store
+        named = self._around.named(audited)
         samples: Samples = processes.first(
-            "samples", lambda: store.record(audited, self._names(audited))["samples"]
+            "samples", lambda: store.record(audited, named)["samples"]
         )
         return samples
-
-    def _names(self, fingerprint: str) -> list[str]:
-        """What a phase's measurements are called, in the order of their rows."""
-        steps = self._around.wanted(fingerprint).values()
-        return [name for of_step in steps for name in of_step.values()]
 
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
@@ -460,8 +458,8 @@ class Group:
         self._tell_finished(phase)
 
     def _tell_finished(self, phase: Phase) -> None:
-        record = self._around.store.record(phase.fingerprint, self._names(phase.fingerprint))
-        self._around.finished(phase, record)
+        name, around = phase.fingerprint, self._around
+        around.finished(phase, around.store.record(name, around.named(name)))
 
     def _spend(self, began: float) -> float:
         return self._notes.spend(began, self._around.devices)
