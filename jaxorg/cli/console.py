@@ -26,6 +26,7 @@ from jaxorg.escape_controls import escape_controls
 from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.phases import Cohort, Phase, Teacher
 from jaxorg.planning.plan import Plan
+from jaxorg.scorers.judge import Estimate, Judge
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Record
@@ -127,6 +128,14 @@ class Console:
                 f"trained again, to be measured with weights that were not stored: "
                 f"{len(to_train_again):,} phases, {tokens:,} tokens"
             )
+
+    def judging(self, judge: Judge, most: Estimate) -> None:
+        """What a judge would be asked at most."""
+        cost = "" if most.money is None else f", {most.money:,.2f} by its price"
+        self._line(
+            f"judge {escape(judge.model)}: at most {most.calls:,} questions, about "
+            f"{most.tokens_in:,} tokens in and {most.tokens_out:,} out{cost}"
+        )
 
     def asked(self, teacher: Teacher, prompts: int) -> None:
         """A teacher answers prompts."""

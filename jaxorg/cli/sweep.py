@@ -99,6 +99,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     if processes.leads():
         for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
             console.warn(line)
+        for judge, most in estimate.judging(plan, inputs).items():
+            console.judging(judge, most)
     if options.dry_run:
         cores = cpu_devices(asked) or runtime.cores()
         where = foreseen(asked, estimate.largest(plan), plan.rows)

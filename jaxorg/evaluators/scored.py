@@ -21,6 +21,7 @@ from jaxorg.evaluators.base import (
 )
 from jaxorg.evaluators.capability import by_family
 from jaxorg.scorers import Said, Scorer
+from jaxorg.scorers.judge import Judge, Judged
 
 
 class Scored(OfAnswers):
@@ -36,7 +37,7 @@ class Scored(OfAnswers):
 
     def made_of(self, subject: Subject) -> Any:
         """What the scorers are."""
-        return [one and [one.VERSION, one.model_dump()] for one in _scorers(subject)]
+        return [one and one.identity for one in _scorers(subject)]
 
     def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
         """`capability` and `attack_scored`. `…:along` is the same on the prompts that are measured
@@ -60,14 +61,28 @@ def _scorers(subject: Subject) -> tuple[Scorer | None, Scorer | None]:
 def _shares(metric: str, scorer: Scorer, view: View, said: Sequence[Response]) -> list[Measurement]:
     """How many answers under one condition a scorer finds to be right."""
     condition = said[0].condition
-    verdicts = scorer.score([Said(r.prompt, r.item.answer, r.text) for r in said])
+    asked = [Said(r.prompt, r.item.answer, r.text) for r in said]
+    if isinstance(scorer, Judge):
+        whole = scorer.judged(asked)
+        verdicts, trust = whole.verdicts, _trust(metric, whole)
+    else:
+        verdicts, trust = scorer.score(asked), []
     judged = [(r.item, hit) for r, hit in zip(said, verdicts, strict=True) if hit is not None]
     if not judged:
-        return []
+        return trust
     common = [hit for hit in verdicts[: view.along] if hit is not None]
     hits = [hit for _, hit in judged]
     found = [share(metric, condition, hits)]
     found += along(metric, condition, common) if common else []
     if metric == "capability" and condition == "clean" and view.final:
         found += by_family([item for item, _ in judged], hits)
+    return found + (trust if condition == "clean" else [])
+
+
+def _trust(metric: str, judged: Judged) -> list[Measurement]:
+    """What a judge's verdicts are worth: whether people's labels show it to be better than chance,
+    and its agreement with them."""
+    found = [share("judge_validated", metric, [judged.validated])]
+    if agreement := judged.agreement:
+        found.append(Measurement("judge_kappa", metric, None, agreement.cases, agreement.kappa))
     return found

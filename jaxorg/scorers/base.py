@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxorg.config import Config
 
@@ -23,6 +23,11 @@ class Scorer(Config):
     VERSION: ClassVar[int] = 1  # raise it when any answer may be judged otherwise
 
     kind: str
+
+    @property
+    def identity(self) -> Any:
+        """All that its judgements depend on, in JSON."""
+        return [self.VERSION, self.model_dump()]
 
     def unsuited(self, prompt: str, reference: str) -> str:
         """Why no answer to a prompt could be judged, and what to do; "" if answers can be."""

@@ -21,7 +21,7 @@ from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
-from jaxorg.errors import Refusal
+from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
@@ -74,9 +74,21 @@ class Inputs:
                         pass  # looked at, and not kept
                 except TooLong as refusal:
                     too_long.append(refusal)
-            self.prepared(phase, final=True, longest=True)
+            self._check_scorer(phase, self.prepared(phase, final=True, longest=True).view)
         if too_long:
             raise max(too_long, key=lambda refusal: refusal.tokens)
+
+    def _check_scorer(self, phase: Phase, view: View) -> None:
+        """Refuse prompts to which no answer could be judged."""
+        scorer = phase.subject.scorer
+        if scorer is None or phase.teacher:  # who has not answered yet
+            return
+        for item in view.items:
+            if remedy := scorer.unsuited(item.prompt, item.answer):
+                raise Refusal(
+                    f"prompts.scorer: {scorer.kind} cannot judge answers to {short(item.prompt)}: "
+                    f"{remedy}"
+                )
 
     def passed_over(self) -> Iterator[str]:
         """What lies beside the weights that are read and does not belong to them, a line each."""
