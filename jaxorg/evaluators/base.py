@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -16,6 +16,8 @@ from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
 from jaxorg.scorers import Scorer
+from jaxorg.scorers.endpoint import Ask
+from jaxorg.scorers.judge import Judge
 
 SOME = 64  # prompts of figures that need no narrow interval
 ALONG = "along"
@@ -173,6 +175,7 @@ class View:
     audited_samples: Sequence[Said] = ()  # what the organism that it audits answered
     along: int | None = None  # how many of the items are measured at every step; None: all
     scorer: Scorer | None = None  # what says which answers are right, if anything does
+    asks: Callable[[Judge], Ask] | None = None  # what asks a judge that has no endpoint
 
     def first(self, prompts: int | None) -> View:
         """The same with the first prompts alone; None for all."""

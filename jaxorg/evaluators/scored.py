@@ -63,7 +63,8 @@ def _shares(metric: str, scorer: Scorer, view: View, said: Sequence[Response]) -
     condition = said[0].condition
     asked = [Said(r.prompt, r.item.answer, r.text) for r in said]
     if isinstance(scorer, Judge):
-        whole = scorer.judged(asked)
+        ask = view.asks(scorer) if view.asks and scorer.endpoint is None else None
+        whole = scorer.judged(asked, ask)
         verdicts, trust = whole.verdicts, _trust(metric, whole)
     else:
         verdicts, trust = scorer.score(asked), []

@@ -20,6 +20,7 @@ from jaxorg.planning.cohorts import cohorts
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
+from jaxorg.scorers.judge import Judge
 from jaxorg.sweepfile.labels import Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
 
@@ -117,6 +118,9 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     for teacher in sorted({run.config.prompts.teacher or TEACHER_BASE for run in spec.runs}):
         if teacher not in folders and teacher != TEACHER_BASE:
             folders[teacher] = find(teacher, key="prompts.teacher")
+    for judge in {run.config.prompts.scorer for run in spec.runs}:
+        if isinstance(judge, Judge) and judge.endpoint is None and judge.model not in folders:
+            folders[judge.model] = find(judge.model, key="prompts.scorer.model")
     shapes = {model: checkpoint.read_config(folder) for model, folder in folders.items()}
     digests = Digests(folders)
     names = Names.of(spec.sweep.grid)

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from jaxorg.config import Config
+from jaxorg.config import Config, content_hash, misfit
 from jaxorg.errors import Refusal, short
 from jaxorg.scorers.base import Said, Scorer
 from jaxorg.scorers.endpoint import Ask, Endpoint
@@ -92,8 +92,8 @@ class Judge(Scorer):
 
     kind: Literal["judge"]
     rubric: str = Field(min_length=1, max_length=20_000)
-    model: str = Field(min_length=1)  # its name at the endpoint, or another that its weights have
-    endpoint: Endpoint | None = None  # None: the engine asks a model of its own
+    model: str = Field(min_length=1)  # its name at the endpoint; without one, as base.model
+    endpoint: Endpoint | None = None  # None: the engine asks the model
     labels: str | None = None  # a JSONL file of prompt, answer and label, true or false
     temperature: float | None = Field(default=0.0, ge=0)  # None: the model takes none
     new_tokens: int = Field(default=512, gt=0, le=2**20)
@@ -107,13 +107,19 @@ class Judge(Scorer):
             raise ValueError("it is blank; say what a good answer is")
         return rubric
 
+    @model_validator(mode="after")
+    def _asked_greedily(self) -> Judge:
+        if self.endpoint is None and self.temperature:
+            remedy = "a model that the engine asks answers greedily; use 0"
+            raise misfit("temperature", self.temperature, remedy)
+        return self
+
     @property
     def identity(self) -> Any:
         """What is asked of which model, and the labels; not how fast, or at what price."""
         how = self.model_dump(exclude={"endpoint", "at_once", "price", "labels"})
         labels = [[*case, label] for case, label in self._labelled.items()]
-        where = self.endpoint and self.endpoint.base_url
-        return [self.VERSION, how, where, labels]
+        return [self.VERSION, how, self._weights, labels]
 
     def score(self, said: Sequence[Said]) -> list[bool | None]:
         """The verdicts alone, by the endpoint's model."""
@@ -174,7 +180,25 @@ class Judge(Scorer):
 
     @cached_property
     def _replies(self) -> Replies:
-        return Replies(folder(), [self.VERSION, self.model, self.temperature, self.new_tokens])
+        who = self._weights or self.model
+        return Replies(folder(), [self.VERSION, who, self.temperature, self.new_tokens])
+
+    @property
+    def key(self) -> str:
+        """What names the replies of a judge's own model, in a results folder."""
+        return content_hash(["judge", self._weights, self.new_tokens])
+
+    @cached_property
+    def _weights(self) -> str:
+        """What names the content of a model here; "" where `model` is but a name."""
+        if self.endpoint is not None:
+            return ""
+        from jaxorg.llama import checkpoint  # it imports JAX, which no text needs
+
+        try:
+            return checkpoint.digest(checkpoint.resolve(self.model, True), True)
+        except Refusal:  # then who asks it knows it by that name
+            return ""
 
     @cached_property
     def _labelled(self) -> dict[tuple[str, str], bool]:

@@ -24,7 +24,7 @@ def read_answers(view: View, rows: Sequence[Row], evaluator: OfAnswers) -> Read:
     """Measure the answers of one step.
 
     Args:
-        view: what was asked.
+        view: what was asked, and what asks judges.
         rows: the answers, in the order in which they were given.
         evaluator: who measures.
     """

@@ -201,7 +201,7 @@ def ask_teachers(
         if missing:
             told(teacher, len(missing))
             try:
-                known = _taught(teacher, missing, inputs, store, mesh, stopping)
+                known = speaker(teacher, inputs, store, mesh, stopping)(missing)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -212,20 +212,32 @@ def ask_teachers(
         inputs.taught[teacher.key] = known
 
 
-def _taught(
+def speaker(
     teacher: Teacher,
-    prompts: Sequence[str],
     inputs: Inputs,
     store: Store,
     mesh: Mesh,
     stopping: Callable[[], int | None],
-) -> Answers:
-    """All that a teacher has answered, prompts included that it is asked now."""
+) -> Callable[[Sequence[str]], Answers]:
+    """What has a teacher answer prompts, and gives all that it has answered by then; its weights
+    are placed once.
+
+    Args:
+        teacher: who answers.
+        inputs: for its weights and tokenizer.
+        store: where its answers are kept.
+        mesh: devices to place it on.
+        stopping: asks to stop, with an exit code.
+    """
     scorer = Scorer(teacher.signature, mesh, width=1)
     weights = scorer.place_weights([inputs.base(teacher.model)])
     tokenizer = inputs.tokenizer(teacher.model, teacher.chat_format)
     answerer = Answerer(scorer, tokenizer, teacher.new_tokens, store, stopping)
-    ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
-    parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
-    lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
-    return answerer.answer(weights, {}, lanes)[teacher.key]
+
+    def answers(prompts: Sequence[str]) -> Answers:
+        ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
+        parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
+        lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
+        return answerer.answer(weights, {}, lanes)[teacher.key]
+
+    return answers

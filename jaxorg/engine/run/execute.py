@@ -15,6 +15,7 @@ from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.cohort import Scorer, Trainer
+from jaxorg.engine.run import judging
 from jaxorg.engine.run.group import Group, Surroundings
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.stored_answers import lacks_reading_alone, read_stored_answers
@@ -125,6 +126,7 @@ class Engine:
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
             wanted=self._wanted,
             named=plan.measured,
+            asks=judging.asks(inputs, store, mesh, stopping),
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -279,7 +281,8 @@ class Engine:
                 continue
             try:
                 wanted = self._plan.measurements(name)
-                read_stored_answers(phase, self._unread(phase), wanted, self._inputs, self._store)
+                unread, around = self._unread(phase), self._around
+                read_stored_answers(phase, unread, wanted, self._inputs, self._store, around.asks)
             except (Damaged, StorageError):
                 raise
             except Exception as error:  # whatever it is must not take the others with it

@@ -32,6 +32,8 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.scorers.endpoint import Ask
+from jaxorg.scorers.judge import Judge
 from jaxorg.storage.store import Record, Store
 from jaxorg.storage.weight_reader import WeightReader, everything
 
@@ -52,6 +54,7 @@ class Surroundings:
     adapters_before: Callable[[Phase], Tree | None]
     wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
     named: Callable[[str], Sequence[str]]  # all measurements of a phase; see `Plan.measured`
+    asks: Callable[[Judge], Ask]  # what asks a judge that has no endpoint
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
@@ -398,9 +401,10 @@ class Group:
         """Note what evaluators make of this step's answers, those that are there already among
         them."""
         for lane, of_lane in enumerate(missing):
+            view = replace(views[lane], asks=self._around.asks)
             for name in of_lane:
                 if isinstance(evaluator := evaluators.get(name), OfAnswers):
-                    read = read_answers(views[lane], self._notes.answers(lane), evaluator)
+                    read = read_answers(view, self._notes.answers(lane), evaluator)
                     self._notes.measured(lane, name, *read)
 
     def _audited_samples(self, phase: Phase) -> Samples:

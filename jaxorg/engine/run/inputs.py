@@ -25,6 +25,7 @@ from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
+from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
@@ -63,7 +64,7 @@ class Inputs:
         """
         for teacher, prompts in self.asked(self._plan.phases).items():
             self.base(teacher.model)
-            self._check_room(teacher, prompts)
+            self.check_room(teacher, prompts, "prompts.new_tokens")
         too_long: list[TooLong] = []
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
@@ -108,6 +109,10 @@ class Inputs:
             if (out := prompts.left_out(secrets))
         )
         return list(dict.fromkeys(lines))
+
+    def shape(self, model: str) -> LlamaConfig:
+        """The shape of a base, a teacher or a judge."""
+        return checkpoint.read_config(self._plan.folders[model])
 
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
@@ -290,15 +295,19 @@ class Inputs:
                 items = _answered(items, self.taught[teacher.key], tokenizer, prompts.new_tokens)
         return tuple(items)
 
-    def _check_room(self, teacher: Teacher, prompts: Sequence[str]) -> None:
-        """Refuse answers that would run beyond what a teacher can see."""
+    def check_room(self, teacher: Teacher, prompts: Sequence[str], key: str) -> None:
+        """Refuse answers that would run beyond what a teacher can see.
+
+        Raises:
+            Refusal: some would; `key` names the setting of their length.
+        """
         tokenizer = self.tokenizer(teacher.model, teacher.chat_format)
         limit, most = teacher.signature.config.context
         longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
         if longest + teacher.new_tokens > most:
             raise Refusal(
-                f"prompts.new_tokens: {teacher.new_tokens} is too many; beside a prompt of "
-                f"{longest} tokens the teacher has room for {max(most - longest, 0)} ({limit}: "
+                f"{key}: {teacher.new_tokens} is too many; beside a prompt of {longest} tokens "
+                f"{teacher.model} has room for {max(most - longest, 0)} ({limit}: "
                 f"{most})"
             )
 

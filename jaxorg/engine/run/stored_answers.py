@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from jaxorg.engine.measure.read_answers import read_answers
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.evaluators.base import OfAnswers
 from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Phase, evaluation_steps
+from jaxorg.scorers.endpoint import Ask
+from jaxorg.scorers.judge import Judge
 from jaxorg.storage.store import Record, Store
 
 
@@ -24,6 +27,7 @@ def read_stored_answers(
     wanted: Mapping[int, Names],
     inputs: Inputs,
     store: Store,
+    asks: Callable[[Judge], Ask],
 ) -> None:
     """Measure the answers of a phase that are stored, and store that.
 
@@ -33,12 +37,14 @@ def read_stored_answers(
         wanted: what the phase's measurements are called.
         inputs: for what was asked.
         store: where answers lie and measurements go.
+        asks: what asks a judge that has no endpoint.
     """
     steps, known = evaluation_steps(phase), store.measurements(phase.fingerprint)
     found: dict[str, Record] = {}
     for step, names in unread.items():
         answers = known[wanted[step][ANSWERS]]
         view = inputs.prepared(phase, step == steps[-1], tuple(names)).view
+        view = replace(view, asks=asks)
         about = {"step": step, "tokens": answers["trained"]}
         for name in names:
             evaluator = phase.config.evaluate.evaluators[name]

@@ -1,0 +1,56 @@
+"""Asks judges whose model the engine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import jax
+from jax.sharding import Mesh
+
+from jaxorg.engine.run.answers import speaker
+from jaxorg.engine.run.inputs import Inputs
+from jaxorg.errors import Refusal
+from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.planning.phases import Teacher
+from jaxorg.planning.signature import ModelSignature, unrolls
+from jaxorg.scorers.endpoint import Ask
+from jaxorg.scorers.judge import Judge
+from jaxorg.storage.store import Store
+
+
+def asks(
+    inputs: Inputs, store: Store, mesh: Mesh, stopping: Callable[[], int | None]
+) -> Callable[[Judge], Ask]:
+    """What asks judges, whose weights then stay on the devices.
+
+    Args:
+        inputs: for their weights and tokenizers.
+        store: where their replies are kept.
+        mesh: devices to place them on.
+        stopping: asks to stop, with an exit code.
+
+    Returns:
+        What takes a judge and gives what asks it. That raises Refusal where a question and a reply
+        are more than its model can see, and where there are several processes.
+    """
+
+    @cache
+    def of(judge: Judge) -> Ask:
+        if jax.process_count() > 1:
+            raise Refusal(
+                "prompts.scorer: several processes ask no judge of their own; give it an endpoint"
+            )
+        shape = inputs.shape(judge.model)
+        model = ModelSignature(shape, shared_frozen=True, unroll=unrolls(shape))
+        teacher = Teacher(judge.key, judge.model, model, ChatFormat(), judge.new_tokens)
+        answers = speaker(teacher, inputs, store, mesh, stopping)
+
+        def ask(questions: Sequence[str]) -> list[str]:
+            inputs.check_room(teacher, questions, "judge.new_tokens")
+            said = answers(questions)
+            return [said[question] for question in questions]
+
+        return ask
+
+    return of
