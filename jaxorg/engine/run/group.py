@@ -146,7 +146,7 @@ class Group:
                 upto = min(stop, ends[number])
                 count = processes.first("chunk", partial(self._next_count, upto))
                 chunk = batches.chunk(self._notes.step, count)
-                state, losses = trainer.train(
+                state, log = trainer.train(
                     frozen,
                     hyper,
                     state,
@@ -155,7 +155,7 @@ class Group:
                     count,
                     total,
                 )
-                self._notes.add_chunk(chunk, fetch(losses), count)
+                self._notes.add_chunk(chunk, fetch(log), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._safe_point(state)
