@@ -32,6 +32,7 @@ from jaxorg.engine.run import estimate
 from jaxorg.engine.run.answers import ask_teachers
 from jaxorg.engine.run.execute import Engine
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.profile import Profile, check_folder, nothing_traced
 from jaxorg.engine.run.width import most_lanes
 from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
@@ -63,6 +64,7 @@ class SweepOptions:
     retry_failed: bool = False
     fresh: bool = False  # forget what is done
     distributed: bool = False  # join the other processes of the cluster
+    profile: Path | None = None  # folder for traces of some calls
 
 
 def run_sweep(name: str, options: SweepOptions) -> int:
@@ -83,6 +85,8 @@ def run_sweep(name: str, options: SweepOptions) -> int:
         place = options.out or Path("results") / f"{plan.spec.sweep.name}-{options.size}"
         folder = Folder(place, console.warn)
         processes.first("folder", lambda: check_out(folder.path, options.fresh))
+        if options.profile:
+            processes.first("profile", partial(check_folder, options.profile))
         inputs = Inputs(plan, DatasetCache(folder))
         inputs.check()
         if processes.leads():
@@ -122,9 +126,11 @@ def run_sweep(name: str, options: SweepOptions) -> int:
                     lock.check()
                 return processes.any_of("signal", interrupt.exit_code)
 
+            profile = Profile(options.profile) if options.profile and processes.leads() else None
             engine = Engine(
                 plan, inputs, store, devices, runs_a_device, options.keep, console, stopping,
                 provenance=_provenance(plan, described(devices)),
+                traced=profile.traced if profile else nothing_traced,
             )  # fmt: skip
             due = _phases("due", plan, lambda: engine.due)
             to_train = _phases("to train", plan, lambda: engine.to_train)
@@ -138,6 +144,8 @@ def run_sweep(name: str, options: SweepOptions) -> int:
                     _walk(plan, engine, tables)
             except Stopped as stopped:
                 return stopped.exit_code
+        if profile:
+            console.warn(profile.told())
         return processes.first("results", lambda: _tell(plan, folder, store, console))
 
 

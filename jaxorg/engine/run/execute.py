@@ -17,6 +17,7 @@ from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.run.group import Group, Surroundings
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.profile import Traced, nothing_traced
 from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
@@ -83,6 +84,7 @@ class Engine:
         watcher: Watcher,
         stopping: Callable[[], int | None],
         provenance: Record,
+        traced: Traced = nothing_traced,
     ):
         """`width` None chooses one for each program; `stopping` is asked at every safe point, and
         gives an exit code to stop with."""
@@ -109,6 +111,7 @@ class Engine:
             stopping=stopping,
             trained=lambda tokens: self._tell(lambda watcher: watcher.trained(tokens)),
             finished=self._finished,
+            traced=traced,
             devices=mesh.size,
             provenance=provenance,
         )

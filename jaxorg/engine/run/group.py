@@ -20,6 +20,7 @@ from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.measure import activations
 from jaxorg.engine.run.answers import Answerer, Asked, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, Samples
+from jaxorg.engine.run.profile import Traced
 from jaxorg.engine.run.recorder import Recorder, new_record
 from jaxorg.engine.step import FAR_FUTURE, State, Tree, abstract_state, draws
 from jaxorg.engine.train.batches import Batches, all_batches
@@ -53,6 +54,7 @@ class Surroundings:
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
     trained: Callable[[int], None]  # told of tokens, padding included, summed over phases
     finished: Callable[[Phase, Record], None]  # told of a phase that is done and stored
+    traced: Traced
     devices: int
     provenance: Record  # what each record says of the program that made it
 
@@ -146,22 +148,19 @@ class Group:
                 upto = min(stop, ends[number])
                 count = processes.first("chunk", partial(self._next_count, upto))
                 chunk = batches.chunk(self._notes.step, count)
-                state, log = trainer.train(
-                    frozen,
-                    hyper,
-                    state,
-                    trainer.place_batch(chunk, 2),
-                    self._notes.step,
-                    count,
-                    total,
-                )
-                self._notes.add_chunk(chunk, fetch(log), count)
+                steps = self._notes.step, count, total
+                with self._around.traced("training", (trainer.signature, trainer.lanes)):
+                    placed = trainer.place_batch(chunk, 2)
+                    state, log = trainer.train(frozen, hyper, state, placed, *steps)
+                    self._notes.add_chunk(chunk, fetch(log), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._safe_point(state)
             if self._notes.step == stop and any(self._notes.missing()):
                 weights = trainer.evaluated(hyper, state)
-                self._measure(_used(weights, hyper), frozen, stop == total)
+                program = self._scorer.model, self._scorer.lanes, stop == total
+                with self._around.traced("measurement", program):
+                    self._measure(_used(weights, hyper), frozen, stop == total)
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
