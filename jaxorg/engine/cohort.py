@@ -59,6 +59,10 @@ class Stack:
         """Host arrays with a leading run axis, each run's on all of its devices."""
         return arrays.put(tree, NamedSharding(self.mesh, sharding.RUN))
 
+    def place_shared(self, tree: Tree) -> Tree:
+        """Host arrays that belong to all runs, on all devices."""
+        return arrays.put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
     def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
         spec = self._batch_spec(batch.tokens.shape[1 : rows_at + 1])
@@ -336,8 +340,7 @@ class Trainer(Stack):
         return self._stack(function, (PER_RUN, PER_RUN), out=self.state_shardings.trainable)
 
     def abstract_arguments(self) -> tuple[Any, ...]:
-        """What `train` takes, as shapes and where they lie, with some numbers of steps: all that
-        compiling needs."""
+        """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, signature = (self.lanes,), self.signature
         names = [*optimizers.FAMILIES[signature.optimizer].defaults, *SWEPT]
         names += [*signature.swept, *(SWEPT_LORA if self.model.lora else ())]
@@ -347,7 +350,8 @@ class Trainer(Stack):
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
         batch = self._abstract_batch((CHUNK,), one.batch_shapes(signature))
-        return self._abstract_frozen(), hyper, state, batch, 0, CHUNK, CHUNK
+        step = self._abstract_array((), jnp.int32, PartitionSpec())
+        return self._abstract_frozen(), hyper, state, batch, step, step, step
 
     def lowered(self) -> Any:
         """`train` as the compiler takes it."""

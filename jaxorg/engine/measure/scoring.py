@@ -14,6 +14,7 @@ import numpy as np
 from jaxorg.data.items import Item
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.tokenized import Example, TokenizedDataset
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
@@ -134,11 +135,11 @@ class Measurer:
         samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
         for number, condition in enumerate(lanes[0].view.conditions()):
             asked = [_asked(lane.view, condition, evaluation.generated) for lane in lanes]
-            row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
+            row_keys = _row_keys(number, evaluation.generated, keys)
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             greedy, sampled = (
-                fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
-                for temperature in (0.0, evaluation.temperature)
+                fetch(generator(trainable, frozen, *inputs, scorer.place_shared(temperature)))
+                for temperature in map(np.float32, (0.0, evaluation.temperature))
             )
             for lane, prepared in enumerate(lanes):
                 best = self._responses(asked[lane], greedy[lane])
@@ -221,9 +222,9 @@ def _asked(view: View, condition: str, count: int) -> list[Question]:
     return [(item, put(item)) for item in view.items[:count]]
 
 
-def _row_keys(condition: int, rows: int, key: jax.Array) -> jax.Array:
-    """One key a row, the same whatever other conditions there are."""
-    return jax.random.split(jax.random.fold_in(key, condition), rows)
+def _row_keys(condition: int, rows: int, keys: jax.Array) -> jax.Array:
+    """One key a row [run, B], the same whatever other conditions there are."""
+    return jax.vmap(partial(jax.random.split, num=rows))(arrays.folded(keys, condition))
 
 
 def _samples(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:

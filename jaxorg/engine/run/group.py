@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.measure import activations
@@ -148,9 +148,10 @@ class Group:
                 upto = min(stop, ends[number])
                 count = processes.first("chunk", partial(self._next_count, upto))
                 chunk = batches.chunk(self._notes.step, count)
-                steps = self._notes.step, count, total
                 with self._around.traced("training", (trainer.signature, trainer.lanes)):
                     placed = trainer.place_batch(chunk, 2)
+                    steps = np.int32(self._notes.step), np.int32(count), np.int32(total)
+                    steps = trainer.place_shared(steps)
                     state, log = trainer.train(frozen, hyper, state, placed, *steps)
                     self._notes.add_chunk(chunk, fetch(log), count)
                 self._pace = self._spend(began) / count
@@ -450,8 +451,7 @@ class Group:
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:
     """One random key a phase, which depends on its seed and kind only."""
-    keys = [jax.random.fold_in(jax.random.key(p.seed), p.stream) for p in phases]
-    return jnp.stack(keys)
+    return arrays.keys([p.seed for p in phases], [p.stream for p in phases])
 
 
 def _hyper(phases: Sequence[Phase], signature: Signature) -> dict[str, Any]:
