@@ -98,12 +98,12 @@ class Job:
     def train(self, steps: int) -> tuple[float, np.ndarray]:
         """Seconds that so many more steps take, and their losses [run, steps]."""
         began = time.perf_counter()
-        self._state, losses = jax.block_until_ready(
+        self._state, log = jax.block_until_ready(
             self.trainer.train(
                 self._frozen, self._hyper, self._state, self._batches, 0, steps, CHUNK
             )
         )
-        return time.perf_counter() - began, np.asarray(losses)[:, :steps]
+        return time.perf_counter() - began, np.asarray(log.loss)[:, :steps]
 
     def state_bytes(self) -> float:
         """Of the optimizer's state, for each number that is trained."""

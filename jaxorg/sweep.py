@@ -63,6 +63,14 @@ def sweep(
             "--distributed", help="Join the other processes of the cluster that JAX finds here."
         ),
     ] = False,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            parser=common.folder_name,
+            help="Write traces of some training calls and one measurement into a new folder.",
+        ),
+    ] = None,
 ) -> int:
     """Train, treat and measure every run of a sweep. Runs that are done are not run again.
 
@@ -77,7 +85,7 @@ def sweep(
     from jaxorg.cli.sweep import SweepOptions, run_sweep
 
     options = SweepOptions(
-        size, set_ or (), out, mesh, width, keep, dry_run, retry_failed, fresh, distributed
+        size, set_ or (), out, mesh, width, keep, dry_run, retry_failed, fresh, distributed, profile
     )
     return run_sweep(name, options)
 

@@ -2,13 +2,17 @@
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import jax
 import pytest
 
 from jaxorg.distributed import runtime
 from jaxorg.engine.measure import scoring
+from jaxorg.engine.run.answers import Answerer
+from jaxorg.engine.run.group import Group
 
 pytest_plugins = ("tiny", "plans")
 
@@ -18,6 +22,22 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # (`test_measure.py` compares lengths).
 scoring.BUCKET = 48
 
+
+def without_silent_transfers(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Fail where arrays move between host and devices, or between devices, without being asked to
+    by `engine/arrays.py`. On a CPU a device's memory is the host's: reading it is no transfer."""
+
+    @wraps(work)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with jax.transfer_guard("disallow"):
+            return work(*args, **kwargs)
+
+    return guarded
+
+
+for name in ("measure_only", "change_only", "measure_stored", "train"):
+    setattr(Group, name, without_silent_transfers(getattr(Group, name)))
+setattr(Answerer, "answer", without_silent_transfers(Answerer.answer))  # noqa: B010
 
 MOST_MAPS = 35_000
 

@@ -14,7 +14,7 @@ from tiny import TINY
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, State, draws
+from jaxorg.engine.step import Batch, State, StepLog, draws
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning.signature import ModelSignature, Signature
 
@@ -39,6 +39,20 @@ def trained(
     """`steps` steps on a batch of each run's own, repeated; a run's seed decides all of it, and
     `ranks` its adapters. `method` are fields of `Signature`, and `swept` scalars besides the
     optimizer's, of each run. The state on the host, and the losses [run, steps]."""
+    state, log = logged(optimizer, seeds, ranks, state_dtype, swept, steps, **method)
+    return state, log.loss
+
+
+def logged(
+    optimizer: str,
+    seeds: Sequence[int],
+    ranks: Sequence[int] = (),
+    state_dtype: str = "float32",
+    swept: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    steps: int = CHUNK,
+    **method: Any,
+) -> tuple[State, StepLog]:
+    """As `trained`, with all that is noted of the steps [run, steps]."""
     lora = LoraConfig(max(ranks)) if ranks else None
     signature = Signature(
         ModelSignature(TINY, lora),
@@ -62,11 +76,11 @@ def trained(
     placed = trainer.place(hyper) | ({"key": keys} if draws(signature) else {})
     state, frozen = trainer.begin(keys, placed, trainer.initialise(keys))
     if not steps:
-        return jax.device_get(state), np.empty((len(seeds), 0))
+        return jax.device_get(state), StepLog(*[np.empty((len(seeds), 0))] * 4)
     rngs = [np.random.default_rng(seed) for seed in seeds]
     rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in rngs]
     tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK, BATCH, LENGTH))
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK, BATCH, 2))
     batch = trainer.place(Batch(tokens, spans))
-    state, losses = trainer.train(frozen, placed, state, batch, 0, steps, CHUNK)
-    return jax.device_get(state), np.asarray(losses)[:, :steps]
+    state, log = trainer.train(frozen, placed, state, batch, 0, steps, CHUNK)
+    return jax.device_get(state), jax.tree.map(lambda x: np.asarray(x)[:, :steps], log)

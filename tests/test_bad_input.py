@@ -457,6 +457,8 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         ["sweep.yaml", "--mesh", "cpu-2", "--out", "file"],
         "--out: file cannot be written to (",
     ),
+    "profile is a file": (["sweep.yaml", "--profile", "file"], "--profile: 'file' is no folder ("),
+    "profile is not empty": (["sweep.yaml", "--profile", "."], "--profile: '.' is not empty; give"),
     "out is below a file": (
         ["sweep.yaml", "--mesh", "cpu-2", "--out", "file/below/it"],
         "--out: file/below/it cannot be written to (",

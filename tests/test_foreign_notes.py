@@ -35,6 +35,9 @@ SAMPLE = {"step": 0, "condition": "c", "prompt": "p", "response": "r", "outcome"
 RECORD: Json = {
     "evals": [EVAL],
     "losses": [0.5, None],
+    "grad_norms": [1.5, None],
+    "update_norms": [0.1],
+    "learning_rates": [],
     "tokens": 3,
     "diverged": None,
     "chip_seconds": 1.0,

@@ -245,8 +245,8 @@ def trained(
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK, BATCH, 2))
     batch = Batch(np.stack(tokens), spans)
     batches = trainer.place(packed(batch.tokens) if trainer.signature.packing else batch)
-    state, losses = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
-    return jax.device_get(state), np.asarray(losses)[:, :steps]
+    state, log = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
+    return jax.device_get(state), np.asarray(log.loss)[:, :steps]
 
 
 def packed(tokens: np.ndarray) -> PackedBatch:
@@ -359,8 +359,8 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
     batch = Batch(
         np.tile(row, (1, CHUNK, 1, 1)), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32)
     )
-    _, losses = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK, CHUNK)
-    assert losses[0, -1] < 0.7 * losses[0, 0]
+    _, log = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK, CHUNK)
+    assert log.loss[0, -1] < 0.7 * log.loss[0, 0]
 
 
 @pytest.mark.parametrize("optimizer", optimizers.FAMILIES)

@@ -72,8 +72,8 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     batch = trainer.place_batch(Batch(tokens, spans), 2)
     arguments = (frozen, placed, state, batch, 0, STEPS, 2 * STEPS)
     text = trainer.train.lower(*arguments).compile().as_text()
-    _, losses = trainer.train(*arguments)
-    return np.asarray(losses)[:, :STEPS], trainer, text
+    _, log = trainer.train(*arguments)
+    return np.asarray(log.loss)[:, :STEPS], trainer, text
 
 
 @eight

@@ -156,8 +156,8 @@ def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, seeds))
     rows = [batch(objective, s, CHUNK) for s in seeds]
     placed = trainer.place_batch(jax.tree.map(lambda *x: np.stack(x), *rows), 2)
-    state, losses = trainer.train(frozen, hyper, state, placed, 0, 3, 3)
-    return jax.device_get(state), np.asarray(losses)[:, :3]
+    state, log = trainer.train(frozen, hyper, state, placed, 0, 3, 3)
+    return jax.device_get(state), np.asarray(log.loss)[:, :3]
 
 
 @pytest.mark.parametrize(

@@ -96,14 +96,15 @@ def test_what_is_compiled_to_see_what_it_needs_is_what_trains(
     assert needed is not None and needed > 3 * sum(
         leaf.size * leaf.dtype.itemsize for leaf in state
     )
-    arguments = beginning(trainer)
+    steps = trainer.place_shared((np.int32(0), np.int32(1), np.int32(CHUNK)))
+    arguments = *beginning(trainer), *steps
 
     def note(name: str, **_: object) -> None:
         kept[name] += 1
 
     jax.monitoring.register_event_listener(note)
     try:
-        trainer.train(*arguments, 0, 1, CHUNK)
+        trainer.train(*arguments)
     finally:
         jax.monitoring.unregister_event_listener(note)
     assert kept["/jax/compilation_cache/cache_hits"] == 1

@@ -115,7 +115,7 @@ class Stacked:
             )
             jax.block_until_ready((state, found))
             seconds += time.perf_counter() - began
-            losses.append(np.asarray(found)[:, : self._work.steps])
+            losses.append(np.asarray(found.loss)[:, : self._work.steps])
         return Round(seconds, np.concatenate(losses))
 
 

@@ -33,6 +33,7 @@ from jaxorg.engine.run import estimate
 from jaxorg.engine.run.answers import ask_teachers
 from jaxorg.engine.run.execute import Engine
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.profile import Profile, check_folder, nothing_traced
 from jaxorg.engine.run.width import most_lanes
 from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
@@ -64,6 +65,7 @@ class SweepOptions:
     retry_failed: bool = False
     fresh: bool = False  # forget what is done
     distributed: bool = False  # join the other processes of the cluster
+    profile: Path | None = None  # folder for traces of some calls
     trains: bool = True  # or measures alone, what is trained
     only: str | None = None  # the evaluator that measures; None: all
 
@@ -94,6 +96,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     place = options.out or Path("results") / f"{plan.spec.sweep.name}-{options.size}"
     folder = Folder(place, console.warn)
     processes.first("folder", lambda: check_out(folder.path, options.fresh))
+    if options.profile:
+        processes.first("profile", partial(check_folder, options.profile))
     inputs = Inputs(plan, DatasetCache(folder))
     inputs.check()
     if processes.leads():
@@ -129,9 +133,11 @@ def execute(plan: Plan, options: SweepOptions) -> int:
                 lock.check()
             return processes.any_of("signal", interrupt.exit_code)
 
+        profile = Profile(options.profile) if options.profile and processes.leads() else None
         engine = Engine(
             plan, inputs, store, devices, runs_a_device, options.keep, console, stopping,
             provenance=_provenance(plan, described(devices)), only=options.only,
+            traced=profile.traced if profile else nothing_traced,
         )  # fmt: skip
         if not options.trains:
             processes.first("alone", lambda: _refuse_training(engine))

@@ -1,6 +1,12 @@
-"""Arrays between the host and a mesh, whose devices may belong to several processes."""
+"""Arrays between the host and a mesh, whose devices may belong to several processes.
+
+Nothing else moves them while runs are trained or measured: a transfer that nobody asked for makes a
+device wait (tests refuse them, `tests/conftest.py`).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +42,22 @@ def fetch(tree: Tree) -> Tree:
     room for PART bytes.
     """
     return jax.device_get(jax.tree.map(_whole, tree))
+
+
+def keys(seeds: Sequence[int], names: int | Sequence[int]) -> jax.Array:
+    """Random keys [run] of seeds, with what names their use folded in: one for all, or one each."""
+    return folded(_keys(jax.device_put(np.array(seeds).astype(np.int32))), names)
+
+
+def folded(keys: jax.Array, names: int | Sequence[int]) -> jax.Array:
+    """Random keys [run] with a name folded into each: one for all, or one each."""
+    each = np.broadcast_to(np.array(names, np.uint32), keys.shape)
+    found: jax.Array = _folded(keys, jax.device_put(each))
+    return found
+
+
+_keys = jax.jit(jax.vmap(jax.random.key))
+_folded = jax.jit(jax.vmap(jax.random.fold_in))
 
 
 def _put(leaf: Array, sharding: Sharding) -> Array:

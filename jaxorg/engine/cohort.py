@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxorg import optimizers
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
-from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, Tree
+from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, StepLog, Tree
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.planning.signature import ModelSignature, Signature
@@ -58,6 +58,10 @@ class Stack:
     def place(self, tree: Tree) -> Tree:
         """Host arrays with a leading run axis, each run's on all of its devices."""
         return arrays.put(tree, NamedSharding(self.mesh, sharding.RUN))
+
+    def place_shared(self, tree: Tree) -> Tree:
+        """Host arrays that belong to all runs, on all devices."""
+        return arrays.put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def place_batch(self, batch: B, rows_at: int) -> B:
         """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
@@ -292,10 +296,10 @@ class Trainer(Stack):
         return self._stack(begin, axes, out=self.state_shardings)
 
     @cached_property
-    def train(self) -> Callable[..., tuple[State, jax.Array]]:
+    def train(self) -> Callable[..., tuple[State, StepLog]]:
         """`train(frozen, hyper, state, batches, start, count, total)`: `count` steps from step
-        `start` of `total`. Batches carry axes [run, CHUNK, B]; losses come as [run, CHUNK], of
-        which the first `count` are meant. Weights are checked when a call ends at a multiple of
+        `start` of `total`. Batches carry axes [run, CHUNK, B]; what is noted comes as [run, CHUNK],
+        of which the first `count` are meant. Weights are checked when a call ends at a multiple of
         CHUNK or at `total`, so no call should run past a multiple of it. The state passed in is
         consumed.
         """
@@ -308,19 +312,20 @@ class Trainer(Stack):
             start: jax.Array,
             count: jax.Array,
             total: jax.Array,
-        ) -> tuple[State, jax.Array]:
-            def body(i: jax.Array, carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
-                state, losses = carry
+        ) -> tuple[State, StepLog]:
+            def body(i: jax.Array, carry: tuple[State, StepLog]) -> tuple[State, StepLog]:
+                state, log = carry
                 batch = jax.tree.map(lambda x: x[i], batches)
-                state, loss = one.train_step(
+                state, now = one.train_step(
                     self.signature, self.graph, frozen, hyper, state, batch, start + i, total
                 )
-                return state, losses.at[i].set(loss)
+                return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, now)
 
-            state, losses = jax.lax.fori_loop(0, count, body, (state, jnp.zeros(CHUNK)))
+            log = StepLog(*[jnp.zeros(CHUNK)] * len(StepLog._fields))
+            state, log = jax.lax.fori_loop(0, count, body, (state, log))
             end = start + count
             due = (end % CHUNK == 0) | (end == total)
-            return one.check_weights(state, end - 1, due), losses
+            return one.check_weights(state, end - 1, due), log
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
         out = (self.state_shardings, NamedSharding(self.mesh, sharding.RUN))
@@ -335,8 +340,7 @@ class Trainer(Stack):
         return self._stack(function, (PER_RUN, PER_RUN), out=self.state_shardings.trainable)
 
     def abstract_arguments(self) -> tuple[Any, ...]:
-        """What `train` takes, as shapes and where they lie, with some numbers of steps: all that
-        compiling needs."""
+        """What `train` takes, as shapes and where they lie: all that compiling needs."""
         lanes, signature = (self.lanes,), self.signature
         names = [*optimizers.FAMILIES[signature.optimizer].defaults, *SWEPT]
         names += [*signature.swept, *(SWEPT_LORA if self.model.lora else ())]
@@ -346,7 +350,8 @@ class Trainer(Stack):
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
         batch = self._abstract_batch((CHUNK,), one.batch_shapes(signature))
-        return self._abstract_frozen(), hyper, state, batch, 0, CHUNK, CHUNK
+        step = self._abstract_array((), jnp.int32, PartitionSpec())
+        return self._abstract_frozen(), hyper, state, batch, step, step, step
 
     def lowered(self) -> Any:
         """`train` as the compiler takes it."""

@@ -71,6 +71,15 @@ class State(NamedTuple):
     diverged: jax.Array  # int32 []: the step at which the run stopped being finite
 
 
+class StepLog(NamedTuple):
+    """What is noted of a step, fp32 [] each."""
+
+    loss: Array  # of the batch before the step; for SFT in nats a token
+    grad_norm: Array  # of the whole gradient before it is clipped
+    update_norm: Array  # of what is added to the weights, 0 where the step is not taken
+    learning_rate: Array  # with its schedule
+
+
 class Scores(NamedTuple):
     """How a model receives given completions."""
 
@@ -155,7 +164,7 @@ def train_step(
     batch: AnyBatch,
     step: jax.Array,
     total: jax.Array,
-) -> tuple[State, jax.Array]:
+) -> tuple[State, StepLog]:
     """One optimizer step; the loss is on completion tokens only: their mean negative
     log-probability, or what another objective makes of them; with `inner_steps` under the
     disturbance that so many steps of ascent found to raise it most.
@@ -164,7 +173,7 @@ def train_step(
     the swept scalars, and the run's random `key` where a step draws (`draws`).
 
     Returns:
-        The new state and the batch's loss before the step, for SFT in nats a token.
+        The new state, and what is noted of the step.
     """
 
     def objective(
@@ -199,9 +208,9 @@ def train_step(
     transformation = optimizers.build(signature.optimizer, own)
     before = kept.widened(state.optimizer)
     updates, moments = transformation.update(grads, before, state.trainable, sampled=sampled)
-    moved = optax.apply_updates(state.trainable, updates)
     if signature.change == "prune":
-        moved = damage.still_pruned(state.trainable, moved)
+        updates = damage.still_pruned(state.trainable, updates)
+    moved = optax.apply_updates(state.trainable, updates)
     if signature.state_dtype == "bfloat16":
         key = jax.random.fold_in(jax.random.fold_in(hyper["key"], ROUNDING), step)
         moments = kept.rounded(moments, state.optimizer, key)
@@ -209,14 +218,16 @@ def train_step(
     # Known before the update, so that choosing between old and new is part of its arithmetic. A
     # comparison with NaN is false.
     healthy = (norm < jnp.inf) & (loss < jnp.inf)
+    added = optax.tree.norm(updates)
     if optimizers.FAMILIES[signature.optimizer].refresh:  # what it makes of them may not be finite
-        healthy &= optax.tree.norm(updates) < jnp.inf
+        healthy &= added < jnp.inf
     alive = (state.diverged == FAR_FUTURE) & healthy
     new = (moved, moments)
     old = (state.trainable, state.optimizer)
     trainable, moments = jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, old)
     diverged = jnp.where(alive, FAR_FUTURE, jnp.minimum(state.diverged, step))
-    return State(trainable, moments, diverged), loss
+    log = StepLog(loss, norm, jnp.where(alive, added, 0.0), rate)
+    return State(trainable, moments, diverged), log
 
 
 def draws(signature: Signature) -> bool:

@@ -32,6 +32,14 @@ ENTRIES = {
 }
 """The folders of a results folder, and the names of what jaxorg writes into each."""
 
+STEPS = {
+    "loss": "losses",
+    "grad_norm": "grad_norms",
+    "update_norm": "update_norms",
+    "learning_rate": "learning_rates",
+}
+"""What is noted of each step of training, and under which name a record has it of all steps."""
+
 Keep = Literal["none", "final", "log"]
 """Which weights stay on disk: none but those that a phase to come starts from, those that each
 phase ends with, or those at every measured step, too."""
@@ -145,9 +153,18 @@ class TrainedShape(Shape):
 
     evals: list[EvalShape]
     losses: list[Figure | None]
+    grad_norms: list[Figure | None] = []  # of the last steps, where an earlier jaxorg took others
+    update_norms: list[Figure | None] = []
+    learning_rates: list[Figure | None] = []
     tokens: Count
     diverged: Count | None
     chip_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _steps_have_a_loss(self) -> TrainedShape:
+        if most := max(len(getattr(self, name)) for name in STEPS.values()) - len(self.losses):
+            raise ValueError(f"{most} steps have no loss")
+        return self
 
 
 class ProgressShape(TrainedShape):

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from jaxorg.errors import Damaged, Refusal
 from jaxorg.storage.folder import Folder, check_files, named, read_json, reading, sha256, writing
-from jaxorg.storage.layout import ENTRIES, TABLES, PartShape
+from jaxorg.storage.layout import ENTRIES, STEPS, TABLES, PartShape
 
 SCHEMA_VERSION = "5"
 # Metrics of the evals table and their conditions, of which most figures are made.
@@ -43,7 +43,7 @@ EVALS = pa.schema(
         ("value", pa.float64()),
     ]
 )
-LOSSES = pa.schema([*_PHASE, ("step", pa.int64()), ("loss", pa.float64())])
+LOSSES = pa.schema([*_PHASE, ("step", pa.int64()), *((name, pa.float64()) for name in STEPS)])
 SAMPLES = pa.schema(
     [
         *_PHASE,

@@ -1,7 +1,7 @@
 """Weights, records and failures of phases on disk, named by fingerprint.
 
 phases/<fingerprint>/weights/       what was trained, fp32: full weights or adapters (Orbax)
-                 record.json    losses, tokens, and what its making noted
+                 record.json    what each step showed, tokens, and what its making noted
                  manifest.json  SHA-256 of every file; the phase is done when this is there
 measurements/<fingerprint>.json  what was measured of a phase, by measurement fingerprints; it is
                                 only ever added to

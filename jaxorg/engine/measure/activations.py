@@ -7,11 +7,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxorg.data.tokenized import Example
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.measure.scoring import Asked, Measurer, Prepared, batches, scores
@@ -81,15 +80,15 @@ def _noises(
 
     def on_activations(scale: np.float32, batch: Batch, asked: Asked) -> Scores:
         draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
-        return scorer.score_in_activation_noise(trainable, frozen, batch, draws, scale)
+        placed = scorer.place_shared(scale)
+        return scorer.score_in_activation_noise(trainable, frozen, batch, draws, placed)
 
     for scale in evaluator.activations:
         yield f"activation-noise:{scale}", partial(on_activations, np.float32(scale))
     if evaluator.weights:
-        keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), NOISE) for seed in seeds])
-        placed = scorer.place(keys)
+        keys = scorer.place(arrays.keys(seeds, NOISE))
     for scale in evaluator.weights:
-        weights = scorer.shaken(trainable, frozen, placed, np.float32(scale))
+        weights = scorer.shaken(trainable, frozen, keys, scorer.place_shared(np.float32(scale)))
         yield f"weight-noise:{scale}", partial(_on_weights, scorer, weights)
 
 

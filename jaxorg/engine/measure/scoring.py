@@ -14,6 +14,7 @@ import numpy as np
 from jaxorg.data.items import Item
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.tokenized import Example, TokenizedDataset
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
@@ -147,10 +148,11 @@ class Measurer:
         found: list[list[Row]] = [[] for _ in lanes]
         for number, condition in enumerate(lanes[0].view.conditions()):
             asked = [asked_under(lane.view.first(count), condition) for lane in lanes]
-            row_keys = jax.vmap(partial(_row_keys, number, count))(keys)
+            row_keys = _row_keys(number, count, keys)
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             for temperature in (0.0, how.temperature):
-                said = fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
+                placed = scorer.place_shared(np.float32(temperature))
+                said = fetch(generator(trainable, frozen, *inputs, placed))
                 for rows, questions, of_lane in zip(found, asked, said, strict=True):
                     about = {"condition": condition, "greedy": temperature == 0.0}
                     rows += [
@@ -232,6 +234,6 @@ def asked_under(view: View, condition: str) -> list[Question]:
     return [(item, put(item)) for item in view.items]
 
 
-def _row_keys(condition: int, rows: int, key: jax.Array) -> jax.Array:
-    """One key a row, the same whatever other conditions there are."""
-    return jax.random.split(jax.random.fold_in(key, condition), rows)
+def _row_keys(condition: int, rows: int, keys: jax.Array) -> jax.Array:
+    """One key a row [run, B], the same whatever other conditions there are."""
+    return jax.vmap(partial(jax.random.split, num=rows))(arrays.folded(keys, condition))

@@ -12,6 +12,7 @@ from jaxorg.engine.measure.figures import figures
 from jaxorg.planning.phases import Cohort, Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
+from jaxorg.storage.layout import STEPS
 from jaxorg.storage.store import Record, Store
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
@@ -122,9 +123,8 @@ class TableWriter:
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "fingerprint": phase.fingerprint, "phase": phase.kind}
-        content = self._record(phase.fingerprint)[table]
-        if table == "losses":
-            content = [{"step": step, "loss": loss} for step, loss in enumerate(content)]
+        record = self._record(phase.fingerprint)
+        content = step_rows(record) if table == "losses" else record[table]
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
@@ -149,6 +149,16 @@ class TableWriter:
             **{name: last.get(name) for name in _FROM_LAST},
             **figures(records, never_poisoned=run.spec.control == "clean"),
         }
+
+
+def step_rows(record: Record) -> Iterator[Row]:
+    """Rows of the losses table, of a record whose steps an earlier jaxorg may have taken, or the
+    first of them: it noted the loss alone."""
+    steps = len(record["losses"])
+    series = [record.get(name, []) for name in STEPS.values()]
+    whole = [[*[None] * (steps - len(values)), *values] for values in series]
+    for step, values in enumerate(zip(*whole, strict=True)):
+        yield {"step": step, **dict(zip(STEPS, values, strict=True))}
 
 
 def code_digest(package: Path = Path(__file__).parents[2]) -> str:

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.distributed.runtime import out_of_memory
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.run.inputs import Answers, Inputs
@@ -87,7 +88,7 @@ class Answerer:
             for key, prompts in lanes
         ]
         write = partial(spelled, self._tokenizer) if keys is not None else self._tokenizer.decode
-        draws = jax.random.split(jax.random.key(0), len(lanes)) if keys is None else keys
+        draws = arrays.keys([0] * len(lanes), 0) if keys is None else keys
         kept = time.monotonic()
         changed: set[str] = set()
         for width, batch in self._batches(missing):
@@ -145,7 +146,8 @@ class Answerer:
                 tokens[lane, row, width - len(ids) :] = ids
                 lengths[lane, row] = len(ids)
         placed = self._scorer.place((tokens, lengths, row_keys))
-        found = fetch(self._generate(trainable, frozen, *placed, self._temperature))
+        temperature = self._scorer.place_shared(np.float32(self._temperature))
+        found = fetch(self._generate(trainable, frozen, *placed, temperature))
         return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
 
 
@@ -155,12 +157,12 @@ def _row_keys(keys: jax.Array, batch: Sequence[Sequence[Question]] | None) -> ja
     numbers = np.zeros((len(keys), ROWS), np.uint32)
     for lane, questions in enumerate(batch or ()):
         numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
-    folded: jax.Array = _folded(keys, numbers)
+    folded: jax.Array = _folded(keys, jax.device_put(numbers))
     return folded
 
 
 @jax.jit
-def _folded(keys: jax.Array, numbers: np.ndarray) -> Any:
+def _folded(keys: jax.Array, numbers: jax.Array) -> Any:
     return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, numbers)
 
 

@@ -18,6 +18,7 @@ from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.run import judging
 from jaxorg.engine.run.group import Group, Surroundings
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.profile import Traced, nothing_traced
 from jaxorg.engine.run.stored_answers import lacks_reading_alone, read_stored_answers
 from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
@@ -91,6 +92,7 @@ class Engine:
         stopping: Callable[[], int | None],
         provenance: Record,
         only: str | None = None,
+        traced: Traced = nothing_traced,
     ):
         """Prepare to execute a plan.
 
@@ -105,6 +107,7 @@ class Engine:
             stopping: is asked at every safe point, and gives an exit code to stop with.
             provenance: what each record says of the program that made it.
             only: the evaluator that measures; None for all.
+            traced: is around calls that a trace is wanted of.
         """
         self._plan, self._inputs, self._store, self._only = plan, inputs, store, only
         self._watcher: Watcher | None = watcher
@@ -132,6 +135,7 @@ class Engine:
             stopping=stopping,
             trained=lambda tokens: self._tell(lambda watcher: watcher.trained(tokens)),
             finished=self._finished,
+            traced=traced,
             devices=mesh.size,
             provenance=provenance,
         )

@@ -10,17 +10,18 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
+from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.measure import activations
 from jaxorg.engine.measure.read_answers import read_answers
 from jaxorg.engine.run.answers import Answerer, Asked, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, Samples
+from jaxorg.engine.run.profile import Traced
 from jaxorg.engine.run.recorder import Recorder, new_record
 from jaxorg.engine.step import FAR_FUTURE, State, Tree, abstract_state, draws
 from jaxorg.engine.train.batches import Batches, all_batches
@@ -60,6 +61,7 @@ class Surroundings:
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
     trained: Callable[[int], None]  # told of tokens, padding included, summed over phases
     finished: Callable[[Phase, Record], None]  # told of a phase that is done and stored
+    traced: Traced
     devices: int
     provenance: Record  # what each record says of the program that made it
 
@@ -154,22 +156,20 @@ class Group:
                 upto = min(stop, ends[number])
                 count = processes.first("chunk", partial(self._next_count, upto))
                 chunk = batches.chunk(self._notes.step, count)
-                state, losses = trainer.train(
-                    frozen,
-                    hyper,
-                    state,
-                    trainer.place_batch(chunk, 2),
-                    self._notes.step,
-                    count,
-                    total,
-                )
-                self._notes.add_chunk(chunk, fetch(losses), count)
+                with self._around.traced("training", (trainer.signature, trainer.lanes)):
+                    placed = trainer.place_batch(chunk, 2)
+                    steps = np.int32(self._notes.step), np.int32(count), np.int32(total)
+                    steps = trainer.place_shared(steps)
+                    state, log = trainer.train(frozen, hyper, state, placed, *steps)
+                    self._notes.add_chunk(chunk, fetch(log), count)
                 self._pace = self._spend(began) / count
                 self._around.trained(count * tokens)
                 self._safe_point(state)
             if self._notes.step == stop and any(self._notes.missing()):
                 weights = trainer.evaluated(hyper, state)
-                self._measure(_used(weights, hyper), frozen, stop == total)
+                program = self._scorer.model, self._scorer.lanes, stop == total
+                with self._around.traced("measurement", program):
+                    self._measure(_used(weights, hyper), frozen, stop == total)
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
@@ -471,8 +471,7 @@ class Group:
 
 def _keys(phases: Sequence[Phase]) -> jax.Array:
     """One random key a phase, which depends on its seed and kind only."""
-    keys = [jax.random.fold_in(jax.random.key(p.seed), p.stream) for p in phases]
-    return jnp.stack(keys)
+    return arrays.keys([p.seed for p in phases], [p.stream for p in phases])
 
 
 def _hyper(phases: Sequence[Phase], signature: Signature) -> dict[str, Any]:

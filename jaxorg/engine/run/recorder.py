@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from jaxorg.distributed import processes
-from jaxorg.engine.step import AnyBatch
+from jaxorg.engine.step import AnyBatch, StepLog
 from jaxorg.evaluators import Measurement
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Phase
+from jaxorg.storage.layout import STEPS
 from jaxorg.storage.store import Record, Store
 
 Rows = Sequence[Mapping[str, Any]]
@@ -45,25 +46,26 @@ class Recorder:
     def resume(self, progress: Sequence[Record]) -> None:
         """Go on with what an earlier try had noted, one a lane."""
         self.step = progress[0]["step"]
-        self.records = [deepcopy(each["record"]) for each in progress]
+        self.records = [{**new_record(), **deepcopy(each["record"])} for each in progress]
 
     def progress(self, lane: int) -> Record:
         """What `resume` takes."""
         return {"step": self.step, "record": self.records[lane]}
 
-    def add_chunk(self, chunk: AnyBatch, losses: np.ndarray, count: int) -> None:
+    def add_chunk(self, chunk: AnyBatch, log: StepLog, count: int) -> None:
         """Note `count` steps.
 
         Args:
             chunk: what they were trained on, [run, CHUNK, B].
-            losses: [run, CHUNK], of which the first `count` are meant.
+            log: what they showed, on the host, [run, CHUNK], of which the first `count` are meant.
             count: steps.
         """
         self.step += count
         tokens = chunk.real.sum(axis=1)
-        for record, row, seen in zip(self.records, losses, tokens, strict=True):
-            finite = (float(loss) if np.isfinite(loss) else None for loss in row[:count])
-            record["losses"] += finite
+        for lane, (record, seen) in enumerate(zip(self.records, tokens, strict=True)):
+            for column, name in STEPS.items():
+                values = getattr(log, column)[lane, :count]
+                record[name] += [float(value) if np.isfinite(value) else None for value in values]
             record["tokens"] += int(seen)
 
     def note(self, lane: int, found: Sequence[Measurement]) -> None:
@@ -122,7 +124,7 @@ def new_record() -> Record:
     """A record in which nothing is noted."""
     return {
         "evals": [],
-        "losses": [],
+        **{name: [] for name in STEPS.values()},
         "tokens": 0,
         "measured": {},
         "diverged": None,

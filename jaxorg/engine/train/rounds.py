@@ -19,7 +19,7 @@ from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
-from jaxorg.engine.arrays import fetch
+from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.objectives import Pairs, Samples
@@ -157,7 +157,7 @@ class Rounds:
         nothing = (f"{self._phases[0].fingerprint}-{number}", dict[str, str]())
         asked = [turn.asked if turn else nothing for turn in turns]
         asked += [nothing] * (self._scorer.lanes - len(asked))
-        keys = jax.vmap(jax.random.fold_in, (0, None))(self._keys, DRAWS + number)
+        keys = folded(self._keys, DRAWS + number)
         told = self._answerer.answer(models.now, models.frozen, asked, keys)
         said = [turn.said(told[turn.key], self._tokenizer) if turn else [] for turn in turns]
         probes = [
