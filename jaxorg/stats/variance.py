@@ -17,11 +17,13 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from jaxorg.stats.intervals import Floats, Interval
+from jaxorg.stats.intervals import NONE, CrossedMean, Floats, Interval
 
 Source: TypeAlias = Literal["base", "organism", "treatment", "interaction", "prompts"]
 Codes: TypeAlias = npt.NDArray[np.int64]
 """[runs]: of each run the number of its level, from 0."""
+Labels: TypeAlias = tuple[int, int, int]
+"""A run's base, organism and treatment seed. Organisms are nested in bases, treatments are not."""
 
 DRAWS = 5_000
 MOST = 0.25
@@ -67,6 +69,60 @@ class Shares:
     components: tuple[Component, ...]
     total: float
     notes: tuple[str, ...]
+
+
+def crossed_mean(
+    values: npt.ArrayLike,
+    labels: Sequence[Labels],
+    level: float = 0.95,
+    least_spread: float = 0.0,
+) -> CrossedMean | None:
+    """What runs that share base, organism or treatment seeds say of the mean of a figure.
+
+    The interval is generalised, from the same draws as those of `variance_shares`, and symmetric.
+    Each source adds its variance over the number of its levels to that of the mean.
+
+    Args:
+        values: [runs], one a run.
+        labels: of each run.
+        level: how often the interval is to hold the truth.
+        least_spread: the least standard deviation that each source's levels are taken to have.
+
+    Returns:
+        None where runs are independent, as no seed tells some of them from the others. Interval
+        and p are nan where too many runs are missing.
+    """
+    design = _design(tuple(labels))
+    if design is None:
+        return None
+    points, levels, table = np.asarray(values, float), *design
+    if np.any(table.degrees == 0):
+        return CrossedMean(NONE, float("nan"), int(levels.min()))
+    squares = np.array([points @ form @ points for form in table.forms]) / table.degrees
+    squares = np.maximum(squares, least_spread**2 * points.size / levels)
+    draws = squares * table.degrees / _chi_squares(tuple(table.degrees.tolist()))
+    # The last term, a level a run, is in the variance of the mean whatever else is.
+    variance = np.maximum(draws @ table.of_mean, draws[:, -1] / points.size)
+    off = np.abs(np.sqrt(variance) * np.random.default_rng(1).normal(size=DRAWS))
+    mean, half = float(points.mean()), float(np.quantile(off, level))
+    p = float((np.sum(off >= abs(mean)) + 1) / (DRAWS + 1))
+    return CrossedMean(Interval(mean - half, mean + half), p, int(levels.min()))
+
+
+def independent(labels: Sequence[Labels]) -> bool:
+    """Whether no seed tells some of these runs from the others: all have seeds of their own, but
+    for those that all of them have."""
+    return len(_terms(np.array(labels).reshape(-1, 3))[0]) == 1
+
+
+@lru_cache(maxsize=64)
+def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table] | None:
+    """How many levels each term has, and the table of terms, which figures of an arm share; None of
+    independent runs."""
+    if len(labels) < 2 or independent(labels):
+        return None
+    terms, _ = _terms(np.array(labels))
+    return np.array([term.codes.max() + 1 for term in terms]), _table(terms, len(labels))
 
 
 def variance_shares(

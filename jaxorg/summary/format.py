@@ -39,9 +39,12 @@ def steps_text(steps: float | None) -> str:
 
 
 def seeds_text(arm: Arm) -> str:
-    """`5`, or `5 + 1 diverged + 2 failed`: the seeds that finished, then the others."""
+    """`5`, or `16 (1×4×4) + 1 diverged + 2 failed`: the seeds that finished, their design where
+    they are crossed, then the others."""
     lost = {"diverged": arm.diverged, "failed": arm.failed}
-    return f"{arm.seeds}" + "".join(f" + {count} {name}" for name, count in lost.items() if count)
+    design = f" ({arm.design})" if arm.design else ""
+    others = "".join(f" + {count} {name}" for name, count in lost.items() if count)
+    return f"{arm.seeds}{design}{others}"
 
 
 def verdict_text(arm: Arm) -> str:

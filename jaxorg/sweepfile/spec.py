@@ -30,7 +30,15 @@ from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
-from jaxorg.sweepfile.prereg import Claim, check_claims
+from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
+from jaxorg.sweepfile.seeds import (
+    MOST_RUNS,
+    CrossedSeeds,
+    SeedCounts,
+    Seeds,
+    count_of,
+    seeds_of,
+)
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
@@ -44,7 +52,6 @@ else:
     AnyTreatment = Annotated[Union[BLUE], Field(discriminator="kind")]  # noqa: UP007
     AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
 
-MOST_RUNS = 10_000
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
@@ -180,14 +187,14 @@ class Control(Config):
     """Extra runs of each treatment whose organism is of a control kind, with fewer seeds."""
 
     kind: Literal["clean", "memorised_fact", "placebo"]
-    seeds: int = Field(gt=0, le=MOST_RUNS)
+    seeds: SeedCounts
 
 
 class Sweep(Config):
     """A sweep file's own keys; every other key belongs to `RunConfig`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
-    seeds: int = Field(default=1, gt=0, le=MOST_RUNS)
+    seeds: SeedCounts = 1
     first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []
     grid: list[dict[str, list[Any]]] = []
@@ -196,6 +203,7 @@ class Sweep(Config):
     @model_validator(mode="after")
     def _claims_about_the_grid(self) -> Sweep:
         check_claims(self.prereg, self.grid, [control.kind for control in self.controls])
+        check_tests(self.prereg, [self.seeds, *(control.seeds for control in self.controls)])
         return self
 
     @model_validator(mode="after")
@@ -213,7 +221,8 @@ class RunSpec:
 
     fields: Mapping[str, Any]  # the grid's values by dotted path
     control: str  # kind of control, or ""
-    seed: int
+    seed: int  # its number among the runs of its arm, from the first seed on
+    seeds: Seeds
     config: RunConfig
 
 
@@ -363,7 +372,8 @@ def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
 def _check_count(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> None:
     """Refuse, before they are made, more runs than a sweep is for."""
     points = math.prod(len(axis) for axis in axes)
-    count = points * (sweep.seeds + sum(control.seeds for control in sweep.controls))
+    of_controls = sum(count_of(control.seeds) for control in sweep.controls)
+    count = points * (count_of(sweep.seeds) + of_controls)
     if count > MOST_RUNS:
         raise Refusal(
             f"grid: its {points:,} points and the seeds make up to {count:,} runs; a sweep may "
@@ -411,7 +421,7 @@ def _runs(
     axes: Sequence[list[dict[str, Any]]],
     control: str,
     first: int,
-    seeds: int,
+    seeds: int | CrossedSeeds,
 ) -> Iterator[RunSpec]:
     """Every point of the grid with every seed, seeds innermost."""
     for point in itertools.product(*axes):
@@ -422,8 +432,23 @@ def _runs(
         if control:
             content["organism"] = _stand_in(content.get("organism"), control)
         config = _validated(RunConfig, content)
-        for seed in range(first, first + seeds):
-            yield RunSpec(fields, control, seed, config)
+        if isinstance(seeds, CrossedSeeds):
+            _check_crossing(seeds, config, f"controls.{control}.seeds" if control else "seeds")
+        for seed, each in enumerate(seeds_of(seeds, first), first):
+            yield RunSpec(fields, control, seed, each, config)
+
+
+def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
+    """Refuse seeds of what is not trained: their runs would be one run, counted several times."""
+    organism = config.organism
+    lacking = {
+        "base": not config.base.scratch and "only base.scratch trains new weights",
+        "organism": not (organism and organism.train.steps) and "no organism is trained",
+        "treatment": not config.treatment and "there is no treatment",
+    }
+    for name, why in lacking.items():
+        if why and (count := getattr(seeds, name)) > 1:
+            raise Refusal(f"{key}.{name}: {count} will not do; {why}, so leave it out, or add one")
 
 
 def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:
