@@ -24,9 +24,11 @@ from jaxorg.summary.format import (
     number_text,
     p_text,
     play_text,
+    points_text,
     rate_text,
     seeds_text,
     side_text,
+    sources_text,
     steps_text,
     verdict_text,
 )
@@ -36,6 +38,7 @@ VERDICTS = (
     *(NOT_TREATED, NOT_INSTALLED, AUDITED),
 )
 WORDS = (
+    *(points_text, sources_text),
     *(changed_text, notes_text, number_text, p_text, play_text, rate_text),
     *(seeds_text, side_text, steps_text, verdict_text),
 )

@@ -112,14 +112,14 @@ def crossed_mean(
 def independent(labels: Sequence[Labels]) -> bool:
     """Whether no seed tells some of these runs from the others: all have seeds of their own, but
     for those that all of them have."""
-    return len(_terms(np.array(labels).reshape(-1, 3))[0]) == 1
+    return len(labels) < 2 or len(_terms(np.array(labels))[0]) == 1
 
 
 @lru_cache(maxsize=64)
 def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table] | None:
     """How many levels each term has, and the table of terms, which figures of an arm share; None of
     independent runs."""
-    if len(labels) < 2 or independent(labels):
+    if independent(labels):
         return None
     terms, _ = _terms(np.array(labels))
     return np.array([term.codes.max() + 1 for term in terms]), _table(terms, len(labels))

@@ -66,7 +66,7 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
         design=_design(seeds_of(rows)),
         diverged=status["diverged"],
         failed=status["failed"],
-        finals=pooled(_at_the_end),
+        finals=pooled(at_the_end),
         notes=pooled(_noted),
         half_life=times_of(done, "half_life"),
         aurc=mean_of(done, "aurc"),
@@ -115,7 +115,7 @@ def _pooled(
     return pooled
 
 
-def _at_the_end(measured: Measured) -> dict[Metric, Reading]:
+def at_the_end(measured: Measured) -> dict[Metric, Reading]:
     """What was measured at a phase's last step."""
     last = max((readings[-1].step for readings in measured.values()), default=0)
     ends = {metric: readings[-1] for metric, readings in measured.items() if not _is_note(metric)}

@@ -27,6 +27,7 @@ from jaxorg.summary.samples import (
     samples_of,
     unfinished_runs,
 )
+from jaxorg.summary.shares import VarianceOf, shares_of
 from jaxorg.summary.tables import EVALS, RUNS, SAMPLES, histories, label_runs, read_table, text
 from jaxorg.sweepfile.prereg import Declared
 
@@ -38,6 +39,7 @@ class Summary:
     runs: int
     claims: Claims | None
     arms: tuple[Arm, ...]
+    shares: tuple[VarianceOf, ...]
     curves: Mapping[str, tuple[Curve, ...]]
     hulls: tuple[Hull, ...]
     games: Games
@@ -66,6 +68,7 @@ def summarise(folder: Path) -> Summary:
         runs=len(runs),
         claims=claims_of(declared, planned, runs, groups),
         arms=tuple(arm_of(label, rows, measured) for label, rows in by_arm),
+        shares=tuple(of for arm in by_arm for of in shares_of(*arm, measured)),
         curves={
             phase: tuple(filter(None, (curve(*arm, phase, measured) for arm in by_arm)))
             for phase in ("treatment", "reversal")

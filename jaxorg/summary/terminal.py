@@ -16,18 +16,22 @@ from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import (
     changed_text,
+    component_text,
     effect_text,
     notes_text,
     p_text,
     percent,
     play_text,
+    points_text,
     rate_text,
     seeds_text,
     share_text,
+    sources_text,
     steps_text,
     verdict_text,
 )
 from jaxorg.summary.game import Games
+from jaxorg.summary.shares import VarianceOf
 from jaxorg.summary.summary import summarise
 from jaxorg.summary.tables import Metric
 
@@ -37,12 +41,14 @@ ARM_WIDTH = 14  # what 80 columns leave for an arm's name beside its figures
 
 
 def terminal_tables(folder: Path) -> list[Table]:
-    """The arms of a results folder, what was asked of some of them besides, the games that they
-    play, and what became of its claims, for 80 columns; raises Refusal as `summarise` does."""
+    """The arms of a results folder, what was asked of some of them besides, where their variance
+    comes from, the games that they play, and what became of its claims, for 80 columns; raises
+    Refusal as `summarise` does."""
     summary = summarise(folder)
     tables = [_arms(summary.arms)]
     tables += [_audits(audited)] if (audited := _measured(summary.arms, SUSPICION)) else []
     tables += [_given(given)] if (given := _measured(summary.arms, TAUGHT)) else []
+    tables += [_variances(summary.shares)] if summary.shares else []
     tables += [_games(summary.games)] if any(summary.games) else []
     tables += [_claims(summary.claims)] if summary.claims else []
     return tables
@@ -121,6 +127,18 @@ def _given(arms: Sequence[Arm]) -> Table:
     ]
     title = "attacks after given reasoning, after treatment, %"
     return _table(title, ("arm", "with the trigger", "without"), rows)
+
+
+def _variances(rates: Sequence[VarianceOf]) -> Table:
+    rows = []
+    for found in rates:
+        components = found.shares.components
+        rate = f"{found.rate} after {found.phase}\n{rate_text(found.mean)} %, {found.runs} runs"
+        sources = [f"{sources_text(each)}: {component_text(each)}" for each in components]
+        spread = [f"together: {points_text(found.shares.total)} points"] if components else []
+        said = "\n".join((*sources, *spread, *found.shares.notes))
+        rows.append((f"{found.arm}\n{rate}", said))
+    return _table("shares of the variance over seeds", ("rate", "source: share, deviation"), rows)
 
 
 def _games(games: Games) -> Table:

@@ -441,14 +441,14 @@ def _runs(
 def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
     """Refuse seeds of what is not trained: their runs would be one run, counted several times."""
     organism = config.organism
-    lacking = {
-        "base": not config.base.scratch and "only base.scratch trains new weights",
-        "organism": not (organism and organism.train.steps) and "no organism is trained",
-        "treatment": not config.treatment and "there is no treatment",
+    untrained = {
+        "base": not config.base.scratch and "only base.scratch trains new weights; give it",
+        "organism": not (organism and organism.train.steps) and "no organism is trained; train one",
+        "treatment": not config.treatment and "there is no treatment; add one",
     }
-    for name, why in lacking.items():
+    for name, why in untrained.items():
         if why and (count := getattr(seeds, name)) > 1:
-            raise Refusal(f"{key}.{name}: {count} will not do; {why}, so leave it out, or add one")
+            raise Refusal(f"{key}.{name}: {count} will not do; {why}, or leave this out")
 
 
 def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:
