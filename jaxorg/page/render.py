@@ -64,6 +64,7 @@ def render(summary: Summary) -> str:
         counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
         totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
         headline=HEADLINE,
+        sources=_sources(summary),
         panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},
         hull_panels=hull_panels(summary.hulls),
         hull_columns=HULL_COLUMNS,
@@ -84,6 +85,17 @@ def render(summary: Summary) -> str:
         dashes=DASHES,
         themes={"light": LIGHT, "dark": DARK},
     )
+
+
+def _sources(summary: Summary) -> list[str]:
+    """Where any arm's variance comes from, prompts last."""
+    components = [
+        sources_text(each)
+        for rates in summary.shares.values()
+        for rate in rates
+        for each in rate.shares.components
+    ]
+    return sorted(dict.fromkeys(components), key=lambda name: name == "prompts")
 
 
 def _shown(value: object) -> object:

@@ -20,7 +20,6 @@ class VarianceOf:
     """A rate of an arm at the end of a phase: its mean over runs, and what its variance is made
     of."""
 
-    arm: str
     rate: str
     phase: str
     mean: float
@@ -28,9 +27,7 @@ class VarianceOf:
     shares: stats.Shares
 
 
-def shares_of(
-    label: str, rows: pd.DataFrame, histories: Mapping[str, History]
-) -> Iterator[VarianceOf]:
+def shares_of(rows: pd.DataFrame, histories: Mapping[str, History]) -> Iterator[VarianceOf]:
     """The rates of an arm whose finished runs share seeds; nothing of one whose sources always
     change together. Of the organism only where it is not treated, as treatment seeds share it."""
     done = rows[rows.status == "done"]
@@ -50,4 +47,4 @@ def shares_of(
             if runs:
                 mean = sum(run.k / run.n for run in runs) / len(runs)
                 shares = stats.variance_shares(runs)
-                yield VarianceOf(label, name, phase, mean, len(runs), shares)
+                yield VarianceOf(name, phase, mean, len(runs), shares)

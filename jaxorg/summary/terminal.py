@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -86,10 +86,15 @@ def _arms(arms: Sequence[Arm]) -> Table:
         )
         rows.append(["\n".join(lines) for lines in (named, attack, treated)])
     table = _table("95 % intervals", ("arm", "ASR, %", "after treatment, %"), rows)
-    # Names cut short could not be told apart; on a narrow terminal they fold where they must.
-    longest = max((len(word) for arm in arms for word in arm.label.split()), default=0)
-    table.columns[0].min_width = min(longest, ARM_WIDTH)
+    table.columns[0].min_width = _longest(arm.label for arm in arms)
     return table
+
+
+def _longest(labels: Iterable[str]) -> int:
+    """The width of their longest word, as far as there is room for it. Names cut short could not be
+    told apart; on a narrow terminal they fold where they must."""
+    longest = max((len(word) for label in labels for word in label.split()), default=0)
+    return min(longest, ARM_WIDTH)
 
 
 def _audits(arms: Sequence[Arm]) -> Table:
@@ -129,16 +134,20 @@ def _given(arms: Sequence[Arm]) -> Table:
     return _table(title, ("arm", "with the trigger", "without"), rows)
 
 
-def _variances(rates: Sequence[VarianceOf]) -> Table:
+def _variances(shares: Mapping[str, Sequence[VarianceOf]]) -> Table:
+    """The first rate of each arm; the page has the others."""
     rows = []
-    for found in rates:
+    for arm, (found, *_) in shares.items():
         components = found.shares.components
         rate = f"{found.rate} after {found.phase}\n{rate_text(found.mean)} %, {found.runs} runs"
         sources = [f"{sources_text(each)}: {component_text(each)}" for each in components]
         spread = [f"together: {points_text(found.shares.total)} points"] if components else []
         said = "\n".join((*sources, *spread, *found.shares.notes))
-        rows.append((f"{found.arm}\n{rate}", said))
-    return _table("shares of the variance over seeds", ("rate", "source: share, deviation"), rows)
+        rows.append((f"{arm}\n{rate}", said))
+    table = _table("shares of the variance over seeds", ("rate", "source: share, deviation"), rows)
+    table.columns[0].min_width = _longest(shares)
+    table.columns[1].no_wrap = False
+    return table
 
 
 def _games(games: Games) -> Table:
