@@ -7,12 +7,14 @@ from scipy import stats as scipy_stats
 from jaxorg.stats import (
     Interval,
     Labels,
+    VarianceRun,
     crossed_mean,
     independent,
     mean_interval,
     paired,
     seed_auroc,
     seed_interval,
+    variance_shares,
 )
 
 FOUR_BY_FOUR = [(0, o, t) for o in range(4) for t in range(4)]
@@ -88,9 +90,17 @@ def test_too_few_runs_to_tell_give_no_interval() -> None:
     found = crossed_mean([0.1, 0.4, 0.5], labels)
     assert found is not None and np.isnan([found.interval.low, found.p]).all()
     rate = seed_interval([1, 4, 5], [10] * 3, seed=0, crossed=found)
-    assert np.isnan(rate.interval.low) and rate.method == "too few runs"
-    assert seed_auroc([0.1, 0.4, 0.5], 10, crossed=found).method == "too few runs"
-    assert mean_interval([0.1, 0.4, 0.5], crossed=found).method == "too few runs"
+    assert np.isnan(rate.interval.low) and rate.method == "runs not told apart"
+    assert seed_auroc([0.1, 0.4, 0.5], 10, crossed=found).method == "runs not told apart"
+    assert mean_interval([0.1, 0.4, 0.5], crossed=found).method == "runs not told apart"
+
+
+def test_more_runs_than_can_be_taken_apart_give_no_interval() -> None:
+    labels = [(0, o, t) for o in range(30) for t in range(30)]
+    found = crossed_mean(np.arange(900) / 900, labels)
+    assert found is not None and np.isnan(found.interval.low)
+    (note,) = variance_shares([VarianceRun(*each, 1 + each[1], 50) for each in labels]).notes[1:]
+    assert note.startswith("900 runs are more than the 512")
 
 
 def test_runs_that_agree_are_no_more_than_their_organisms() -> None:

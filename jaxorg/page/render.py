@@ -65,6 +65,7 @@ def render(summary: Summary) -> str:
         totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
         headline=HEADLINE,
         sources=_sources(summary),
+        unknown=_unknown(summary),
         panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},
         hull_panels=hull_panels(summary.hulls),
         hull_columns=HULL_COLUMNS,
@@ -96,6 +97,12 @@ def _sources(summary: Summary) -> list[str]:
         for each in rate.shares.components
     ]
     return sorted(dict.fromkeys(components), key=lambda name: name == "prompts")
+
+
+def _unknown(summary: Summary) -> list[str]:
+    """What no arm's runs tell of its variance, said once."""
+    notes = [rate.shares.notes for rates in summary.shares.values() for rate in rates]
+    return [note for note in (notes or [()])[0] if all(note in each for each in notes)]
 
 
 def _shown(value: object) -> object:

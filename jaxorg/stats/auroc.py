@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from jaxorg.stats.intervals import (
     GENERALISED,
     NONE,
-    TOO_FEW,
+    NOT_TOLD,
     CrossedMean,
     Floats,
     Interval,
@@ -70,7 +70,7 @@ def seed_auroc(
     if points.size == 1:
         return SeedInterval(mean, one, "Newcombe")
     if np.isnan(found.low):
-        return SeedInterval(mean, NONE, TOO_FEW)
+        return SeedInterval(mean, NONE, NOT_TOLD)
     low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
     return SeedInterval(mean, Interval(low, high), GENERALISED if crossed else "t")
 

@@ -26,7 +26,7 @@ class Interval:
 NONE = Interval(float("nan"), float("nan"))
 ROUNDING = 1e-9
 """Values that differ by no more, as a share of the mean, are one value."""
-GENERALISED, TOO_FEW = "generalised", "too few runs"
+GENERALISED, NOT_TOLD = "generalised", "runs not told apart"
 """Methods for runs that share seeds: an interval, and none."""
 
 
@@ -81,7 +81,7 @@ def mean_interval(
             mean, allowed, f"all {points.size} {'runs' if crossed else 'seeds'} agree"
         )
     if np.isnan(found.low):
-        return SeedInterval(mean, NONE, TOO_FEW)
+        return SeedInterval(mean, NONE, NOT_TOLD)
     method = GENERALISED if crossed else "t"
     return SeedInterval(mean, Interval(max(found.low, low), min(found.high, high)), method)
 
@@ -146,7 +146,7 @@ def seed_interval(
     if crossed:
         found, method = crossed.interval, GENERALISED
         if np.isnan(found.low):
-            return SeedInterval(mean, NONE, TOO_FEW)
+            return SeedInterval(mean, NONE, NOT_TOLD)
     elif rates.size < 5:
         found, method = student(rates, level), "t"
     else:

@@ -26,6 +26,8 @@ Labels: TypeAlias = tuple[int, int, int]
 """A run's base, organism and treatment seed. Organisms are nested in bases, treatments are not."""
 
 DRAWS = 5_000
+MOST_RUNS = 512
+"""Work and memory grow as the square of the runs; more are not taken apart."""
 MOST = 0.25
 """No rate varies more: half of all runs at 0, half at 1."""
 TINY = 1e-12
@@ -90,14 +92,14 @@ def crossed_mean(
 
     Returns:
         None where runs are independent, as no seed tells some of them from the others. Interval
-        and p are nan where too many runs are missing.
+        and p are nan where too many runs are missing, or more than `MOST_RUNS` are there.
     """
-    design = _design(tuple(labels))
-    if design is None:
+    if independent(labels):
         return None
-    points, levels, table = np.asarray(values, float), *design
-    if np.any(table.degrees == 0):
+    levels, table = _design(tuple(labels[:MOST_RUNS]))
+    if len(labels) > MOST_RUNS or np.any(table.degrees == 0):
         return CrossedMean(NONE, float("nan"), int(levels.min()))
+    points = np.asarray(values, float)
     squares = np.array([points @ form @ points for form in table.forms]) / table.degrees
     squares = np.maximum(squares, least_spread**2 * points.size / levels)
     draws = squares * table.degrees / _chi_squares(tuple(table.degrees.tolist()))
@@ -115,12 +117,9 @@ def independent(labels: Sequence[Labels]) -> bool:
     return len(labels) < 2 or len(_terms(np.array(labels))[0]) == 1
 
 
-@lru_cache(maxsize=64)
-def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table] | None:
-    """How many levels each term has, and the table of terms, which figures of an arm share; None of
-    independent runs."""
-    if independent(labels):
-        return None
+@lru_cache(maxsize=16)
+def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table]:
+    """How many levels each term has, and the table of terms; all figures of an arm share it."""
     terms, _ = _terms(np.array(labels))
     return np.array([term.codes.max() + 1 for term in terms]), _table(terms, len(labels))
 
@@ -152,6 +151,9 @@ def variance_shares(
     terms, notes = _terms(labels)
     if np.all(rates == rates[0]):
         return Shares((), 0.0, (*notes, f"{_alike(rates)}: there is no variance to share out"))
+    if len(runs) > MOST_RUNS:
+        many = f"{len(runs)} runs are more than the {MOST_RUNS} that can be taken apart"
+        return Shares((), float(rates.var(ddof=1)), (*notes, many))
     table = _table(terms, len(runs))
     if np.any(table.degrees == 0):
         (first, *_) = np.flatnonzero(table.degrees == 0)
