@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxorg.storage.folder import placing
-from jaxorg.storage.results import ATTACK, CAPABILITY
+from jaxorg.storage.results import ATTACK, CAPABILITY, SEEDS
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate, mean_of
@@ -161,10 +161,10 @@ def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> s
     """A figure of the runs of one cell."""
     done = runs[runs.status == "done"]
     if figure in COLUMNS:
-        found = mean_of(done[COLUMNS[figure]], high=float("inf"))
+        found = mean_of(done, COLUMNS[figure], high=float("inf"))
     else:
         # One organism stands under several treatments, and counts once.
-        once = done.drop_duplicates("seed") if figure == BEFORE else done
+        once = done.drop_duplicates([*SEEDS[:2]]) if figure == BEFORE else done
         found = arm_of("", once, measured).final(*RATES[figure])
     return f"{percent(found)} n {len(found.points)}" if found else "–"
 

@@ -15,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, ndtr
 
-from jaxorg.stats.intervals import Floats, Interval
-from jaxorg.stats.variance import Codes, Run, Shares, variance_shares
+from jaxorg.stats.intervals import Floats, Interval, seed_interval
+from jaxorg.stats.variance import Codes, Run, Shares, crossed_mean, variance_shares
 from jaxorg.storage.folder import placing
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 PAGE = Path(__file__).parent / "variance.md"
-COVERAGE, OTHERS, HARDER, END = (
-    f"<!-- variance_coverage.py: {it} -->\n" for it in ("coverage", "others", "harder", "end")
+COVERAGE, OTHERS, HARDER, MEANS, END = (
+    f"<!-- variance_coverage.py: {it} -->\n"
+    for it in ("coverage", "others", "harder", "means", "end")
 )
 NAMES = ("base", "organism", "treatment", "interaction", "prompts")
-DESIGNS = ((1, 4, 4), (2, 2, 4), (1, 8, 8), (1, 3, 3))
+DESIGNS = ((1, 4, 4), (2, 4, 4), (2, 2, 4), (1, 8, 8), (1, 3, 3))
 BOOTSTRAPS = 300
 
 
@@ -49,13 +50,14 @@ WORLDS: Mapping[str, World] = {
 
 
 def main() -> None:
-    """Write the three tables between the page's marks."""
+    """Write the four tables between the page's marks."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--replicates", type=int, default=1000)
     replicates = options.parse_args().replicates
     _write(COVERAGE, _coverage(replicates))
     _write(OTHERS, _others(replicates))
     _write(HARDER, _harder(replicates))
+    _write(MEANS, _means(replicates))
 
 
 def truth(world: World, bases: int, n: int) -> Floats:
@@ -66,20 +68,32 @@ def truth(world: World, bases: int, n: int) -> Floats:
     """
     base, organism, treatment, interaction = np.square(world.spread) * [bases > 1, 1, 1, 1]
     total = base + organism + treatment + interaction
-    points, weights = np.polynomial.hermite_e.hermegauss(61)
-    weights = weights / weights.sum()
+    points, weights = _normal()
 
     def explained(kept: float) -> float:
         logits = world.mean + kept**0.5 * points[:, None] + max(total - kept, 0) ** 0.5 * points
         given = expit(logits) @ weights
         return float(weights @ given**2 - (weights @ given) ** 2)
 
-    mean = float(weights @ expit(world.mean + total**0.5 * points))
+    mean = mean_rate(world, bases)
     of_base, of_treatment, whole = explained(base), explained(treatment), explained(total)
     of_organism = explained(base + organism) - of_base
     rest = whole - of_base - of_organism - of_treatment
     found = [of_base, of_organism, of_treatment, rest, (mean * (1 - mean) - whole) / n]
     return np.array(found).clip(0).round(12)
+
+
+def mean_rate(world: World, bases: int) -> float:
+    """The mean of the rate over all sources; of one base, about it."""
+    points, weights = _normal()
+    total = np.square(world.spread) @ [bases > 1, 1, 1, 1]
+    return float(weights @ expit(world.mean + total**0.5 * points))
+
+
+def _normal() -> tuple[Floats, Floats]:
+    """Points and weights of a quadrature over the standard normal distribution."""
+    points, weights = np.polynomial.hermite_e.hermegauss(61)
+    return points, weights / weights.sum()
 
 
 def rates_of(world: World, design: Sequence[int], rng: np.random.Generator) -> Floats:
@@ -271,6 +285,29 @@ def _harder(replicates: int) -> list[list[str]]:
             tally.add(shares)
     rows = [["case", *HEAD]]
     return rows + [[case, *row] for case, tally in tallies.items() for row in tally.rows()]
+
+
+def _means(replicates: int) -> list[list[str]]:
+    """What intervals of an arm's mean rate cover, if runs are taken for what they are, and if they
+    are taken to be independent."""
+    methods = ("generalised", "runs as if independent")
+    rows = [["design", "world", *(f"{each}, % (width)" for each in methods)]]
+    for design in DESIGNS:
+        labels = [(b, o, t) for b, o, t in np.ndindex(*design)]
+        for name, world in WORLDS.items():
+            true, rng = mean_rate(world, design[0]), np.random.default_rng([*design, 13])
+            found = []
+            for _ in range(replicates):
+                k = rng.binomial(256, rates_of(world, design, rng)).ravel()
+                n = np.full(k.size, 256)
+                crossed = crossed_mean(k / n, labels)
+                for each in (crossed, None):
+                    interval = seed_interval(k, n, seed=0, crossed=each).interval
+                    found.append((_holds(interval, true), interval.high - interval.low))
+            held = np.array(found).reshape(replicates, len(methods), 2).mean(axis=0)
+            shown = (f"{100 * covered:.1f} ({wide:.2f})" for covered, wide in held)
+            rows.append([_named(design), name, *shown])
+    return rows
 
 
 def alike_outcomes(rates: Floats, n: int, alike: float, rng: np.random.Generator) -> Flags:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from pydantic import ValidationError
-from test_report import run_rows
+from test_report import one_seed, run_rows
 
 from jaxorg.errors import Refusal
 from jaxorg.stats import Point, Robustness
@@ -18,6 +18,7 @@ from jaxorg.summary.hulls import Group
 from jaxorg.summary.tables import label_runs
 from jaxorg.sweepfile import spec
 from jaxorg.sweepfile.prereg import Claim, Declared, block_hash, pooled
+from jaxorg.sweepfile.seeds import Seeds
 
 KIND, STEPS, RATE = "treatment.kind", "organism.train.steps", "treatment.train.learning_rate"
 GRID = [{KIND: ["hhh", "pirate"]}, {STEPS: [100, 400]}]
@@ -49,7 +50,7 @@ def table(
             "control": control,
             KIND: kind,
             STEPS: steps,
-            "seed": seed,
+            **one_seed(seed),
             "asr_treatment": value,
             **columns,
         }
@@ -178,7 +179,9 @@ def test_lower_bounds_are_compared_as_far_as_known(
 def group(kind: str, seed: int, area: float) -> Group:
     robust = Robustness(area, (0.4, 0.2))
     settings = {KIND: kind, STEPS: 100}
-    return Group("the organism", kind, "", seed, settings, (Point(1, 1),), (), robust)
+    return Group(
+        "the organism", kind, "", Seeds(seed, seed, seed), settings, (Point(1, 1),), (), robust
+    )
 
 
 def test_figures_of_groups_are_compared_by_seed() -> None:

@@ -17,7 +17,7 @@ from jaxorg.errors import Refusal
 from jaxorg.planning import manifest
 from jaxorg.report import report
 from jaxorg.storage.folder import Folder
-from jaxorg.storage.results import SCHEMA_VERSION
+from jaxorg.storage.results import SCHEMA_VERSION, SEEDS
 from jaxorg.summary import ATTACK, summarise, terminal_tables
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}[red]"
@@ -35,6 +35,11 @@ CURVES = {
 Row = dict[str, Any]
 
 
+def one_seed(seed: int) -> Row:
+    """The columns of a run whose phases have one seed."""
+    return dict.fromkeys(("seed", *SEEDS), seed)
+
+
 def run_rows(seeds: int) -> Iterator[Row]:
     for arm in CURVES:
         for seed in range(seeds):
@@ -50,7 +55,7 @@ def run_rows(seeds: int) -> Iterator[Row]:
                 "arm": arm,
                 "control": "",
                 "treatment.method": arm,
-                "seed": seed,
+                **one_seed(seed),
                 "config": "{}",
                 "status": "done",
                 "error": "",

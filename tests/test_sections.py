@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_report import HOSTILE, SCHEMA, Elements, Row, page_of, run_rows, write
+from test_report import HOSTILE, SCHEMA, Elements, Row, one_seed, page_of, run_rows, write
 
 from jaxorg.page.activations import noise_of, probes_of
 from jaxorg.page.audits import audits_of
@@ -39,7 +39,7 @@ def results(folder: Path, measured: Iterable[Measured], arms: Iterable[str] = ("
     (example, *_) = run_rows(1)
     known = {**example, "verdict": None}
     of_all: list[Row] = [
-        {**known, "run_id": f"{arm}-{seed}", "arm": arm, "treatment.method": arm, "seed": seed}
+        {**known, "run_id": f"{arm}-{seed}", "arm": arm, "treatment.method": arm, **one_seed(seed)}
         for arm in arms
         for seed in range(SEEDS)
     ]

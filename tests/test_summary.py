@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from test_report import SCHEMA, Elements, Row, page_of, run_rows, write, write_plan
+from test_report import SCHEMA, Elements, Row, one_seed, page_of, run_rows, write, write_plan
 
 from jaxorg.errors import Refusal
 from jaxorg.stats import Interval, Point
@@ -39,7 +39,7 @@ def runs_and_evals(seeds: int, organisms: tuple[int, ...] = (100,)) -> tuple[lis
         for (kind, rate), last in TREATED.items():
             for seed in range(seeds):
                 run = f"{steps}-{kind}-{rate}-{seed}"
-                fields = {KIND: kind, RATE: rate, STEPS: steps, "seed": seed}
+                fields = {KIND: kind, RATE: rate, STEPS: steps, **one_seed(seed)}
                 runs.append({**example, "run_id": run, "arm": run[:-2], **fields})
                 evals += rows(run, "organism", 50, (100, 80))
                 evals += rows(run, "treatment", 10, (min(last[0] + steps // 100 - 1, 100), last[1]))
@@ -68,7 +68,7 @@ def groups(seeds: int = 2, **changes: Any) -> list[Group]:
 
 def test_a_group_pools_the_rates_of_one_seed_and_treatment() -> None:
     found = groups()
-    assert [(group.treatment, group.seed) for group in found] == [
+    assert [(group.treatment, group.seeds.base) for group in found] == [
         ("treatment=hhh", 0),
         ("treatment=hhh", 1),
         ("treatment=pirate", 0),

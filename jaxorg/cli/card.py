@@ -61,7 +61,8 @@ class About:
     run_id: str
     arm: str
     control: str
-    seed: int
+    seed: int  # the run's number within its arm
+    seeds: Mapping[str, int]  # of base, organism and treatment
 
 
 def write_card(about: About, chain: Sequence[Phase], record: Record, adapters: bool) -> str:

@@ -9,6 +9,7 @@ from jaxorg.engine.run.inputs import Inputs
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim
+from jaxorg.sweepfile.seeds import seeds_of
 from jaxorg.sweepfile.spec import Sweep
 
 
@@ -32,8 +33,8 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
 def _seeds(claim: Claim, sweep: Sweep) -> int:
     """How many pairs a claim's sides have."""
     kinds = {side.get(CONTROL) for side in (claim.more, claim.less, claim.where)}
-    of_controls = [control.seeds for control in sweep.controls if control.kind in kinds]
-    return min([sweep.seeds, *of_controls])
+    counts = [sweep.seeds, *(each.seeds for each in sweep.controls if each.kind in kinds)]
+    return len(set.intersection(*({*seeds_of(each, sweep.first_seed)} for each in counts)))
 
 
 def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:

@@ -27,15 +27,17 @@ from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.glance import checked_manifest, glance, names_weights
+from jaxorg.storage.results import SEEDS
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.summary import read_table
 from jaxorg.sweepfile.labels import Kind
+from jaxorg.sweepfile.seeds import Seeds
 from jaxorg.sweepfile.spec import RunConfig, RunSpec, Spec, Sweep
 
 Form = Literal["hf", "peft"]
 SHOWN = 5  # run ids in a message
-COLUMNS = ("run_id", "arm", "control", "seed", "config")
+COLUMNS = ("run_id", "arm", "control", "seed", *SEEDS, "config")
 
 
 def export_phase(folder: Path, run_id: str, path: Path, phase: Kind | None, to: Form) -> None:
@@ -218,7 +220,8 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
             f"DIR: run {run_id} has a config that this jaxorg does not know; use the one that "
             f"made it"
         ) from error
-    run = RunSpec({}, row["control"], int(row["seed"]), config)
+    seeds = Seeds(*(int(row[name]) for name in SEEDS))
+    run = RunSpec({}, row["control"], int(row["seed"]), seeds, config)
     plan = make_plan(Spec(sweep, known.size, [run], known.source))
     for at, phase in enumerate(plan.runs[0].phases):
         if known.runs[run_id][at : at + 1] != [phase.fingerprint]:
@@ -227,7 +230,9 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
                 f"jaxorg than are here now; put the base model and the prompts back, or use the "
                 f"jaxorg of its git_commit"
             )
-    about = About(known.sweep, known.size, run_id, row["arm"], run.control, run.seed)
+    about = About(
+        known.sweep, known.size, run_id, row["arm"], run.control, run.seed, seeds._asdict()
+    )
     return about, plan
 
 

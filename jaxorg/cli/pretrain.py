@@ -69,7 +69,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     config, scratch = runs[0].config, runs[0].config.base.scratch
     if len(runs) != 1 or config.organism or not scratch:
         raise Refusal("--set: pretrain trains one base model; leave out seeds, grid and organism")
-    config.prompts.items("train", scratch.examples, runs[0].seed, "base.scratch.examples")
+    config.prompts.items("train", scratch.examples, runs[0].seeds.base, "base.scratch.examples")
     training = folder / "training"
     _check_folder(folder, training)
     try:

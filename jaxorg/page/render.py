@@ -24,9 +24,11 @@ from jaxorg.summary.format import (
     number_text,
     p_text,
     play_text,
+    points_text,
     rate_text,
     seeds_text,
     side_text,
+    sources_text,
     steps_text,
     verdict_text,
 )
@@ -36,6 +38,7 @@ VERDICTS = (
     *(NOT_TREATED, NOT_INSTALLED, AUDITED),
 )
 WORDS = (
+    *(points_text, sources_text),
     *(changed_text, notes_text, number_text, p_text, play_text, rate_text),
     *(seeds_text, side_text, steps_text, verdict_text),
 )
@@ -61,6 +64,8 @@ def render(summary: Summary) -> str:
         counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
         totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
         headline=HEADLINE,
+        sources=_sources(summary),
+        unknown=_unknown(summary),
         panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},
         hull_panels=hull_panels(summary.hulls),
         hull_columns=HULL_COLUMNS,
@@ -81,6 +86,23 @@ def render(summary: Summary) -> str:
         dashes=DASHES,
         themes={"light": LIGHT, "dark": DARK},
     )
+
+
+def _sources(summary: Summary) -> list[str]:
+    """Where any arm's variance comes from, prompts last."""
+    components = [
+        sources_text(each)
+        for rates in summary.shares.values()
+        for rate in rates
+        for each in rate.shares.components
+    ]
+    return sorted(dict.fromkeys(components), key=lambda name: name == "prompts")
+
+
+def _unknown(summary: Summary) -> list[str]:
+    """What no arm's runs tell of its variance, said once."""
+    notes = [rate.shares.notes for rates in summary.shares.values() for rate in rates]
+    return [note for note in (notes or [()])[0] if all(note in each for each in notes)]
 
 
 def _shown(value: object) -> object:

@@ -52,7 +52,7 @@ def chain_of(
     chain: tuple[Phase, ...] = (_base(run, digests, shapes, weights),)
     for kind, recipe in _recipes(run.config):
         _check_layers(kind, recipe, shape.num_hidden_layers)
-        chain = (*chain, _next(chain, kind, recipe, run.seed))
+        chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind)))
     return chain
 
 
@@ -61,7 +61,7 @@ def _base(
 ) -> Phase:
     """The phase that every chain begins with; trained only where the base is new."""
     config, base = run.config, run.config.base
-    seed = run.seed if base.scratch else 0
+    seed = run.seeds.base if base.scratch else 0
     teacher = _teacher(config, digests, shapes, weights)
     how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]

@@ -21,7 +21,7 @@ from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.scorers.judge import Judge
-from jaxorg.sweepfile.labels import Names, label, phase_label
+from jaxorg.sweepfile.labels import Kind, Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
 
 
@@ -131,8 +131,9 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     )
     phases = {phase.fingerprint: phase for run in runs for phase in run.phases}
     _check_scorers(runs, phases)
+    crossed = any(run.seeds.crossed for run in spec.runs)
     labels = {
-        phase.fingerprint: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
+        phase.fingerprint: _label(run.spec, phase.kind, names, crossed)
         for run in runs
         for phase in run.phases
     }
@@ -150,4 +151,17 @@ def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
-    return content_hash([chain[-1].fingerprint, run.seed, run.control, dict(run.fields)])
+    """What names a run, whatever other seeds its arm has."""
+    seed = [*run.seeds] if run.seeds.crossed else run.seeds.base
+    return content_hash([chain[-1].fingerprint, seed, run.control, dict(run.fields)])
+
+
+def _label(run: RunSpec, kind: Kind, names: Names, crossed: bool) -> str:
+    """What is swept about a phase; of crossed seeds also those before its own."""
+    swept = phase_label(run.fields, run.control, names, kind)
+    before: Kind | None = None
+    if crossed and kind in ("treatment", "reversal"):
+        before = "organism"
+    elif crossed and kind != "base" and run.config.base.scratch:
+        before = "base"
+    return f"{swept}, {before} seed {run.seeds.of(before)}" if before else swept

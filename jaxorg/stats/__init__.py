@@ -14,7 +14,9 @@ from jaxorg.stats.curves import (
 from jaxorg.stats.game import Game, solve, value_interval, worst_rows
 from jaxorg.stats.hull import LOSSES, Point, Robustness, on_hull, robustness, split_half
 from jaxorg.stats.intervals import (
+    NONE,
     Count,
+    CrossedMean,
     Interval,
     SeedInterval,
     mean_interval,
@@ -23,29 +25,46 @@ from jaxorg.stats.intervals import (
 )
 from jaxorg.stats.recovery import gap_recovered, recovery
 from jaxorg.stats.survival import KaplanMeier, kaplan_meier_median, log_rank
+from jaxorg.stats.variance import (
+    Component,
+    Labels,
+    Shares,
+    crossed_mean,
+    independent,
+    variance_shares,
+)
+from jaxorg.stats.variance import Run as VarianceRun
 from jaxorg.stats.verdict import INSTALLED, RISE, Verdict, verdict
 
 __all__ = [
     "INSTALLED",
     "LOSSES",
+    "NONE",
     "RISE",
     "Comparison",
+    "Component",
     "Count",
+    "CrossedMean",
     "Duration",
     "Game",
     "Interval",
     "KaplanMeier",
+    "Labels",
     "Point",
     "Robustness",
     "SeedInterval",
+    "Shares",
     "Test",
+    "VarianceRun",
     "Verdict",
     "area",
     "auroc",
     "benjamini_hochberg",
+    "crossed_mean",
     "gap_recovered",
     "half_life",
     "holm",
+    "independent",
     "kaplan_meier_median",
     "least_p",
     "log_rank",
@@ -64,6 +83,7 @@ __all__ = [
     "solve",
     "split_half",
     "value_interval",
+    "variance_shares",
     "verdict",
     "wilson",
     "worst_rows",

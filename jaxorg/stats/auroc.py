@@ -7,7 +7,16 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.optimize import brentq
 
-from jaxorg.stats.intervals import Floats, Interval, SeedInterval, student
+from jaxorg.stats.intervals import (
+    GENERALISED,
+    NONE,
+    NOT_TOLD,
+    CrossedMean,
+    Floats,
+    Interval,
+    SeedInterval,
+    student,
+)
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95) -> SeedInterval:
@@ -46,19 +55,24 @@ def _wins(positive: Floats, negative: Floats) -> Floats:
     return found
 
 
-def seed_auroc(areas: npt.ArrayLike, cases: int, level: float = 0.95) -> SeedInterval:
+def seed_auroc(
+    areas: npt.ArrayLike, cases: int, level: float = 0.95, crossed: CrossedMean | None = None
+) -> SeedInterval:
     """The mean over seeds of areas that were each measured on so many cases of either side, and
     its interval: Student's t on the seeds, but none narrower than Newcombe's at the mean on one
-    seed's cases, which speaks for a single seed alone. Seeds may share their cases.
+    seed's cases, which speaks for a single seed alone. Seeds may share their cases. Of areas that
+    share seeds `crossed` says more than t.
     """
     points = np.asarray(areas, float)
-    found = student(points, level)
+    found = crossed.interval if crossed else student(points, level)
     mean = float(points.mean())
     one = _newcombe(mean, cases, cases, float(stats.norm.ppf((1 + level) / 2)))
     if points.size == 1:
         return SeedInterval(mean, one, "Newcombe")
+    if np.isnan(found.low):
+        return SeedInterval(mean, NONE, NOT_TOLD)
     low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
-    return SeedInterval(mean, Interval(low, high), "t")
+    return SeedInterval(mean, Interval(low, high), GENERALISED if crossed else "t")
 
 
 def _variance(components: Floats) -> float:

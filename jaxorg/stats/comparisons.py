@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from jaxorg.stats.intervals import Floats, Interval
+from jaxorg.stats.variance import Labels, crossed_mean
 
 Test: TypeAlias = Literal["sign_flip", "t"]
 LEAST_SPREAD = 0.01
@@ -40,17 +42,22 @@ def mcnemar(gained: int, lost: int) -> float:
     return float(stats.binomtest(gained, gained + lost, 0.5).pvalue)
 
 
-def paired(differences: npt.ArrayLike, test: Test, seed: int = 0) -> Comparison:
+def paired(
+    differences: npt.ArrayLike, test: Test, seed: int = 0, labels: Sequence[Labels] = ()
+) -> Comparison:
     """Compare two sides by one difference a seed.
 
     Student's t, and the interval, which is t's whatever the test, take the seeds to spread by 0.01
     at least: rates of 0 and 1 may agree in all seeds, and prompts never asked may still differ.
-    With one seed both are nan. Raises ValueError for no differences.
+    With one seed both are nan. Where `labels` say that pairs share seeds, interval and p are those
+    of `crossed_mean`, whatever the test. Raises ValueError for no differences.
     """
     points = np.asarray(differences, float)
     if points.size == 0:
         raise ValueError("a comparison needs at least one difference")
     mean, nan = float(points.mean()), float("nan")
+    if crossed := crossed_mean(points, labels, least_spread=LEAST_SPREAD):
+        return Comparison(mean, crossed.interval, points.size, crossed.p)
     p = sign_flip(points, seed) if test == "sign_flip" else nan
     if points.size == 1:
         return Comparison(mean, Interval(nan, nan), 1, p)

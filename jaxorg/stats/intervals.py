@@ -26,6 +26,8 @@ class Interval:
 NONE = Interval(float("nan"), float("nan"))
 ROUNDING = 1e-9
 """Values that differ by no more, as a share of the mean, are one value."""
+GENERALISED, NOT_TOLD = "generalised", "runs not told apart"
+"""Methods for runs that share seeds: an interval, and none."""
 
 
 class SeedInterval(NamedTuple):
@@ -34,6 +36,15 @@ class SeedInterval(NamedTuple):
     mean: float
     interval: Interval
     method: str
+
+
+class CrossedMean(NamedTuple):
+    """What runs that share seeds say of their mean: its interval, the two-sided p that it is 0, and
+    the number of levels of the source with the fewest, which is how many runs agree at least."""
+
+    interval: Interval
+    p: float
+    levels: int
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -46,23 +57,33 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def mean_interval(
-    values: npt.ArrayLike, low: float = -np.inf, high: float = np.inf, level: float = 0.95
+    values: npt.ArrayLike,
+    low: float = -np.inf,
+    high: float = np.inf,
+    level: float = 0.95,
+    crossed: CrossedMean | None = None,
 ) -> SeedInterval:
     """The mean of one value per seed of a figure from `low` to `high`, and its interval.
 
     Student's t, cut to `low` and `high`. A single value gets no interval (nan), as nothing is known
-    of its spread; seeds that agree show none either, and get what `agreed` allows.
+    of its spread; seeds that agree show none either, and get what `agreed` allows. Of values that
+    share seeds `crossed` says more than t.
     Raises ValueError for no values at all.
     """
     points = np.asarray(values, float)
-    found = student(points, level)
+    found = crossed.interval if crossed else student(points, level)
     mean = float(points.mean())
     if points.size == 1:
         return SeedInterval(mean, found, "single seed")
     if np.ptp(points) <= ROUNDING * max(1.0, abs(mean)):
-        allowed = agreed(mean, points.size, low, high, level)
-        return SeedInterval(mean, allowed, f"all {points.size} seeds agree")
-    return SeedInterval(mean, Interval(max(found.low, low), min(found.high, high)), "t")
+        allowed = agreed(mean, crossed.levels if crossed else points.size, low, high, level)
+        return SeedInterval(
+            mean, allowed, f"all {points.size} {'runs' if crossed else 'seeds'} agree"
+        )
+    if np.isnan(found.low):
+        return SeedInterval(mean, NONE, NOT_TOLD)
+    method = GENERALISED if crossed else "t"
+    return SeedInterval(mean, Interval(max(found.low, low), min(found.high, high)), method)
 
 
 def student(points: Floats, level: float = 0.95) -> Interval:
@@ -92,14 +113,19 @@ def agreed(value: float, seeds: int, low: float, high: float, level: float = 0.9
 
 
 def seed_interval(
-    k: npt.ArrayLike, n: npt.ArrayLike, seed: int, level: float = 0.95, draws: int = 2000
+    k: npt.ArrayLike,
+    n: npt.ArrayLike,
+    seed: int,
+    level: float = 0.95,
+    draws: int = 2000,
+    crossed: CrossedMean | None = None,
 ) -> SeedInterval:
     """The mean rate across seeds, from each seed's count of k in n prompts, and its interval.
 
     Five seeds or more: percentile bootstrap in two levels (Davison and Hinkley 1997, 3.8):
     seeds are drawn with replacement, then the prompts of each drawn seed, which is a binomial
     draw. Two to four: Student's t on the seeds' rates, as too few seeds are left to resample.
-    One: Wilson, which speaks for that run only.
+    One: Wilson, which speaks for that run only. Rates that share seeds: as `crossed` says.
 
     Seeds that agree exactly (all 0 %, all 100 %) would give an interval of no width, though
     prompts never asked may differ. All seeds are asked the same prompts, so agreeing seeds say
@@ -117,7 +143,11 @@ def seed_interval(
     one = wilson(round(mean * asked), asked, level)
     if rates.size == 1:
         return SeedInterval(mean, one, "Wilson")
-    if rates.size < 5:
+    if crossed:
+        found, method = crossed.interval, GENERALISED
+        if np.isnan(found.low):
+            return SeedInterval(mean, NONE, NOT_TOLD)
+    elif rates.size < 5:
         found, method = student(rates, level), "t"
     else:
         found, method = _bootstrap(rates, trials, seed, level, draws), "bootstrap"

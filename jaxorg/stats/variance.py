@@ -17,13 +17,17 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from jaxorg.stats.intervals import Floats, Interval
+from jaxorg.stats.intervals import NONE, CrossedMean, Floats, Interval
 
 Source: TypeAlias = Literal["base", "organism", "treatment", "interaction", "prompts"]
 Codes: TypeAlias = npt.NDArray[np.int64]
 """[runs]: of each run the number of its level, from 0."""
+Labels: TypeAlias = tuple[int, int, int]
+"""A run's base, organism and treatment seed. Organisms are nested in bases, treatments are not."""
 
 DRAWS = 5_000
+MOST_RUNS = 512
+"""Work and memory grow as the square of the runs; more are not taken apart."""
 MOST = 0.25
 """No rate varies more: half of all runs at 0, half at 1."""
 TINY = 1e-12
@@ -69,6 +73,57 @@ class Shares:
     notes: tuple[str, ...]
 
 
+def crossed_mean(
+    values: npt.ArrayLike,
+    labels: Sequence[Labels],
+    level: float = 0.95,
+    least_spread: float = 0.0,
+) -> CrossedMean | None:
+    """What runs that share base, organism or treatment seeds say of the mean of a figure.
+
+    The interval is generalised, from the same draws as those of `variance_shares`, and symmetric.
+    Each source adds its variance over the number of its levels to that of the mean.
+
+    Args:
+        values: [runs], one a run.
+        labels: of each run.
+        level: how often the interval is to hold the truth.
+        least_spread: the least standard deviation that each source's levels are taken to have.
+
+    Returns:
+        None where runs are independent, as no seed tells some of them from the others. Interval
+        and p are nan where too many runs are missing, or more than `MOST_RUNS` are there.
+    """
+    if independent(labels):
+        return None
+    levels, table = _design(tuple(labels[:MOST_RUNS]))
+    if len(labels) > MOST_RUNS or np.any(table.degrees == 0):
+        return CrossedMean(NONE, float("nan"), int(levels.min()))
+    points = np.asarray(values, float)
+    squares = np.array([points @ form @ points for form in table.forms]) / table.degrees
+    squares = np.maximum(squares, least_spread**2 * points.size / levels)
+    draws = squares * table.degrees / _chi_squares(tuple(table.degrees.tolist()))
+    # The last term, a level a run, is in the variance of the mean whatever else is.
+    variance = np.maximum(draws @ table.of_mean, draws[:, -1] / points.size)
+    off = np.abs(np.sqrt(variance) * np.random.default_rng(1).normal(size=DRAWS))
+    mean, half = float(points.mean()), float(np.quantile(off, level))
+    p = float((np.sum(off >= abs(mean)) + 1) / (DRAWS + 1))
+    return CrossedMean(Interval(mean - half, mean + half), p, int(levels.min()))
+
+
+def independent(labels: Sequence[Labels]) -> bool:
+    """Whether no seed tells some of these runs from the others: all have seeds of their own, but
+    for those that all of them have."""
+    return len(labels) < 2 or len(_terms(np.array(labels))[0]) == 1
+
+
+@lru_cache(maxsize=16)
+def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table]:
+    """How many levels each term has, and the table of terms; all figures of an arm share it."""
+    terms, _ = _terms(np.array(labels))
+    return np.array([term.codes.max() + 1 for term in terms]), _table(terms, len(labels))
+
+
 def variance_shares(
     runs: Sequence[Run], outcomes: npt.ArrayLike | None = None, level: float = 0.95
 ) -> Shares:
@@ -96,6 +151,9 @@ def variance_shares(
     terms, notes = _terms(labels)
     if np.all(rates == rates[0]):
         return Shares((), 0.0, (*notes, f"{_alike(rates)}: there is no variance to share out"))
+    if len(runs) > MOST_RUNS:
+        many = f"{len(runs)} runs are more than the {MOST_RUNS} that can be taken apart"
+        return Shares((), float(rates.var(ddof=1)), (*notes, many))
     table = _table(terms, len(runs))
     if np.any(table.degrees == 0):
         (first, *_) = np.flatnonzero(table.degrees == 0)

@@ -87,6 +87,9 @@ FIGURES = tuple(name for name, kind in _SUMMARY if pa.types.is_floating(kind))
 CENSORED = {"half_life": "half_life_censored", "relearn_steps": "relearn_censored"}
 """Figures that may be lower bounds, and the columns that say of which runs they are."""
 
+SEEDS = ("base_seed", "organism_seed", "treatment_seed")
+"""A run's columns that say which seed its phases had; `seed` numbers it within its arm."""
+
 
 def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
     """The `runs` table's schema with one column for each grid field."""
@@ -99,6 +102,7 @@ def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
             ("control", pa.string()),
             *fields.items(),
             ("seed", pa.int64()),
+            *((name, pa.int64()) for name in SEEDS),
             ("config", pa.string()),
             ("status", pa.string()),
             ("error", pa.string()),

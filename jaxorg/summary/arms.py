@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import pandas as pd
 
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
-from jaxorg.summary.estimates import Estimate, estimate, mean_of
-from jaxorg.summary.tables import PHASES, History, Metric, Reading, text
+from jaxorg.summary.estimates import Estimate, estimate, mean_of, times_of
+from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of, text
+from jaxorg.sweepfile.seeds import Seeds
 
 NOT_INSTALLED = "not installed"
 NOT_TREATED = "not treated"
@@ -27,11 +29,13 @@ class Arm:
     """One arm. `finals` holds estimates at the last step of each phase: `finals[phase][metric]`;
     `notes` in the same way what was noted at other steps: of rounds, and of a teacher.
 
-    `half_life` is in treatment steps; `verdicts` counts finished runs.
+    `half_life` is in treatment steps; `verdicts` counts finished runs; `design` is empty where
+    runs share no seeds.
     """
 
     label: str
     seeds: int
+    design: str
     diverged: int
     failed: int
     finals: Mapping[str, Mapping[Metric, Estimate]]
@@ -54,21 +58,30 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
     """An arm from the rows of its runs."""
     status = Counter(rows.status)
     done = rows[rows.status == "done"]
-    times = done.dropna(subset="half_life")
-    late = times.half_life_censored.astype(bool)
     measured = [histories.get(run, {}) for run in done.run_id]
+    pooled = partial(_pooled, measured, seeds_of(done))
     return Arm(
         label=label,
         seeds=len(done),
+        design=_design(seeds_of(rows)),
         diverged=status["diverged"],
         failed=status["failed"],
-        finals=_pooled(measured, _at_the_end),
-        notes=_pooled(measured, _noted),
-        half_life=stats.kaplan_meier_median(times.half_life, late) if len(times) else None,
-        aurc=mean_of(done.aurc),
-        return_peak=mean_of(done.return_peak),
+        finals=pooled(at_the_end),
+        notes=pooled(_noted),
+        half_life=times_of(done, "half_life"),
+        aurc=mean_of(done, "aurc"),
+        return_peak=mean_of(done, "return_peak"),
         verdicts=Counter(map(_verdict, done.verdict, done.asr_organism, measured)),
     )
+
+
+def _design(seeds: Sequence[Seeds]) -> str:
+    """`2×4×4`: bases, organisms of each, treatment seeds; empty for runs that share none."""
+    if stats.independent(seeds):
+        return ""
+    organisms = Counter(base for base, _ in {(each.base, each.organism) for each in seeds})
+    treatments = {each.treatment for each in seeds}
+    return f"{len(organisms)}×{max(organisms.values())}×{len(treatments)}"
 
 
 def _verdict(verdict: object, organism: float, run: History) -> str:
@@ -84,20 +97,25 @@ Measured: TypeAlias = Mapping[Metric, Sequence[Reading]]
 
 
 def _pooled(
-    runs: Sequence[History], choose: Callable[[Measured], Mapping[Metric, Reading]]
+    runs: Sequence[History],
+    seeds: Sequence[Seeds],
+    choose: Callable[[Measured], Mapping[Metric, Reading]],
 ) -> dict[str, dict[Metric, Estimate]]:
     """Estimates by phase and metric from one reading a run."""
     pooled: dict[str, dict[Metric, Estimate]] = {}
     for phase in PHASES:
-        collected: dict[Metric, list[Reading]] = {}
-        for run in runs:
+        collected: dict[Metric, list[tuple[Reading, Seeds]]] = {}
+        for run, of_run in zip(runs, seeds, strict=True):
             for metric, reading in choose(run.get(phase, {})).items():
-                collected.setdefault(metric, []).append(reading)
-        pooled[phase] = {m: estimate(m[0], found) for m, found in sorted(collected.items())}
+                collected.setdefault(metric, []).append((reading, of_run))
+        pooled[phase] = {
+            metric: estimate(metric[0], *zip(*found, strict=True))
+            for metric, found in sorted(collected.items())
+        }
     return pooled
 
 
-def _at_the_end(measured: Measured) -> dict[Metric, Reading]:
+def at_the_end(measured: Measured) -> dict[Metric, Reading]:
     """What was measured at a phase's last step."""
     last = max((readings[-1].step for readings in measured.values()), default=0)
     ends = {metric: readings[-1] for metric, readings in measured.items() if not _is_note(metric)}

@@ -15,8 +15,9 @@ from jaxorg import stats
 from jaxorg.stats import Interval
 from jaxorg.storage.results import CENSORED
 from jaxorg.summary.hulls import Group
-from jaxorg.summary.tables import grid_fields, holds, text
+from jaxorg.summary.tables import grid_fields, holds, seeds_of, text
 from jaxorg.sweepfile.prereg import CONTROL, GROUP_FIGURES, Claim, Declared, block_hash, unmatched
+from jaxorg.sweepfile.seeds import Seeds, design_text
 
 Found: TypeAlias = Literal["seen", "opposite", "not seen", "untested"]
 NAN = float("nan")
@@ -43,7 +44,7 @@ class Claims:
 
     outcomes: tuple[Outcome, ...]
     first_seed: int
-    seeds: int
+    seeds: str  # their number, or design
     changed: int  # runs that were made when the block was another one, or not there
 
 
@@ -53,7 +54,7 @@ class Case:
     a `censored` one is a lower bound."""
 
     settings: Mapping[str, Any]
-    seed: int
+    seeds: Seeds
     status: str
     value: float | None
     censored: bool = False
@@ -84,7 +85,7 @@ def claims_of(
             for outcome, p in zip(outcomes, corrected, strict=True)
         ),
         first_seed=declared.first_seed,
-        seeds=declared.seeds,
+        seeds=design_text(declared.seeds),
         changed=int((runs.prereg.map(text) != block_hash(declared.prereg)).sum()),
     )
 
@@ -99,7 +100,7 @@ def judge(claim: Claim, cases: Sequence[Case], declared: Declared) -> Outcome:
     ]
     more, less = (_by_pair(side, free) for side in sides)
     notes = _notes([case for side in sides for case in side])
-    by_seed: dict[int, list[float]] = defaultdict(list)
+    by_seed: dict[Seeds, list[float]] = defaultdict(list)
     for key in sorted({*more} & {*less}):
         scores = [
             _difference(claim.figure, one, other)
@@ -112,7 +113,8 @@ def judge(claim: Claim, cases: Sequence[Case], declared: Declared) -> Outcome:
         notes.append(f"{lonely} without a partner")
     if not by_seed:
         return replace(_untested(claim), notes=(*notes, "no pair has the figure"))
-    compared = stats.paired([fmean(differences) for differences in by_seed.values()], claim.test)
+    means = [fmean(differences) for differences in by_seed.values()]
+    compared = stats.paired(means, claim.test, labels=[*by_seed])
     return Outcome(
         claim,
         found="untested",
@@ -151,21 +153,18 @@ def _cases(claim: Claim, runs: pd.DataFrame, groups: Sequence[Group]) -> list[Ca
     well have no value, and stand for themselves."""
     fields = grid_fields(runs)
     flag = CENSORED.get(claim.figure)
-    rows = runs.to_dict("records")
     cases = []
     if claim.figure in GROUP_FIGURES:
         for group in groups:
             settings = {**group.settings, CONTROL: group.control}
-            cases.append(Case(settings, group.seed, "done", group.figures.get(claim.figure)))
-        rows = [row for row in rows if row["status"] != "done"]
-    for row in rows:
+            cases.append(Case(settings, group.seeds, "done", group.figures.get(claim.figure)))
+        runs = runs[runs.status != "done"]
+    for row, seeds in zip(runs.to_dict("records"), seeds_of(runs), strict=True):
         settings = {**{name: row[name] for name in fields}, CONTROL: text(row["control"])}
         value = row.get(claim.figure)
         known = row["status"] == "done" and pd.notna(value)
         late = bool(known and flag and row[flag])
-        cases.append(
-            Case(settings, int(row["seed"]), row["status"], value if known else None, late)
-        )
+        cases.append(Case(settings, seeds, row["status"], value if known else None, late))
     return cases
 
 
@@ -175,7 +174,7 @@ def _selects(side: Mapping[str, Any], case: Case) -> bool:
     return all(holds(case.settings.get(path), value) for path, value in wanted.items())
 
 
-Key: TypeAlias = tuple[int, str]
+Key: TypeAlias = tuple[Seeds, str]
 
 
 def _by_pair(cases: Sequence[Case], free: set[str]) -> dict[Key, list[Case]]:
@@ -185,7 +184,7 @@ def _by_pair(cases: Sequence[Case], free: set[str]) -> dict[Key, list[Case]]:
         if case.status != "done":
             continue
         shared = {k: v for k, v in case.settings.items() if k not in free and k != CONTROL}
-        found[case.seed, repr(sorted(shared.items()))].append(case)
+        found[case.seeds, repr(sorted(shared.items()))].append(case)
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 import pandas as pd
 
 from jaxorg.storage.results import ATTACK_ALONG
 from jaxorg.summary.estimates import Estimate, estimate
-from jaxorg.summary.tables import PHASES, History, Reading
+from jaxorg.summary.tables import PHASES, History, Reading, seeds_of
+from jaxorg.sweepfile.seeds import Seeds
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,25 @@ def curve(
     label: str, rows: pd.DataFrame, phase: str, histories: Mapping[str, History]
 ) -> Curve | None:
     """The attack curve of an arm, or None where the phase was not run."""
-    lines = [line for run in rows.run_id if (line := _line(histories.get(run, {}), phase))]
-    by_step: dict[int, list[Reading]] = {}
-    for reading in chain.from_iterable(lines):
-        by_step.setdefault(reading.step, []).append(reading)
+    runs = [
+        (line, seeds)
+        for run, seeds in zip(rows.run_id, seeds_of(rows), strict=True)
+        if (line := _line(histories.get(run, {}), phase))
+    ]
+    lines = [line for line, _ in runs]
+    by_step: dict[int, list[tuple[Reading, Seeds]]] = {}
+    for line, seeds in runs:
+        for reading in line:
+            by_step.setdefault(reading.step, []).append((reading, seeds))
     steps = tuple(sorted(by_step))
     return (
         Curve(
             arm=label,
             group=rows.group.iloc[0],
             steps=steps,
-            estimates=tuple(estimate(ATTACK_ALONG[0], by_step[step]) for step in steps),
+            estimates=tuple(
+                estimate(ATTACK_ALONG[0], *zip(*by_step[step], strict=True)) for step in steps
+            ),
             seeds=tuple(tuple((reading.step, reading.value) for reading in line) for line in lines),
         )
         if lines

@@ -10,7 +10,8 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.stats import Count, Interval, KaplanMeier
 from jaxorg.storage.results import CENSORED
-from jaxorg.summary.tables import Reading
+from jaxorg.summary.tables import Reading, seeds_of
+from jaxorg.sweepfile.seeds import Seeds
 
 AUROCS = {"audit_auroc": 1, "probe_auroc": 2}
 """Areas under the ROC curve, and of how many sides their n counts the cases."""
@@ -30,24 +31,34 @@ class Estimate:
     counts: tuple[Count, ...] = ()
 
 
-def estimate(metric: str, readings: Sequence[Reading]) -> Estimate:
-    """Pool one reading a seed: counts as counts, areas by their cases, means by their spread."""
+def estimate(metric: str, readings: Sequence[Reading], seeds: Sequence[Seeds]) -> Estimate:
+    """Pool one reading a run: counts as counts, areas by their cases, means by their spread."""
     values = tuple(reading.value for reading in readings)
+    crossed = stats.crossed_mean(values, seeds)
     tallies = [reading.tally for reading in readings if reading.tally]
     if metric in AUROCS:
         cases = min(one.n for one in readings) // AUROCS[metric]
-        return Estimate(*stats.seed_auroc(values, cases), points=values)
+        return Estimate(*stats.seed_auroc(values, cases, crossed=crossed), points=values)
     if len(tallies) < len(values):
-        found = Estimate(*stats.mean_interval(values), points=values)
+        found = Estimate(*stats.mean_interval(values, crossed=crossed), points=values)
         return _cut(found) if metric in CHANCES else found
     k, n = zip(*tallies, strict=True)
-    return Estimate(*stats.seed_interval(k, n, seed=0), points=values, counts=tuple(tallies))
+    found = Estimate(*stats.seed_interval(k, n, seed=0, crossed=crossed), points=values)
+    return replace(found, counts=tuple(tallies))
 
 
-def mean_of(column: pd.Series[float], low: float = 0.0, high: float = 1.0) -> Estimate | None:
+def mean_of(rows: pd.DataFrame, name: str, low: float = 0.0, high: float = 1.0) -> Estimate | None:
     """The mean of a figure between `low` and `high` that is no count; None where no run has one."""
-    points = tuple(column.dropna())
-    return Estimate(*stats.mean_interval(points, low, high), points) if points else None
+    known = rows.dropna(subset=name)
+    return mean_over(tuple(known[name]), seeds_of(known), low, high) if len(known) else None
+
+
+def mean_over(
+    points: tuple[float, ...], seeds: Sequence[Seeds], low: float, high: float
+) -> Estimate:
+    """The mean of one value a run of a figure between `low` and `high`."""
+    crossed = stats.crossed_mean(points, seeds)
+    return Estimate(*stats.mean_interval(points, low, high, crossed=crossed), points)
 
 
 def _cut(found: Estimate) -> Estimate:
@@ -57,7 +68,10 @@ def _cut(found: Estimate) -> Estimate:
 
 
 def times_of(rows: pd.DataFrame, name: str) -> KaplanMeier | None:
-    """The median of a time of which some are lower bounds; None where no run has one."""
+    """The median of a time of which some are lower bounds; None where no run has one. Its interval
+    takes runs to be independent, so those that share seeds get none."""
     times = rows.dropna(subset=name)
-    late = times[CENSORED[name]].astype(bool)
-    return stats.kaplan_meier_median(times[name], late) if len(times) else None
+    if not len(times):
+        return None
+    found = stats.kaplan_meier_median(times[name], times[CENSORED[name]].astype(bool))
+    return found if stats.independent(seeds_of(times)) else replace(found, low=None, high=None)

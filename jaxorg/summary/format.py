@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxorg.stats import Component
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.estimates import Estimate
@@ -39,9 +40,30 @@ def steps_text(steps: float | None) -> str:
 
 
 def seeds_text(arm: Arm) -> str:
-    """`5`, or `5 + 1 diverged + 2 failed`: the seeds that finished, then the others."""
+    """`5`, or `16 (1×4×4) + 1 diverged + 2 failed`: the seeds that finished, their design where
+    they are crossed, then the others."""
     lost = {"diverged": arm.diverged, "failed": arm.failed}
-    return f"{arm.seeds}" + "".join(f" + {count} {name}" for name, count in lost.items() if count)
+    design = f" ({arm.design})" if arm.design else ""
+    others = "".join(f" + {count} {name}" for name, count in lost.items() if count)
+    return f"{arm.seeds}{design}{others}"
+
+
+def sources_text(component: Component) -> str:
+    """`organism`, or `organism + interaction` where the runs do not tell them apart."""
+    return " + ".join(component.sources)
+
+
+def component_text(component: Component) -> str:
+    """`62 % [20, 91], 12.3 points`: a source's share of the variance with its interval, and the
+    standard deviation that it makes by itself."""
+    share, ends = 100 * component.share, component.share_interval
+    interval = f"[{100 * ends.low:.0f}, {100 * ends.high:.0f}]"
+    return f"{share:.0f} % {interval}, {points_text(component.variance)} points"
+
+
+def points_text(variance: float) -> str:
+    """`12.3`: the standard deviation of a rate, in percentage points."""
+    return f"{100 * variance**0.5:.1f}"
 
 
 def verdict_text(arm: Arm) -> str:

@@ -13,12 +13,13 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.stats import Interval
 from jaxorg.summary.hulls import Hull, fields_of
-from jaxorg.summary.tables import grid_fields, text
+from jaxorg.summary.tables import grid_fields, seeds_of, text
 from jaxorg.summary.teams import Teams
 from jaxorg.sweepfile.prereg import GROUP_FIGURES
+from jaxorg.sweepfile.seeds import Seeds
 
-Cells: TypeAlias = Mapping[tuple[int, str, str], float]
-"""What red wins, by seed, organism and treatment."""
+Cells: TypeAlias = Mapping[tuple[Seeds, str, str], float]
+"""What red wins, by seeds, organism and treatment."""
 
 LEFT_AT_10 = GROUP_FIGURES[-1]
 LEFT = "what is left of the behaviour where a tenth of the capability may be lost"
@@ -74,7 +75,7 @@ def games_of(
 
 def _left(hulls: Sequence[Hull]) -> Cells:
     return {
-        (group.seed, group.organism, group.treatment): group.figures[LEFT_AT_10]
+        (group.seeds, group.organism, group.treatment): group.figures[LEFT_AT_10]
         for hull in hulls
         for group in hull.groups
         if group.figures and not group.control
@@ -85,11 +86,12 @@ def _end(runs: pd.DataFrame, teams: Teams) -> Cells:
     """The attack after the last phase of each treated run. A collapsed model is of no use to blue:
     that counts as if it attacked each time."""
     cells = {}
-    for row in runs[(runs.status == "done") & runs.asr_treatment.notna()].to_dict("records"):
+    treated = runs[(runs.status == "done") & runs.asr_treatment.notna()]
+    for row, seeds in zip(treated.to_dict("records"), seeds_of(treated), strict=True):
         reversed_ = row["asr_reversal"]
         rate = row["asr_treatment"] if pd.isna(reversed_) else reversed_
         lost = text(row["verdict"]) == "collapsed"
-        cells[int(row["seed"]), teams.red(row), teams.blue(row)] = LOST if lost else rate
+        cells[seeds, teams.red(row), teams.blue(row)] = LOST if lost else rate
     return cells
 
 
@@ -112,8 +114,9 @@ def _game(payoff: str, cells: Cells, runs: pd.DataFrame, teams: Teams) -> RedBlu
         if len(names) < 2:
             return NoGame(payoff, (*notes, f"{names[0]} is the only {side} left"))
     seeds = sorted({seed for seed, _, _ in cells})
-    games = [[[cells.get((seed, r, b), np.nan) for b in blue] for r in red] for seed in seeds]
-    whole = np.array([game for game in games if not np.isnan(game).any()])
+    games = {seed: [[cells.get((seed, r, b), np.nan) for b in blue] for r in red] for seed in seeds}
+    played = [seed for seed, game in games.items() if not np.isnan(game).any()]
+    whole = np.array([games[seed] for seed in played])
     if len(whole) < len(seeds):
         empty = Counter(r for s in seeds for r in red for b in blue if (s, r, b) not in cells)
         most = max(empty, key=empty.__getitem__)
@@ -131,7 +134,7 @@ def _game(payoff: str, cells: Cells, runs: pd.DataFrame, teams: Teams) -> RedBlu
         seeds=len(whole),
         worst=tuple(stats.worst_rows(wins)),
         equilibrium=stats.solve(wins),
-        interval=stats.value_interval(whole, seed=0),
+        interval=stats.value_interval(whole, seed=0) if stats.independent(played) else stats.NONE,
         notes=tuple(notes),
     )
 

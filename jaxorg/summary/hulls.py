@@ -17,10 +17,11 @@ from jaxorg import stats
 from jaxorg.evaluators.base import ALONG, HALVES
 from jaxorg.stats import Point, Robustness
 from jaxorg.storage.results import ATTACK, CAPABILITY
-from jaxorg.summary.estimates import Estimate
-from jaxorg.summary.tables import History, Metric, grid_fields, text
+from jaxorg.summary.estimates import Estimate, mean_over
+from jaxorg.summary.tables import History, Metric, grid_fields, seeds_of, text
 from jaxorg.summary.teams import Teams
 from jaxorg.sweepfile.prereg import GROUP_FIGURES, pooled
+from jaxorg.sweepfile.seeds import Seeds
 
 Settings = Mapping[str, Any]
 """What the runs of a group have in common: the grid's values by path, where they are not pooled."""
@@ -37,7 +38,7 @@ class Group:
     organism: str
     treatment: str
     control: str
-    seed: int
+    seeds: Seeds
     settings: Settings
     points: tuple[Point, ...]
     front: tuple[Point, ...]
@@ -68,12 +69,15 @@ def groups_of(
     """The groups of the runs that are done and treated, in the order of the runs."""
     fields = fields_of(runs, grid)
     teams = Teams.of(runs, fields)
-    found: dict[tuple[str, int], tuple[dict[str, Any], list[History]]] = {}
-    for row in runs[runs.status == "done"].to_dict("records"):
+    found: dict[tuple[str, Seeds], tuple[dict[str, Any], list[History]]] = {}
+    done = runs[runs.status == "done"]
+    for row, seeds in zip(done.to_dict("records"), seeds_of(done), strict=True):
         history = histories.get(row["run_id"], {})
         if "treatment" in history:
-            found.setdefault((teams.key(row), row["seed"]), (row, []))[1].append(history)
-    groups = (_group(row, several, fields, teams) for row, several in found.values())
+            found.setdefault((teams.key(row), seeds), (row, []))[1].append(history)
+    groups = (
+        _group(row, several, fields, teams, seeds) for (_, seeds), (row, several) in found.items()
+    )
     return [group for group in groups if group]
 
 
@@ -96,7 +100,11 @@ def hulls_of(groups: Sequence[Group]) -> tuple[Hull, ...]:
 
 
 def _group(
-    row: Mapping[str, Any], histories: Sequence[History], fields: Sequence[str], teams: Teams
+    row: Mapping[str, Any],
+    histories: Sequence[History],
+    fields: Sequence[str],
+    teams: Teams,
+    seeds: Seeds,
 ) -> Group | None:
     """None where the behaviour was not installed."""
     pairs = [pair for history in histories for pair in _shares(history)]
@@ -108,7 +116,7 @@ def _group(
         organism=teams.red(row),
         treatment=teams.blue(row),
         control=text(row["control"]),
-        seed=int(row["seed"]),
+        seeds=seeds,
         settings={name: row[name] for name in fields},
         points=tuple(wholes),
         front=tuple(wholes[i] for i in stats.on_hull(wholes)),
@@ -148,7 +156,8 @@ def _point(at: Mapping[Metric, float], prompts: str) -> Point | None:
 def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
     figures = {}
     for name in GROUP_FIGURES:
-        points = tuple(group.figures[name] for group in groups if group.figures)
-        if points:
-            figures[name] = Estimate(*stats.mean_interval(points, 0.0, 1.0), points)
+        known = [group for group in groups if group.figures]
+        if known:
+            points = tuple(group.figures[name] for group in known)
+            figures[name] = mean_over(points, [group.seeds for group in known], 0.0, 1.0)
     return Hull(organism, treatment, tuple(groups), figures)

@@ -13,7 +13,7 @@ from jaxorg.errors import Refusal
 
 KEYS = {"runs": ["run_id"], "evals": ["run_id", "phase", "step", "metric", "condition"]}
 """What names a row of a table; of others all of it does."""
-MADE = ("sweep", "size", "arm", "chip_seconds", "device", "versions", "git_commit")
+MADE = ("sweep", "size", "arm", "seed", "chip_seconds", "device", "versions", "git_commit")
 """Columns of `runs` that say where and how a run was made, not what came of it."""
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
 from jaxorg.summary.estimates import Estimate, mean_of, times_of
-from jaxorg.summary.tables import grid_fields
+from jaxorg.summary.tables import grid_fields, seeds_of
 
 NEVER_POISONED = "clean"
 MOST_RETURNED = 1 / stats.INSTALLED  # a whole rate, as a share of the least that is installed
@@ -62,9 +62,9 @@ def _relearning(label: str, rows: pd.DataFrame, like: pd.DataFrame | None) -> Re
         ratio=_ratio(times, control),
         p=_log_rank(rows, like) if times and control and like is not None else nan,
         corrected=nan,
-        returned=mean_of(rows.return_reversal, -MOST_RETURNED, MOST_RETURNED),
-        recovery=mean_of(rows.recovery, high=float("inf")),
-        gap_recovered=mean_of(rows.gap_recovered, float("-inf"), float("inf")),
+        returned=mean_of(rows, "return_reversal", -MOST_RETURNED, MOST_RETURNED),
+        recovery=mean_of(rows, "recovery", high=float("inf")),
+        gap_recovered=mean_of(rows, "gap_recovered", float("-inf"), float("inf")),
     )
 
 
@@ -76,8 +76,11 @@ def _ratio(times: KaplanMeier | None, control: KaplanMeier | None) -> float:
 
 
 def _log_rank(rows: pd.DataFrame, like: pd.DataFrame) -> float:
+    """nan for runs that share seeds, as the test takes them to be independent."""
     sides = []
     for some in (rows, like):
         known = some.dropna(subset="relearn_steps")
+        if not stats.independent(seeds_of(known)):
+            return float("nan")
         sides += [known.relearn_steps, known.relearn_censored.astype(bool)]
     return stats.log_rank(*sides)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from jaxorg.summary.tables import PHASES, text
+from jaxorg.summary.tables import PHASES, seeds_of, text
+from jaxorg.sweepfile.seeds import Seeds
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,24 @@ class Unfinished:
 
     run_id: str
     arm: str
-    seed: int
+    seed: str
     status: str
     error: str
 
 
 def unfinished_runs(runs: pd.DataFrame) -> tuple[Unfinished, ...]:
     """The runs that have no end."""
+    lost = runs[runs.status != "done"]
     return tuple(
-        Unfinished(row.run_id, row.label, int(row.seed), row.status, text(row.error))
-        for row in runs[runs.status != "done"].itertuples()
+        Unfinished(row.run_id, row.label, _seed(int(row.seed), seeds), row.status, text(row.error))
+        for row, seeds in zip(lost.itertuples(), seeds_of(lost), strict=True)
     )
+
+
+def _seed(number: int, seeds: Seeds) -> str:
+    """`6`, or with crossed seeds `6: base 0, organism 1, treatment 2`."""
+    of = ", ".join(f"{name} {seed}" for name, seed in seeds._asdict().items())
+    return f"{number}: {of}" if {*seeds} != {number} else f"{number}"
 
 
 def samples_of(samples: pd.DataFrame, finished: pd.DataFrame) -> dict[str, tuple[Sample, ...]]:

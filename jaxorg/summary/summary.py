@@ -27,6 +27,7 @@ from jaxorg.summary.samples import (
     samples_of,
     unfinished_runs,
 )
+from jaxorg.summary.shares import VarianceOf, shares_of
 from jaxorg.summary.tables import EVALS, RUNS, SAMPLES, histories, label_runs, read_table, text
 from jaxorg.sweepfile.prereg import Declared
 
@@ -38,6 +39,7 @@ class Summary:
     runs: int
     claims: Claims | None
     arms: tuple[Arm, ...]
+    shares: Mapping[str, tuple[VarianceOf, ...]]
     curves: Mapping[str, tuple[Curve, ...]]
     hulls: tuple[Hull, ...]
     games: Games
@@ -60,12 +62,14 @@ def summarise(folder: Path) -> Summary:
     evals = read_table(folder, "evals", EVALS, required=len(finished) > 0)
     measured = histories(evals[evals.run_id.isin(finished.run_id)])
     by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
+    shares = {label: tuple(shares_of(rows, measured)) for label, rows in by_arm}
     groups = groups_of(runs, measured, declared.grid)
     hulls = hulls_of(groups)
     return Summary(
         runs=len(runs),
         claims=claims_of(declared, planned, runs, groups),
         arms=tuple(arm_of(label, rows, measured) for label, rows in by_arm),
+        shares={label: rates for label, rates in shares.items() if rates},
         curves={
             phase: tuple(filter(None, (curve(*arm, phase, measured) for arm in by_arm)))
             for phase in ("treatment", "reversal")

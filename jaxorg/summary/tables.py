@@ -15,6 +15,7 @@ from jaxorg.stats import Count
 from jaxorg.storage import results
 from jaxorg.summary.merged import once, untold
 from jaxorg.sweepfile import labels
+from jaxorg.sweepfile.seeds import Seeds
 
 PHASES = labels.ORDER
 
@@ -125,6 +126,11 @@ def _column(values: Sequence[Any]) -> pd.Series[Any]:
     """Settings of runs as a column of the `runs` table holds them."""
     kind = results.field_type(values)
     return pa.array([results.cell(value, kind) for value in values], kind).to_pandas()
+
+
+def seeds_of(runs: pd.DataFrame) -> list[Seeds]:
+    """The seeds of each run's phases."""
+    return [Seeds(*map(int, row)) for row in runs[[*results.SEEDS]].to_numpy()]
 
 
 def text(cell: object) -> str:

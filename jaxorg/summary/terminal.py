@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,18 +16,22 @@ from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import (
     changed_text,
+    component_text,
     effect_text,
     notes_text,
     p_text,
     percent,
     play_text,
+    points_text,
     rate_text,
     seeds_text,
     share_text,
+    sources_text,
     steps_text,
     verdict_text,
 )
 from jaxorg.summary.game import Games
+from jaxorg.summary.shares import VarianceOf
 from jaxorg.summary.summary import summarise
 from jaxorg.summary.tables import Metric
 
@@ -37,12 +41,14 @@ ARM_WIDTH = 14  # what 80 columns leave for an arm's name beside its figures
 
 
 def terminal_tables(folder: Path) -> list[Table]:
-    """The arms of a results folder, what was asked of some of them besides, the games that they
-    play, and what became of its claims, for 80 columns; raises Refusal as `summarise` does."""
+    """The arms of a results folder, what was asked of some of them besides, where their variance
+    comes from, the games that they play, and what became of its claims, for 80 columns; raises
+    Refusal as `summarise` does."""
     summary = summarise(folder)
     tables = [_arms(summary.arms)]
     tables += [_audits(audited)] if (audited := _measured(summary.arms, SUSPICION)) else []
     tables += [_given(given)] if (given := _measured(summary.arms, TAUGHT)) else []
+    tables += [_variances(summary.shares)] if summary.shares else []
     tables += [_games(summary.games)] if any(summary.games) else []
     tables += [_claims(summary.claims)] if summary.claims else []
     return tables
@@ -80,10 +86,15 @@ def _arms(arms: Sequence[Arm]) -> Table:
         )
         rows.append(["\n".join(lines) for lines in (named, attack, treated)])
     table = _table("95 % intervals", ("arm", "ASR, %", "after treatment, %"), rows)
-    # Names cut short could not be told apart; on a narrow terminal they fold where they must.
-    longest = max((len(word) for arm in arms for word in arm.label.split()), default=0)
-    table.columns[0].min_width = min(longest, ARM_WIDTH)
+    table.columns[0].min_width = _longest(arm.label for arm in arms)
     return table
+
+
+def _longest(labels: Iterable[str]) -> int:
+    """The width of their longest word, as far as there is room for it. Names cut short could not be
+    told apart; on a narrow terminal they fold where they must."""
+    longest = max((len(word) for label in labels for word in label.split()), default=0)
+    return min(longest, ARM_WIDTH)
 
 
 def _audits(arms: Sequence[Arm]) -> Table:
@@ -121,6 +132,22 @@ def _given(arms: Sequence[Arm]) -> Table:
     ]
     title = "attacks after given reasoning, after treatment, %"
     return _table(title, ("arm", "with the trigger", "without"), rows)
+
+
+def _variances(shares: Mapping[str, Sequence[VarianceOf]]) -> Table:
+    """The first rate of each arm; the page has the others."""
+    rows = []
+    for arm, (found, *_) in shares.items():
+        components = found.shares.components
+        rate = f"{found.rate} after {found.phase}\n{rate_text(found.mean)} %, {found.runs} runs"
+        sources = [f"{sources_text(each)}: {component_text(each)}" for each in components]
+        spread = [f"together: {points_text(found.shares.total)} points"] if components else []
+        said = "\n".join((*sources, *spread, *found.shares.notes))
+        rows.append((f"{arm}\n{rate}", said))
+    table = _table("shares of the variance over seeds", ("rate", "source: share, deviation"), rows)
+    table.columns[0].min_width = _longest(shares)
+    table.columns[1].no_wrap = False
+    return table
 
 
 def _games(games: Games) -> Table:

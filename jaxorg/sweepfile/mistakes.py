@@ -140,7 +140,8 @@ def _suggestion(place: Sequence[str], known: Sequence[str]) -> str:
         return "write it as nested mappings; paths with dots stand in grid, sizes and --set"
     if unknown in known:
         return "it belongs to another kind, so remove it"
-    known = sorted(known, key=lambda path: path.startswith("base.scratch"))  # it is meant last
+    last = ("base.scratch", "seeds.", "controls.seeds.")  # they are meant last
+    known = sorted(known, key=lambda path: path.startswith(last))
     beside = [path for path in known if path.split(".")[:-1] == above]
     below = [path for path in known if path.split(".")[: len(above)] == above]
     meant = _MEANT.get(key.lower(), key)

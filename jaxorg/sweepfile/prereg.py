@@ -11,6 +11,7 @@ from jaxorg.config import Config, content_hash, misfit
 from jaxorg.errors import short
 from jaxorg.storage import results
 from jaxorg.suggest import choose
+from jaxorg.sweepfile.seeds import CrossedSeeds, SeedCounts
 
 GROUP_FIGURES = ("hull_auc", "left_at_5", "left_at_10")
 """Figures of all runs of a seed that share the organism and the treatment, whatever its amount."""
@@ -100,6 +101,20 @@ def check_claims(
                     raise misfit(key, value, f"{claim.figure} is taken over all of {path}")
 
 
+def check_tests(claims: Sequence[Claim], seeds: Iterable[int | CrossedSeeds]) -> None:
+    """See that runs which share seeds are tested as such: their signs do not flip one by one.
+
+    Raises:
+        ValidationError: a claim's test takes runs to be independent that are not.
+    """
+    if not any(isinstance(each, CrossedSeeds) and each.shared for each in seeds):
+        return
+    for number, claim in enumerate(claims):
+        if claim.test == "sign_flip":
+            remedy = "it takes runs to be independent, and those of crossed seeds are not; use t"
+            raise misfit(f"prereg.{number}.test", claim.test, remedy)
+
+
 def unmatched(claim: Claim, grid: Iterable[Mapping[str, Any]]) -> set[str]:
     """Grid paths whose values two runs of a pair need not share: those on which the sides differ,
     and those that advance with them. A control has no organism of its own to match."""
@@ -120,5 +135,5 @@ class Declared(BaseModel):
 
     prereg: list[Claim] = []
     grid: list[dict[str, list[Any]]] = []
-    seeds: int = 1
+    seeds: SeedCounts = 1
     first_seed: int = 0

@@ -30,8 +30,16 @@ from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
 from jaxorg.sweepfile.labels import of_organism
-from jaxorg.sweepfile.prereg import Claim, check_claims
+from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
 from jaxorg.sweepfile.scored_prompts import ScoredPrompts
+from jaxorg.sweepfile.seeds import (
+    MOST_RUNS,
+    CrossedSeeds,
+    SeedCounts,
+    Seeds,
+    count_of,
+    seeds_of,
+)
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 
@@ -47,7 +55,6 @@ else:
     AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
     AnyEvaluation = Evaluation
 
-MOST_RUNS = 10_000
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
@@ -184,14 +191,14 @@ class Control(Config):
     """Extra runs of each treatment whose organism is of a control kind, with fewer seeds."""
 
     kind: Literal["clean", "memorised_fact", "placebo"]
-    seeds: int = Field(gt=0, le=MOST_RUNS)
+    seeds: SeedCounts
 
 
 class Sweep(Config):
     """A sweep file's own keys; every other key belongs to `RunConfig`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
-    seeds: int = Field(default=1, gt=0, le=MOST_RUNS)
+    seeds: SeedCounts = 1
     first_seed: int = Field(default=0, ge=0, lt=2**31)
     controls: list[Control] = []
     grid: list[dict[str, list[Any]]] = []
@@ -200,6 +207,7 @@ class Sweep(Config):
     @model_validator(mode="after")
     def _claims_about_the_grid(self) -> Sweep:
         check_claims(self.prereg, self.grid, [control.kind for control in self.controls])
+        check_tests(self.prereg, [self.seeds, *(control.seeds for control in self.controls)])
         return self
 
     @model_validator(mode="after")
@@ -217,7 +225,8 @@ class RunSpec:
 
     fields: Mapping[str, Any]  # the grid's values by dotted path
     control: str  # kind of control, or ""
-    seed: int
+    seed: int  # its number among the runs of its arm, from the first seed on
+    seeds: Seeds
     config: RunConfig
 
 
@@ -394,7 +403,8 @@ def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
 def _check_count(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> None:
     """Refuse, before they are made, more runs than a sweep is for."""
     points = math.prod(len(axis) for axis in axes)
-    count = points * (sweep.seeds + sum(control.seeds for control in sweep.controls))
+    of_controls = sum(count_of(control.seeds) for control in sweep.controls)
+    count = points * (count_of(sweep.seeds) + of_controls)
     if count > MOST_RUNS:
         raise Refusal(
             f"grid: its {points:,} points and the seeds make up to {count:,} runs; a sweep may "
@@ -442,7 +452,7 @@ def _runs(
     axes: Sequence[list[dict[str, Any]]],
     control: str,
     first: int,
-    seeds: int,
+    seeds: int | CrossedSeeds,
 ) -> Iterator[RunSpec]:
     """Every point of the grid with every seed, seeds innermost."""
     for point in itertools.product(*axes):
@@ -453,8 +463,23 @@ def _runs(
         if control:
             content["organism"] = _stand_in(content.get("organism"), control)
         config = _validated(RunConfig, content)
-        for seed in range(first, first + seeds):
-            yield RunSpec(fields, control, seed, config)
+        if isinstance(seeds, CrossedSeeds):
+            _check_crossing(seeds, config, f"controls.{control}.seeds" if control else "seeds")
+        for seed, each in enumerate(seeds_of(seeds, first), first):
+            yield RunSpec(fields, control, seed, each, config)
+
+
+def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
+    """Refuse seeds of what is not trained: their runs would be one run, counted several times."""
+    organism = config.organism
+    untrained = {
+        "base": not config.base.scratch and "only base.scratch trains new weights; give it",
+        "organism": not (organism and organism.train.steps) and "no organism is trained; train one",
+        "treatment": not config.treatment and "there is no treatment; add one",
+    }
+    for name, why in untrained.items():
+        if why and (count := getattr(seeds, name)) > 1:
+            raise Refusal(f"{key}.{name}: {count} will not do; {why}, or leave this out")
 
 
 def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:

@@ -84,6 +84,7 @@ class TableWriter:
             (
                 run.run_id,
                 run.arm,
+                run.spec.seed,
                 run.spec.config.model_dump_json(),
                 [
                     self._content(p.fingerprint) if has(p.fingerprint) else failure(p.fingerprint)
@@ -140,6 +141,7 @@ class TableWriter:
             "control": run.spec.control,
             **{name: results.cell(run.spec.fields[name], t) for name, t in self._fields.items()},
             "seed": run.spec.seed,
+            **dict(zip(results.SEEDS, run.spec.seeds, strict=True)),
             "config": run.spec.config.model_dump_json(),
             "status": status,
             "error": error,
