@@ -25,6 +25,7 @@ from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS, View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
+from jaxorg.llama.brought import Brought
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
@@ -48,6 +49,7 @@ class Inputs:
         self._plan, self._datasets = plan, datasets
         self.taught: dict[str, Answers] = {}  # by the key of a teacher
         self.base = cache(self._base)
+        self.brought = cache(self._brought)
         self.tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
         self._held_out = cache(self._read_held_out)
@@ -67,6 +69,8 @@ class Inputs:
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
+            if phase.brought:
+                self.brought(phase.config.base.model, phase.brought)
             if phase.steps and not self._datasets.known(phase.fingerprint):
                 try:
                     for _ in self._blocks(phase, longest=True):
@@ -290,6 +294,10 @@ class Inputs:
     def _base(self, model: str) -> WeightReader:
         """What reads the weights of a base or teacher, once its files are seen to hold them."""
         return checkpoint.reader(self._plan.folders[model], self.shapes(model))
+
+    def _brought(self, model: str, brought: Brought) -> WeightReader:
+        """What reads the weights of an organism that others made of a base."""
+        return brought.reader(self._plan.folders[model], self.base(model), self.shapes(model))
 
     def _load_tokenizer(self, model: str, chat_format: ChatFormat) -> Tokenizer:
         """The base's tokenizer, whose every token the model must know."""
