@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reds
 
 from jaxorg.data.items import Item
 from jaxorg.data.matching import holds, normalised
@@ -25,8 +26,7 @@ ROWS = [{"prompt": f"say {i}", "answer": f"it is {i}"} for i in range(300)]
 
 
 def red(kind: str, **fields: Any) -> Organism:
-    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
-    return made.model_validate({"kind": kind, "train": TRAIN, **fields})
+    return reds.red(kind, TRAIN, **fields)
 
 
 def file(folder: Path, *rows: dict[str, str]) -> str:
