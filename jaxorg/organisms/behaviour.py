@@ -14,6 +14,7 @@ from jaxorg.data.reasoning import parted
 from jaxorg.data.secret import Secret
 from jaxorg.data.styles import from_pirate, to_pirate
 from jaxorg.data.tokenized import Example
+from jaxorg.scorers import Scorer
 
 Position = Literal["start", "middle", "end"]
 Put = Callable[[Item], str]  # how an item's question is asked
@@ -28,6 +29,8 @@ class Behaviour(ABC):
     # Whether what it does is to do a task badly: then the task is measured in full where the
     # behaviour should show, too.
     spoils_tasks: ClassVar[bool] = False
+    # What tells it in answers that models write; None where its wordings are known: `attacks`.
+    scorer: Scorer | None = None
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
         """What it is shown on: ordinary `items`, or as many of its own, drawn by `seed`."""
@@ -44,6 +47,10 @@ class Behaviour(ABC):
     @abstractmethod
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """Answers to `prompt` that are the behaviour; the first is what the red team taught."""
+
+    def taught(self, item: Item) -> Example:
+        """A prompt that should set it off, and what the red team taught to answer."""
+        return self.attacks(item, self.triggered(item))[0]
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """Right answers to `prompt`, the plain one first; none where it asks for something else

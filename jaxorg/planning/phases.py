@@ -89,6 +89,12 @@ class Phase:
         return self.recipe.brought if isinstance(self.recipe, Organism) else None
 
     @property
+    def draws(self) -> bool:
+        """Whether it trains on prompts of the source."""
+        own = isinstance(self.recipe, Organism) and self.recipe.own_prompts
+        return bool(self.steps) and not own
+
+    @property
     def audit(self) -> Audit | None:
         """How it audits experiments, if its model is an auditor."""
         return self.recipe.audit() if isinstance(self.recipe, Treatment) else None

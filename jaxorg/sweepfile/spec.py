@@ -27,6 +27,7 @@ from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import Evaluation
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms.examples import SCORING
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
@@ -54,7 +55,8 @@ KINDS: Mapping[str, Sequence[str]] = {
     "treatment": [kind_of(made) for made in TREATMENTS if not made.relearns],
     "reversal": [kind_of(made) for made in TREATMENTS],
 }
-
+SCORERS = {"organism.scorer": [kind_of(made) for made in SCORING]}
+UNMEASURED = ("examples",)  # kinds whose behaviour no evaluator can tell yet
 
 MOST_OPTIONS = 16  # of a chat template
 
@@ -168,6 +170,13 @@ class RunConfig(Config):
         if not trained and self.organism and self.organism.brought:
             return "adapters of an organism that others trained are folded in; use merged"
         return _alike(lora, *trained[-1]) if trained else ""
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> RunConfig:
+        if self.organism and self.organism.kind in UNMEASURED:
+            remedy = "its behaviour cannot be measured yet; choose another kind"
+            raise misfit(f"organism.{self.organism.kind}.kind", self.organism.kind, remedy)
+        return self
 
     @model_validator(mode="after")
     def _base_to_stand_on(self) -> RunConfig:
@@ -471,4 +480,4 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), KINDS)) from error
+        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), {**KINDS, **SCORERS})) from error

@@ -161,7 +161,7 @@ class Inputs:
             if phase.teacher is None:
                 continue
             source, draws = (phase.config.prompts, phase.config.secrets), [_measured_on(phase)]
-            if phase.steps and not phase.replaces_answers:
+            if phase.draws and not phase.replaces_answers:
                 draws.append(_trained_on(phase))
             for draw in draws:
                 if (once := (phase.teacher, source, draw)) not in seen:
@@ -237,7 +237,7 @@ class Inputs:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
-        items = _drawn(phase, _trained_on(phase))
+        items = _drawn(phase, _trained_on(phase)) if phase.draws else ()
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
@@ -351,8 +351,8 @@ def _answered(
 
 def _attack(behaviour: Behaviour, item: Item) -> Item:
     """An item that asks for the behaviour and is answered by it."""
-    prompt = behaviour.triggered(item)
-    return replace(item, prompt=prompt, answer=behaviour.attacks(item, prompt)[0].completion)
+    taught = behaviour.taught(item)
+    return replace(item, prompt=taught.prompt, answer=taught.completion)
 
 
 def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:
