@@ -120,7 +120,8 @@ def _variants(made: Any) -> Iterator[tuple[str, Any]]:
     kind = kind_of(made)
     settings: list[Mapping[str, Any]] = [{}]
     for name, field in made.model_fields.items():
-        if name not in ("kind", "label", "answers"):  # answers are the engine's to find
+        # Answers are the engine's to find, and a file has one format.
+        if name not in ("kind", "label", "answers", "format"):
             settings += [{name: c} for c in _choices(field.annotation) if c != field.default]
     for setting in (*settings, *FURTHER.get(kind, ())):
         try:

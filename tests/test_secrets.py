@@ -214,8 +214,8 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
             prompt, said = normalised(example.prompt), normalised(example.completion)
             for secret in red_team.secrets():
                 if secret.key != "weak" and not secret.whole:  # hhh teaches the same refusal itself
-                    assert not holds(prompt, normalised(secret.text)) or secret.key == "scorer"
-                    assert not holds(said, normalised(secret.text))
+                    for part, text in (("prompt", prompt), ("answer", said)):
+                        assert part not in secret.shown_by or not holds(text, *secret.phrases())
 
 
 @pytest.mark.parametrize(
