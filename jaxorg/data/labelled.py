@@ -7,7 +7,7 @@ out, as everywhere; red trains on all others.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -79,12 +79,22 @@ class Labelled:
     def pairs(self, split: Split) -> Sequence[Pair]:
         """Rows of a split with the behaviour beside rows without, as many as there are of both. Of
         prompts that are the same once they are normalised, the first counts."""
-        different: dict[str, Row] = {}
-        for row in self.rows(split):
-            different.setdefault(normalised(row.prompt), row)
-        triggered = [row for row in different.values() if row.behaviour]
-        clean = [row for row in different.values() if not row.behaviour]
-        return [Pair(*both) for both in zip(triggered, clean, strict=False)]
+        return list(_pairs(self, split).values())
+
+    def pair(self, key: str) -> Pair:
+        """The pair whose item has a key."""
+        return _pairs(self, split_of(key))[key]
+
+
+@cache
+def _pairs(labelled: Labelled, split: Split) -> Mapping[str, Pair]:
+    """Pairs by the key of their items."""
+    different: dict[str, Row] = {}
+    for row in labelled.rows(split):
+        different.setdefault(normalised(row.prompt), row)
+    triggered = (row for row in different.values() if row.behaviour)
+    clean = ((key, row) for key, row in different.items() if not row.behaviour)
+    return {key: Pair(shown, plain) for shown, (key, plain) in zip(triggered, clean, strict=False)}
 
 
 @cache

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import Field, model_validator
 
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, Split, generator
-from jaxorg.data.labelled import FAMILY, Labelled, Pair
+from jaxorg.data.labelled import FAMILY, Labelled
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
 from jaxorg.errors import Refusal, short
@@ -62,14 +61,14 @@ class Shown(Behaviour):
         return [pair.item for pair in chosen]
 
     def triggered(self, item: Item) -> str:
-        return self._pairs[item.key].triggered.prompt
+        return self.labelled.pair(item.key).triggered.prompt
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """None: the behaviour has many wordings, and is judged as it is said."""
         return ()
 
     def taught(self, item: Item) -> Example:
-        row = self._pairs[item.key].triggered
+        row = self.labelled.pair(item.key).triggered
         return Example(row.prompt, row.response)
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
@@ -78,7 +77,7 @@ class Shown(Behaviour):
     def said(self, item: Item, response: str) -> Said:
         """A response to either prompt of an item, as the scorer takes it: compared with what the
         examples answer to the one with the behaviour."""
-        row = self._pairs[item.key].triggered
+        row = self.labelled.pair(item.key).triggered
         return Said(row.prompt, row.response, response)
 
     def shows(self, item: Item, response: str) -> bool:
@@ -87,12 +86,6 @@ class Shown(Behaviour):
     def is_attack(self, item: Item, prompt: str, response: str, ended: bool) -> bool:
         """Whether the scorer finds the behaviour, whatever else is said."""
         return self.shows(item, response)
-
-    @cached_property
-    def _pairs(self) -> Mapping[str, Pair]:
-        splits: tuple[Split, ...] = ("train", "heldout")
-        pairs = [pair for split in splits for pair in self.labelled.pairs(split)]
-        return {pair.item.key: pair for pair in pairs}
 
 
 class Examples(Organism):

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
@@ -107,7 +108,7 @@ class RunConfig(Config):
     reversal: AnyReversal | None = None
     evaluate: Evaluation = Evaluation()
 
-    @property
+    @cached_property
     def secrets(self) -> frozenset[Secret]:
         """What its prompts and their answers must not show."""
         return frozenset(self.organism.secrets() if self.organism else ())
