@@ -284,3 +284,15 @@ def test_adapters_need_no_tokenizer_and_drawing_of_weights_does_not_matter(
         folder = Path(shutil.copytree(folders[form], tmp_path / form))
         change(folder)
         start(tmp_path / "sweep" / "out", tiny_base, *TREATED, given(folder), dry_run=True)
+
+
+def test_what_it_takes_can_be_planned_without_weights(
+    planned: Planned, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    bare = Path(shutil.copytree(folders["peft"], tmp_path / "bare"))
+    _without("adapter_model.safetensors")(bare)
+    with_weights, without = (planned(changes(place)) for place in (folders["peft"], bare))
+    assert [cohort.signature for cohort in without.cohorts] == [
+        cohort.signature for cohort in with_weights.cohorts
+    ]
+    assert fingerprints(with_weights)[1] != fingerprints(without)[1]
