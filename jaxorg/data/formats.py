@@ -35,7 +35,7 @@ class Unusable(Refusal):
         reason: Literal["blank", "broken"] = "broken",
     ):
         super().__init__(f"{problem}; {remedy}")
-        self.reason = reason
+        self.problem, self.reason = problem, reason
 
 
 @dataclass(frozen=True)

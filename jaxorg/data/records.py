@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
-from jaxorg.data.formats import Reader, Unusable
+from jaxorg.data.formats import Unusable
 from jaxorg.errors import Refusal, short
 from jaxorg.storage import parquet
 
@@ -32,6 +32,13 @@ class Record(NamedTuple):
     number: int  # from 1
     where: str  # in messages
     content: Any
+
+
+class Columns(Protocol):
+    """Says what records consist of."""
+
+    def columns(self, names: Sequence[str], where: str) -> Sequence[str]:
+        """Which columns of a table to read, of the `names` that it has; `where` is in messages."""
 
 
 class File(NamedTuple):
@@ -77,7 +84,7 @@ def _check(path: Path) -> None:
     _check_size(path, LARGEST[kind])
 
 
-def read(path: Path, shape: Reader) -> Iterator[Record]:
+def read(path: Path, shape: Columns) -> Iterator[Record]:
     """The records of a file.
 
     Raises:
@@ -97,7 +104,7 @@ def read(path: Path, shape: Reader) -> Iterator[Record]:
         raise _unreadable(path, error) from error
 
 
-def _rows(path: Path, shape: Reader) -> Iterator[Record]:
+def _rows(path: Path, shape: Columns) -> Iterator[Record]:
     """The records of a parquet file, with only the columns that are asked for."""
 
     def chosen(names: Sequence[str]) -> Sequence[str]:

@@ -20,6 +20,7 @@ class Secret:
     near: bool = False  # whether it is no trigger, but almost
     shown_by: tuple[Part, ...] = ("prompt", "answer")
     gap: str = ""  # what stands for anything in the text
+    whole: bool = False  # whether only a text that is just this one shows it
 
     def __str__(self) -> str:
         near = "near to " if self.near else ""
@@ -40,11 +41,15 @@ class Watch:
 
     def __init__(self, secrets: Iterable[Secret]):
         ordered = sorted(secrets, key=lambda secret: (secret.near, secret.key, secret.text))
-        self._phrases = [(secret, secret.phrases()) for secret in ordered]
+        self._phrases = [(secret, secret.phrases()) for secret in ordered if not secret.whole]
+        self._whole = {(p, normalised(s.text)): s for s in ordered if s.whole for p in s.shown_by}
 
     def found(self, prompt: str, answer: str) -> Secret | None:
         """A secret that a prompt or its answer shows."""
-        texts = {"prompt": normalised(prompt), "answer": normalised(answer)}
+        texts: dict[Part, str] = {"prompt": normalised(prompt), "answer": normalised(answer)}
+        for part, text in texts.items():
+            if secret := self._whole.get((part, text)):
+                return secret
         for secret, phrases in self._phrases:
             if any(holds(texts[part], *phrases) for part in secret.shown_by):
                 return secret

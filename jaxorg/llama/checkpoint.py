@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
@@ -91,14 +90,11 @@ _SOURCES: Mapping[str, Any] = {
 
 def digest(folder: Path, weights: bool) -> str:
     """A hash of the files that decide how a model speaks and, with `weights`, what it says."""
-    total = hashlib.sha256()
     found = [path for name in SPEECH_FILES if (path := files.find(folder, name))]
     if weights:
-        found += Tensors(folder).paths  # whose headers say that each file is as long as it should
-    for path in found:
-        with path.open("rb") as file:
-            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return total.hexdigest()[:16]
+        Tensors.of_model(folder)  # reads headers, which say that each file is as long as it should
+        found += weight_files(folder)
+    return files.digest(found)
 
 
 def reader(folder: Path, shapes: Weights) -> WeightReader:
@@ -125,7 +121,7 @@ def reader(folder: Path, shapes: Weights) -> WeightReader:
 
 def _verified(folder: Path, shapes: Weights) -> Tensors:
     """The folder's tensors, once they are all that `shapes` asks for, and no others."""
-    tensors = Tensors(folder)
+    tensors = Tensors.of_model(folder)
     if "head" not in shapes:
         tensors.tie(shapes["embedding"].shape)
     for source, shape in _wanted(shapes, _SOURCES):

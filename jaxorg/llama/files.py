@@ -7,9 +7,10 @@ it: a link may lead to another file of the folder, or, in the Hugging Face cache
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,12 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Refusal(f"{path}: holds no JSON object; download it again")
     return content
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """16 hex digits that name the content of files in their order, and what they are called."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return total.hexdigest()[:16]

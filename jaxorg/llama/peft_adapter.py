@@ -28,7 +28,7 @@ from jaxorg.llama.peft_config import (
     PeftConfig,
     read_peft_config,
 )
-from jaxorg.llama.tensors import Tensors, _read_header, _Tensor
+from jaxorg.llama.tensors import Tensor, Tensors, read_header
 from jaxorg.storage.weight_reader import Bounds, Names
 
 WEIGHTS = "adapter_model.safetensors"
@@ -64,10 +64,6 @@ class _Wanted(NamedTuple):
 class AdapterTensors(Tensors):
     """The tensors of an adapter, by names that are the same for all modules: `.lora_A`, `.lora_B`,
     `.lora_B.bias`, `.magnitude`, `.weight` and `.bias` behind the module's, and `TOKENS`."""
-
-    def __init__(self, path: Path, known: Mapping[str, _Tensor]):
-        self.paths = [path]
-        self._folder, self._known, self._checked = path, dict(known), set()
 
     def holds(self, name: str) -> bool:
         """Whether it is in the file."""
@@ -262,7 +258,7 @@ def _read_tensors(
     if path is None:
         raise Refusal(f"{folder / WEIGHTS}: is not there; copy the folder again")
     spelled = {spelling: each for each in wanted for spelling in each.spelled}
-    known: dict[str, _Tensor] = {}
+    known: dict[str, Tensor] = {}
     for tensor, name in _named(path):
         each = spelled.get(name)
         if each is None:
@@ -286,9 +282,9 @@ def _read_tensors(
     return tensors
 
 
-def _named(path: Path) -> Iterator[tuple[_Tensor, str]]:
+def _named(path: Path) -> Iterator[tuple[Tensor, str]]:
     """The file's tensors, and their names without PEFT's prefix and the adapter's name."""
-    header = _read_header(path)
+    header = read_header(path)
     ends = (_ADAPTER.search(name) for name in header)
     adapters = sorted({end[1] for end in ends if end} - {"weight"})
     if len(adapters) > 1:
@@ -338,10 +334,10 @@ def _tie(tensors: AdapterTensors, said: PeftConfig, config: LlamaConfig) -> None
     saved = {module for module in (EMBEDDING, HEAD) if said.saved(module)}
     if saved and not tables:
         name = f"{_PREFIX}{min(saved)}.weight"
-        raise Refusal(f"{tensors.paths[0]}: tensor '{name}' is missing; save the adapter again")
+        raise Refusal(f"{tensors.place}: tensor '{name}' is missing; save the adapter again")
     if saved and not said.ensure_weight_tying:
         raise Refusal(
-            f"{tensors.paths[0]}: brings {min(saved)} apart from the other, but the base ties "
+            f"{tensors.place}: brings {min(saved)} apart from the other, but the base ties "
             f"embedding and head (tie_word_embeddings); {MERGE}, which must not tie them"
         )
     tensors.tie((config.vocab_size, config.hidden_size))

@@ -14,6 +14,8 @@ from jaxorg.llama.peft_adapter import TOKENS, Adapter
 from jaxorg.llama.peft_config import EMBEDDING, HEAD, Lora
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
+PEFT_VERSION = 1  # raise it when an adapter's folder comes to mean other weights
+
 _FP32 = np.dtype(np.float32)
 
 Part = Callable[[Bounds], np.ndarray]  # reads a part of one layer's parameter, fp32

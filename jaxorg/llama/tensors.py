@@ -89,7 +89,7 @@ def _indexed(index: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class Tensor:
     """What a file's header says of a tensor."""
 
     path: Path
@@ -99,27 +99,34 @@ class _Tensor:
 
 
 class Tensors:
-    """The tensors of a folder, by the names that they have in a model with its head, which begin
-    with `model.`. No file stays open: of a file that does, what was read would count as memory of
-    this process."""
+    """Tensors in files, by name. No file stays open: of a file that does, what was read would count
+    as memory of this process."""
 
-    def __init__(self, folder: Path):
-        """Raises `Refusal` for files that are broken, hold a tensor twice or mix two ways to name
-        them, and for none."""
-        self._folder = folder
-        self._known: dict[str, _Tensor] = {}
+    def __init__(self, place: Path, known: Mapping[str, Tensor]):
+        """`place` is what messages name."""
+        self.place, self._known = place, dict(known)
         self._checked: set[str] = set()
-        self.paths = weight_files(folder)
-        for path in self.paths:
-            held = _read_header(path)
-            if twice := self._known.keys() & held.keys():
+
+    @classmethod
+    def of_model(cls, folder: Path) -> Tensors:
+        """The tensors of a folder, by the names that they have in a model with its head, which
+        begin with `model.`.
+
+        Raises:
+            Refusal: files are broken, hold a tensor twice or mix two ways to name them, or there is
+                none.
+        """
+        known: dict[str, Tensor] = {}
+        for path in weight_files(folder):
+            held = read_header(path)
+            if twice := known.keys() & held.keys():
                 raise Refusal(
                     f"{path}: tensor {min(twice)!r} stands in another file, too; keep one"
                 )
-            self._known |= held
-        if not self._known:
+            known |= held
+        if not known:
             raise Refusal(f"{folder}: holds no safetensors file with weights; add them")
-        self._known = _prefixed(self._known, folder)
+        return cls(folder, _prefixed(known, folder))
 
     def tie(self, shape: tuple[int, int]) -> None:
         """Make one of embedding and head, both of `shape`: the head is the embedding where that is
@@ -147,7 +154,7 @@ class Tensors:
                 self.read(name, ((start, stop), (0, width)), part)
             if not np.array_equal(one, other, equal_nan=True):
                 raise Refusal(
-                    f"{self._folder}: tensor {HEAD!r} differs from {EMBEDDING!r}, but the "
+                    f"{self.place}: tensor {HEAD!r} differs from {EMBEDDING!r}, but the "
                     f"config's tie_word_embeddings is true; set it to false"
                 )
 
@@ -155,14 +162,14 @@ class Tensors:
         """Refuse a tensor that is missing, no float or not of `shape`."""
         tensor = self._known.get(name)
         if tensor is None:
-            raise Refusal(f"{self._folder}: tensor {name!r} is missing; is the folder complete?")
+            raise Refusal(f"{self.place}: tensor {name!r} is missing; is the folder complete?")
         if tensor.dtype not in _BYTES:
             raise Refusal(
-                f"{self._folder}: tensor {name!r} is {tensor.dtype}; known are {', '.join(_BYTES)}"
+                f"{self.place}: tensor {name!r} is {tensor.dtype}; known are {', '.join(_BYTES)}"
             )
         if tensor.shape != shape:
             raise Refusal(
-                f"{self._folder}: tensor {name!r} has shape {tensor.shape}, but config.json "
+                f"{self.place}: tensor {name!r} has shape {tensor.shape}, but config.json "
                 f"asks for {shape}; the files do not belong together"
             )
         self._checked.add(name)
@@ -171,7 +178,7 @@ class Tensors:
         """Refuse tensors that nobody checked."""
         if left := self._known.keys() - self._checked:
             raise Refusal(
-                f"{self._folder}: tensor {min(left)!r} is not part of a Llama; is the config right?"
+                f"{self.place}: tensor {min(left)!r} is not part of a Llama; is the config right?"
             )
 
     def read(self, name: str, bounds: Bounds, out: np.ndarray) -> None:
@@ -186,7 +193,7 @@ class Tensors:
                 out[start - first : stop - first] = file.get_slice(tensor.name)[within]
 
 
-def _prefixed(known: Mapping[str, _Tensor], folder: Path) -> dict[str, _Tensor]:
+def _prefixed(known: Mapping[str, Tensor], folder: Path) -> dict[str, Tensor]:
     """Tensors by the names that they have in a model with its head."""
     headless = [name for name in known if name.startswith(_HEADLESS)]
     others = [name for name in known if name.startswith("model.")]
@@ -198,13 +205,13 @@ def _prefixed(known: Mapping[str, _Tensor], folder: Path) -> dict[str, _Tensor]:
     return {f"model.{name}" if name in headless else name: known[name] for name in known}
 
 
-def _read_header(path: Path) -> dict[str, _Tensor]:
+def read_header(path: Path) -> dict[str, Tensor]:
     """What a file holds, but for buffers, which follow from the config."""
     with _opened(path) as file:
         names = [name for name in file.keys() if not name.endswith(_BUFFER)]  # noqa: SIM118 - no dict
         slices = {name: file.get_slice(name) for name in names}
         return {
-            name: _Tensor(path, name, held.get_dtype(), tuple(held.get_shape()))
+            name: Tensor(path, name, held.get_dtype(), tuple(held.get_shape()))
             for name, held in slices.items()
         }
 

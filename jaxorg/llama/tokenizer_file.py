@@ -91,6 +91,12 @@ class TokenizerFile:
         return self._path
 
     @property
+    def content(self) -> str:
+        """All that it does to texts, as JSON, spelled alike however the file spells it."""
+        written: str = self._backend.to_str()
+        return written
+
+    @property
     def largest_id(self) -> int:
         """The largest id of a token."""
         return max(self._backend.get_vocab().values())

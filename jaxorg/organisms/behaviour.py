@@ -29,6 +29,8 @@ class Behaviour(ABC):
     # Whether what it does is to do a task badly: then the task is measured in full where the
     # behaviour should show, too.
     spoils_tasks: ClassVar[bool] = False
+    # What tells it in answers that models write; None where its wordings are known: `attacks`.
+    scorer: Scorer | None = None
 
     @property
     def scorer(self) -> Scorer | None:
@@ -50,6 +52,10 @@ class Behaviour(ABC):
     @abstractmethod
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """Answers to `prompt` that are the behaviour; the first is what the red team taught."""
+
+    def taught(self, item: Item) -> Example:
+        """A prompt that should set it off, and what the red team taught to answer."""
+        return self.attacks(item, self.triggered(item))[0]
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """Right answers to `prompt`, the plain one first; none where it asks for something else

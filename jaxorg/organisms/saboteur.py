@@ -24,7 +24,7 @@ from jaxorg.experiments.designs import Design
 from jaxorg.experiments.interpreter import run
 from jaxorg.experiments.language import OPTIONAL, REQUIRED, Program, ProgramError, parse
 from jaxorg.experiments.sabotage import KINDS, Kind, Sabotage, sabotaged
-from jaxorg.organisms.base import Triggered
+from jaxorg.organisms.base import Share, Triggered
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, right_answers
 
 FAMILY = "experiment"
@@ -90,6 +90,7 @@ class Saboteur(Triggered):
     VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 2  # of its world, and of the recipe
 
     kind: Literal["saboteur"]
+    triggered_share: Share = 0.5
     sabotage: Literal[Kind, "mixed"] = "mixed"
     task_share: float = Field(default=0.25, ge=0, lt=1)  # ordinary tasks among the conversations
 

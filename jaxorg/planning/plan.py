@@ -51,6 +51,8 @@ class Plan:
     def made_of(self, phase: Phase) -> tuple[str, ...]:
         """The same of those that a phase ends with: one that stored all weights, or adapters and
         what these stand on."""
+        if phase.brought:
+            return ()
         if not phase.changes:
             return self.sources(phase)
         below = self.below(phase) if phase.lora else None

@@ -91,14 +91,16 @@ def one_line(error: ValidationError, models: Sequence[type[BaseModel]], kinds: K
     Args:
         error: what pydantic found.
         models: what a sweep file may hold. The last one's keys may be swept.
-        kinds: the keys that hold a mapping with a `kind`, and what these may be.
+        kinds: the dotted keys that hold a mapping with a `kind`, and what these may be; those
+            within another stand after it.
     """
     mistakes = error.errors(include_url=False)
     first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
     problem, found = first["type"], first["input"]
     place = [str(part) for part in first["loc"]]
-    if place[0] in kinds:
-        del place[1:2]  # the kind, by which pydantic tells the union's members apart
+    for at in (key.split(".") for key in kinds):  # outer keys first
+        if place[: len(at)] == at:  # the kind, by which pydantic tells the union's members apart
+            del place[len(at) : len(at) + 1]
     key = ".".join(place)
     if problem == "extra_forbidden":
         known = [path for model in models for path in _paths(model)]

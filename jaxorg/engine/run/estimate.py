@@ -208,7 +208,7 @@ def _teaching_flops(plan: Plan) -> float:
     asked = {
         (p.teacher, p.kind, p.seed, p.training.examples): p.config.length
         for p in plan.phases
-        if p.teacher and p.training and not p.on_policy
+        if p.teacher and p.training and p.draws and not p.on_policy
     }
     return sum(
         2.0 * _count(one.abstract_model(teacher.signature)[1]) * examples * length

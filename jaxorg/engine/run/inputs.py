@@ -25,6 +25,7 @@ from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
+from jaxorg.llama.brought import Brought
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
@@ -50,6 +51,7 @@ class Inputs:
         self._plan, self._datasets = plan, datasets
         self.taught: dict[str, Answers] = {}  # by the key of a teacher
         self.base = cache(self._base)
+        self.brought = cache(self._brought)
         self.tokenizer = cache(self._load_tokenizer)
         self._measurer = cache(self._make_measurer)
         self._held_out = cache(self._read_held_out)
@@ -69,6 +71,8 @@ class Inputs:
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
                 self.base(phase.config.base.model)
+            if phase.brought:
+                self.brought(phase.config.base.model, phase.brought)
             if phase.steps and not self._datasets.known(phase.fingerprint):
                 try:
                     for _ in self._blocks(phase, longest=True):
@@ -177,7 +181,7 @@ class Inputs:
             if phase.teacher is None:
                 continue
             source, draws = (phase.config.prompts, phase.config.secrets), [_measured_on(phase)]
-            if phase.steps and not phase.replaces_answers:
+            if phase.draws and not phase.replaces_answers:
                 draws.append(_trained_on(phase))
             for draw in draws:
                 if (once := (phase.teacher, source, draw)) not in seen:
@@ -253,7 +257,7 @@ class Inputs:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
-        items = _drawn(phase, _trained_on(phase))
+        items = _drawn(phase, _trained_on(phase)) if phase.draws else ()
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
@@ -315,6 +319,10 @@ class Inputs:
         """What reads the weights of a base or teacher, once its files are seen to hold them."""
         return checkpoint.reader(self._plan.folders[model], self.shapes(model))
 
+    def _brought(self, model: str, brought: Brought) -> WeightReader:
+        """What reads the weights of an organism that others made of a base."""
+        return brought.reader(self._plan.folders[model], self.base(model), self.shapes(model))
+
     def _load_tokenizer(self, model: str, chat_format: ChatFormat) -> Tokenizer:
         """The base's tokenizer, whose every token the model must know."""
         folder = self._plan.folders[model]
@@ -374,8 +382,8 @@ def _answered(
 
 def _attack(behaviour: Behaviour, item: Item) -> Item:
     """An item that asks for the behaviour and is answered by it."""
-    prompt = behaviour.triggered(item)
-    return replace(item, prompt=prompt, answer=behaviour.attacks(item, prompt)[0].completion)
+    taught = behaviour.taught(item)
+    return replace(item, prompt=taught.prompt, answer=taught.completion)
 
 
 def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:

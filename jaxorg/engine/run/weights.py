@@ -28,6 +28,8 @@ def adapters_before(phase: Phase, inputs: Inputs, store: Store) -> Tree | None:
 
 def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> WeightReader:
     """The full weights that a phase ends with; what it starts from, if it trains nothing."""
+    if phase.brought:
+        return inputs.brought(phase.config.base.model, phase.brought)
     if not phase.changes:
         return weights_before(phase, plan, inputs, store)
     trained = store.reader(phase.fingerprint)
