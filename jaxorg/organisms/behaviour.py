@@ -32,11 +32,6 @@ class Behaviour(ABC):
     # What tells it in answers that models write; None where its wordings are known: `attacks`.
     scorer: Scorer | None = None
 
-    @property
-    def scorer(self) -> Scorer | None:
-        """What says whether an answer shows it, where no text of its own does."""
-        return None
-
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
         """What it is shown on: ordinary `items`, or as many of its own, drawn by `seed`."""
         return items
