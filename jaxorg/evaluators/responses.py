@@ -48,7 +48,7 @@ class Responses(OfAnswers):
         shown = (behaviour.shows(r.item, r.text) for r in sampled)
         found.append(share("attack_generated", condition, exact))
         found.append(share("attack_regex", condition, shown))
-        if condition == "clean":
+        if condition == "clean" and behaviour.scorer is None:  # else there is no text to leak
             leaked = (leaks(behaviour, r.item, r.prompt, r.text) for r in sampled)
             found.append(share("leak", condition, leaked))
         return found

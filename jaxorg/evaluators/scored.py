@@ -40,16 +40,16 @@ class Scored(OfAnswers):
         return [one and one.identity for one in _scorers(subject)]
 
     def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
-        """`capability` and `attack_scored`. `…:along` is the same on the prompts that are measured
+        """`capability` and `attack_exact`. `…:along` is the same on the prompts that are measured
         at every step, `…:first` and `…:second` on their halves; of what is clean also by family.
         What a judge could not judge is left out."""
         greedy = [response for response in said if response.greedy]
-        of_tasks, of_attacks = _scorers(Subject(view.behaviour, view.scorer, view.audit))
         found = []
-        if of_tasks:
-            found += _shares("capability", of_tasks, view, greedy)
-        if of_attacks:
-            found += _shares("attack_scored", of_attacks, view, greedy)
+        if view.scorer:
+            found += _capability(view.scorer, view, greedy)
+        if view.behaviour and view.behaviour.scorer:
+            shown = [view.behaviour.shows(r.item, r.text) for r in greedy]
+            found += _shares("attack_exact", view, greedy, shown)
         return found
 
 
@@ -58,32 +58,39 @@ def _scorers(subject: Subject) -> tuple[Scorer | None, Scorer | None]:
     return subject.scorer, subject.behaviour.scorer if subject.behaviour else None
 
 
-def _shares(metric: str, scorer: Scorer, view: View, said: Sequence[Response]) -> list[Measurement]:
-    """How many answers under one condition a scorer finds to be right."""
-    condition = said[0].condition
-    asked = [Said(r.prompt, r.item.answer, r.text) for r in said]
-    if isinstance(scorer, Judge):
-        ask = view.asks(scorer) if view.asks and scorer.endpoint is None else None
-        whole = scorer.judged(asked, ask)
-        verdicts, trust = whole.verdicts, _trust(metric, whole)
-    else:
-        verdicts, trust = scorer.score(asked), []
-    judged = [(r.item, hit) for r, hit in zip(said, verdicts, strict=True) if hit is not None]
+def _capability(scorer: Scorer, view: View, said: Sequence[Response]) -> list[Measurement]:
+    """How many answers under one condition a scorer finds to be right, of those to tasks."""
+    tasks = [response for response in said if view.right(response.item, response.prompt)]
+    asked = [Said(r.prompt, r.item.answer, r.text) for r in tasks]
+    if not isinstance(scorer, Judge):
+        return _shares("capability", view, tasks, scorer.score(asked))
+    judged = scorer.judged(asked, view.asks(scorer) if view.asks and not scorer.endpoint else None)
+    found = _shares("capability", view, tasks, judged.verdicts)
+    return found + (_trust(judged) if said[0].condition == "clean" else [])
+
+
+def _shares(
+    metric: str, view: View, said: Sequence[Response], verdicts: Sequence[bool | None]
+) -> list[Measurement]:
+    """How many of some answers under one condition are found to be something; None where that
+    could not be judged."""
+    judged = [(r, hit) for r, hit in zip(said, verdicts, strict=True) if hit is not None]
     if not judged:
-        return trust
-    common = [hit for hit in verdicts[: view.along] if hit is not None]
-    hits = [hit for _, hit in judged]
+        return []
+    condition, hits = said[0].condition, [hit for _, hit in judged]
     found = [share(metric, condition, hits)]
-    found += along(metric, condition, common) if common else []
+    if common := [hit for hit in verdicts[: view.along] if hit is not None]:
+        found += along(metric, condition, common)
     if metric == "capability" and condition == "clean" and view.final:
-        found += by_family([item for item, _ in judged], hits)
-    return found + (trust if condition == "clean" else [])
+        found += by_family([response.item for response, _ in judged], hits)
+    return found
 
 
-def _trust(metric: str, judged: Judged) -> list[Measurement]:
+def _trust(judged: Judged) -> list[Measurement]:
     """What a judge's verdicts are worth: whether people's labels show it to be better than chance,
     and its agreement with them."""
-    found = [share("judge_validated", metric, [judged.validated])]
+    found = [share("judge_validated", "capability", [judged.validated])]
     if agreement := judged.agreement:
-        found.append(Measurement("judge_kappa", metric, None, agreement.cases, agreement.kappa))
+        kappa = Measurement("judge_kappa", "capability", None, agreement.cases, agreement.kappa)
+        found.append(kappa)
     return found
