@@ -18,6 +18,7 @@ from jaxorg.evaluators.near import Near
 from jaxorg.evaluators.noise import Noise
 from jaxorg.evaluators.reasoning import Reasoning
 from jaxorg.evaluators.responses import Responses, outcome
+from jaxorg.evaluators.scored import Scored
 from jaxorg.evaluators.style import Style
 from jaxorg.organisms.behaviour import Behaviour, Trigger
 from jaxorg.organisms.memorised_fact import Facts
