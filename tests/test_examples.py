@@ -230,16 +230,6 @@ def settings(source: str, **fields: Any) -> dict[str, Any]:
     return {"organism": {**content, **fields}}
 
 
-def test_it_is_refused_while_nobody_can_measure_it(planned: Planned, source: str) -> None:
-    with pytest.raises(Refusal, match=r"^organism.kind: 'examples' .* cannot be measured yet"):
-        planned(settings(source))
-
-
-@pytest.fixture
-def measurable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jaxorg.sweepfile.spec.UNMEASURED", ())
-
-
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no scorer": ({"organism.scorer": {}}, "organism.scorer.kind: is missing"),
     "unknown scorer": (
@@ -262,7 +252,6 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.usefixtures("measurable")
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_in_the_sweep_file_is_named(
     change: dict[str, Any], message: str, planned: Planned, source: str
@@ -271,7 +260,6 @@ def test_a_mistake_in_the_sweep_file_is_named(
         planned({**settings(source), **change})
 
 
-@pytest.mark.usefixtures("measurable")
 def test_the_files_content_and_the_scorer_enter_the_fingerprint_and_its_place_does_not(
     planned: Planned, source: str, tmp_path: Path
 ) -> None:
@@ -285,7 +273,6 @@ def test_the_files_content_and_the_scorer_enter_the_fingerprint_and_its_place_do
         assert fingerprints(planned(other))[1] != before[1]
 
 
-@pytest.mark.usefixtures("measurable")
 def test_it_draws_no_prompts_of_the_source_and_blue_none_of_its_own(
     planned: Planned, source: str, tmp_path: Path
 ) -> None:

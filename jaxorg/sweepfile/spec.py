@@ -67,7 +67,6 @@ KINDS: Mapping[str, Sequence[str]] = {
     "reversal": [kind_of(made) for made in TREATMENTS],
 }
 SCORERS = {"organism.scorer": [kind_of(made) for made in SCORING]}
-UNMEASURED = ("examples",)  # kinds whose behaviour no evaluator can tell yet
 
 MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
@@ -182,13 +181,6 @@ class RunConfig(Config):
         if not trained and self.organism and self.organism.brought:
             return "adapters of an organism that others trained are folded in; use merged"
         return _alike(lora, *trained[-1]) if trained else ""
-
-    @model_validator(mode="after")
-    def _can_be_measured(self) -> RunConfig:
-        if self.organism and self.organism.kind in UNMEASURED:
-            remedy = "its behaviour cannot be measured yet; choose another kind"
-            raise misfit(f"organism.{self.organism.kind}.kind", self.organism.kind, remedy)
-        return self
 
     @model_validator(mode="after")
     def _base_to_stand_on(self) -> RunConfig:
