@@ -64,10 +64,12 @@ class Evaluating(Config):
         return self
 
     def _asked_for(self) -> Iterator[tuple[str, int]]:
-        """The numbers of prompts that entries were given."""
+        """The numbers of prompts that entries were given; what is left at its default is as many as
+        there are."""
         entries: Mapping[str, Answers | Evaluator] = {"answers": self.answers, **self.evaluators}
         for name, entry in entries.items():
-            if "prompts" in entry.model_fields_set and entry.prompts is not None:
+            default = type(entry).model_fields["prompts"].default
+            if entry.prompts is not None and entry.prompts != default:
                 yield f"{name}.prompts", entry.prompts
 
 
