@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,11 +13,13 @@ from weights import placed_weights
 
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.objectives import OBJECTIVES, Pairs, Samples
 from jaxorg.engine.step import Batch, State, abstract_model, create, initial, split, train_step
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.treatments.dpo import Dpo, Pairs, margins, pairs_of
+from jaxorg.treatments.objective import Objective, Untrained
+from jaxorg.treatments.rl import Rl, Samples
 
 TINY = LlamaConfig(
     vocab_size=61,
@@ -29,6 +32,7 @@ TINY = LlamaConfig(
     max_position_embeddings=16,
 )
 LENGTH, BATCH = 10, 4
+OBJECTIVES = {"dpo": Dpo.objective, "policy_gradient": Rl.objective}
 SWEPT = {"dpo": {"beta": 0.3}, "policy_gradient": {"kl": 0.2, "ratio_clip": 0.1}}
 HYPER = {"momentum": 0.0, "learning_rate": 0.5, "warmup": 0.0, "clip": np.inf, "lora_rank": 4.0}
 SPANS = np.array([[3, 10], [5, 8], [2, 4], [9, 10]], np.int32)
@@ -37,7 +41,15 @@ SPANS = np.array([[3, 10], [5, 8], [2, 4], [9, 10]], np.int32)
 def signature(objective: str, lora: LoraConfig | None = None) -> Signature:
     swept = tuple(SWEPT[objective])
     model = ModelSignature(TINY, lora)
-    return Signature(model, LENGTH, BATCH, "sgd", "constant", objective=objective, swept=swept)
+    return Signature(
+        model, LENGTH, BATCH, "sgd", "constant", objective=OBJECTIVES[objective], swept=swept
+    )
+
+
+def of_name(name: str) -> Objective:
+    found = OBJECTIVES[name]
+    assert found is not None
+    return found
 
 
 def batch(objective: str, seed: int = 0, *lead: int) -> Batch:
@@ -106,13 +118,37 @@ def test_the_loss_is_what_numpy_makes_of_the_models_logits(objective: str) -> No
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 
 
+def ipo(log_probs: Any, inside: Any, count: Any, pairs: Pairs, hyper: Any) -> Any:
+    """Identity preference optimisation (Azar et al. 2023, equation 17)."""
+    return ((margins(log_probs, pairs) - 0.5 / hyper["beta"]) ** 2).mean()
+
+
+def test_an_objective_that_the_engine_does_not_know_is_lowered() -> None:
+    """Defined here: no file of the engine names it. Every margin is drawn to half a `beta`th."""
+    form = replace(signature("dpo"), objective=Objective(ipo, pairs_of))
+    graph, weights, _ = split(form.model, create(form.model, jax.random.key(0)))
+    rows = batch("dpo")
+    found, inside = of_completions(weights, rows)
+    start = np.where(inside, found, 0.0).astype(np.float32)
+    known = pairs_of(Untrained(np.zeros(BATCH, np.float32), lambda: start, np.array))
+    hyper = HYPER | {"beta": 0.5, "learning_rate": 0.05, "clip": 1.0}
+    state, losses = initial(form, hyper, weights), []
+    step = jax.jit(train_step, static_argnums=(0, 1))
+    for number in range(60):
+        batch_now = rows._replace(beside=known)
+        state, loss = step(form, graph, {}, hyper, state, batch_now, np.int32(number), np.int32(60))
+        losses.append(float(loss))
+    np.testing.assert_allclose(losses[0], 1.0, rtol=1e-4)  # at the start no margin is there yet
+    assert losses[-1] < 0.1
+
+
 def gradient(objective: str, log_probs: np.ndarray, beside: Any, **swept: float) -> np.ndarray:
     """Of the loss with respect to tokens' log-probabilities, all of which count."""
     inside = np.ones(log_probs.shape, bool)
     count = np.float32(log_probs.size)
 
     def loss(found: jax.Array) -> jax.Array:
-        return OBJECTIVES[objective].loss(found, inside, count, beside, SWEPT[objective] | swept)
+        return of_name(objective).loss(found, inside, count, beside, SWEPT[objective] | swept)
 
     return np.asarray(jax.jit(jax.grad(loss))(log_probs.astype(np.float32)))
 

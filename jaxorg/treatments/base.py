@@ -24,7 +24,6 @@ class Treatment(Config):
     VERSION: ClassVar[int] = 1  # raise it when the recipe changes
     relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
-    objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
     own_answers: ClassVar[str] = ""  # what it trains on, if `answers` has no say in it
     # Whose weights it trains: those of the phase before, or a fresh copy of the base, which is no
     # organism then.
@@ -74,7 +73,7 @@ class Treatment(Config):
 
     def signature(self) -> dict[str, Any]:
         """What of it shapes the training program, as fields of `Signature`."""
-        return {"objective": self.objective, "change": self.change}
+        return {"change": self.change}
 
     def swept(self) -> dict[str, float]:
         """Its own scalars that enter the program as arrays, by names that no optimizer uses."""
