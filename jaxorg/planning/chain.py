@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from jaxorg import optimizers
 from jaxorg.config import content_hash
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.discovery import version_of
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
@@ -21,6 +24,7 @@ from jaxorg.planning.phases import Phase, Recipe, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.sweepfile.labels import Kind
 from jaxorg.sweepfile.spec import RunConfig, RunSpec
+from jaxorg.sweepfile.training import Training
 from jaxorg.treatments import Treatment
 
 
@@ -73,6 +77,7 @@ def _base(
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
         "conversations": CONVERSATIONS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
+        **(_code(base.scratch) if base.scratch else {}),
     }
     fingerprint = content_hash({"shared": content, "seed": seed})
     return Phase("base", fingerprint, None, seed, config, None, base.scratch, None, teacher)
@@ -99,12 +104,12 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
     content = {
         "kind": kind,
         "recipe": recipe.model_dump(exclude={"label"} if trained else {"label", "train"}),
-        "version": recipe.VERSION,
+        "version": version_of(type(recipe)),
         "parent": parent.fingerprint,
         "seed": own_seed,
     }
-    if trained and recipe.train.lora:
-        content["adapters"] = LORA_VERSION
+    if trained:
+        content |= _code(recipe.train)
     from_base = isinstance(recipe, Treatment) and recipe.starts_from == "base"
     before = [p for p in (chain[:1] if from_base else chain) if p.changes and p.kind != "teacher"]
     if isinstance(recipe, Organism):
@@ -124,6 +129,15 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
         distils=parent.fingerprint if parent.kind == "teacher" else None,
     )
     return _standing(phase, before[-1]) if before else phase
+
+
+def _code(training: Training) -> dict[str, Any]:
+    """The versions of code that a phase is trained by, where they are not those from the start."""
+    name = training.optimizer
+    origin, version = optimizers.FAMILIES.origin(name), optimizers.FAMILIES[name].version
+    adapters = {"adapters": LORA_VERSION} if training.lora else {}
+    family = [version, *origin] if origin else version
+    return adapters if family == 1 else {**adapters, "optimizer": family}
 
 
 def _standing(phase: Phase, before: Phase) -> Phase:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from jaxorg.discovery import Pieces
 from jaxorg.errors import short
 from jaxorg.optimizers import FAMILIES
 from jaxorg.suggest import choose, nearest, quoted
@@ -80,17 +81,23 @@ _NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,3})?")
 _SCALARS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 
 
-Kinds = Mapping[str, Sequence[str]]  # the keys whose `kind` decides which others there are
+class Kinds(NamedTuple):
+    """What may be the `kind` of a mapping, which decides what its other keys are."""
+
+    pieces: Pieces[Any]
+    names: Sequence[str]  # of those that may stand there
 
 
-def one_line(error: ValidationError, models: Sequence[type[BaseModel]], kinds: Kinds) -> str:
+def one_line(
+    error: ValidationError, models: Sequence[type[BaseModel]], kinds: Mapping[str, Kinds]
+) -> str:
     """Key, value and remedy of a validation error's first mistake; unknown keys come first, since
     a mistyped key is a missing one, too.
 
     Args:
         error: what pydantic found.
         models: what a sweep file may hold. The last one's keys may be swept.
-        kinds: the keys that hold a mapping with a `kind`, and what these may be.
+        kinds: the keys that hold a mapping with a `kind`.
     """
     mistakes = error.errors(include_url=False)
     first = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
@@ -103,12 +110,13 @@ def one_line(error: ValidationError, models: Sequence[type[BaseModel]], kinds: K
         known = [path for model in models for path in _paths(model)]
         return f"{key}: unknown key with value {short(found)}; {_suggestion(place, known)}"
     if problem == "union_tag_invalid":
-        tag = first["ctx"]["tag"]
-        return f"{key}.kind: {short(tag)} will not do; {choose(tag, kinds[key])}"
+        tag, (pieces, names) = first["ctx"]["tag"], kinds[key]
+        return f"{key}.kind: {short(tag)} will not do; {pieces.remedy(tag, names)}"
     if problem in ("missing", "union_tag_not_found"):
         return f"{key}{'.kind' * (problem != 'missing')}: is missing; add it"
-    if problem == "model_attributes_type" and (kind := nearest(found, kinds.get(key, ()))):
-        return f"{key}: {short(found)} will not do; write {{kind: {kind}}} with its other keys"
+    meant = nearest(found, kinds[key].names) if key in kinds else None
+    if problem == "model_attributes_type" and meant:
+        return f"{key}: {short(found)} will not do; write {{kind: {meant}}} with its other keys"
     remedy = _remedy(problem, found, first["msg"], first.get("ctx", {}))
     if isinstance(found, list) and problem in _SCALARS and key in _paths(models[-1]):
         remedy += f"; to sweep it, write grid: [{{{key}: {short(found)}}}]"

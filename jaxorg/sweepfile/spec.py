@@ -27,32 +27,34 @@ from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import Evaluation
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms import PIECES as RED
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims
 from jaxorg.sweepfile.training import Lora, Training
-from jaxorg.treatments import TREATMENTS, Treatment
+from jaxorg.treatments import PIECES as BLUE
+from jaxorg.treatments import Treatment
 
+TREATING = {kind: made for kind, made in BLUE.usable.items() if not made.relearns}
 if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
     AnyReversal = Treatment
 else:
-    AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
-    BLUE = tuple(made for made in TREATMENTS if not made.relearns)
-    AnyTreatment = Annotated[Union[BLUE], Field(discriminator="kind")]  # noqa: UP007
-    AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
+    AnyOrganism = Annotated[Union[(*RED.usable.values(),)], Field(discriminator="kind")]
+    AnyTreatment = Annotated[Union[(*TREATING.values(),)], Field(discriminator="kind")]
+    AnyReversal = Annotated[Union[(*BLUE.usable.values(),)], Field(discriminator="kind")]
 
 MOST_RUNS = 10_000
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
 # Keys whose `kind` decides which others there are, and the kinds.
-KINDS: Mapping[str, Sequence[str]] = {
-    "organism": [kind_of(made) for made in ORGANISMS],
-    "treatment": [kind_of(made) for made in TREATMENTS if not made.relearns],
-    "reversal": [kind_of(made) for made in TREATMENTS],
+KINDS: Mapping[str, mistakes.Kinds] = {
+    "organism": mistakes.Kinds(RED, list(RED.usable)),
+    "treatment": mistakes.Kinds(BLUE, list(TREATING)),
+    "reversal": mistakes.Kinds(BLUE, list(BLUE.usable)),
 }
 
 

@@ -9,7 +9,6 @@ from pydantic import Field, field_validator, model_validator
 from jaxorg import optimizers
 from jaxorg.config import Config, later, misfit
 from jaxorg.llama.lora import TARGETS, LoraConfig
-from jaxorg.suggest import choose
 
 
 class Lora(Config):
@@ -64,8 +63,9 @@ class Training(Config):
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:
         family = optimizers.FAMILIES.get(self.optimizer)
-        if family is None:
-            raise misfit("optimizer", self.optimizer, choose(self.optimizer, optimizers.FAMILIES))
+        if family is None or optimizers.FAMILIES.trouble(self.optimizer):
+            remedy = optimizers.FAMILIES.remedy(self.optimizer)
+            raise misfit("optimizer", self.optimizer, remedy)
         for name, value in self.hyper.items():
             if name not in family.defaults:
                 known = ", ".join(family.defaults)
