@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, NamedTuple, TypeVar, cast, get_args
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel
 
@@ -64,11 +64,13 @@ class Pieces(Mapping[str, P]):
     def offers(self) -> Mapping[str, Offer[P]]:
         """What other packages offer, in order of names."""
         found: dict[str, Offer[P]] = {}
-        for entry in sorted(entry_points(group=self.package), key=lambda entry: entry.name):
-            name, origin = entry.name, _origin(entry)
+        entries = [
+            (entry.name, _origin(entry), entry) for entry in entry_points(group=self.package)
+        ]
+        for name, origin, entry in sorted(entries, key=lambda each: each[:2]):
             if name in found or name in self.own:
                 first = found[name].origin if name in found else "jaxorg"
-                remedy = f"both {first} and {origin} ({entry.value}) offer it; uninstall the latter"
+                remedy = f"both {first} and {origin} offer it; uninstall the latter"
                 found[name] = Offer(origin, entry.value, None, remedy)
             else:
                 found[name] = self._offer(entry, origin)
@@ -161,14 +163,15 @@ def pieces(package: str, base: type[Any], own: Collection[type[M]]) -> Pieces[ty
     """The classes under `base`, for one `kind` each: the package's `own`, and those that other
     packages offer."""
 
-    def misfit(name: str, made: object) -> str:
+    def misfit(name: str, made: Any) -> str:
         if not (isinstance(made, type) and issubclass(made, base)):
             return f"is no class under {base.__name__}"
         if missing := sorted(getattr(made, "__abstractmethods__", ())):
             return f"does not define {', '.join(missing)}"
         if (kind := kind_of(made)) != name:
             return f"is of kind {kind!r}, and the entry point is called {name!r}"
-        cast(type[BaseModel], made).model_rebuild()  # raises where types of its fields are not defined
+        kept: type[BaseModel] = made
+        kept.model_rebuild()  # raises where a field's type is not defined
         return ""
 
     return Pieces(package, {kind_of(made): made for made in own}, misfit)
