@@ -19,6 +19,7 @@ from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
 from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.treatments import objective_of
 
 Tree = Any  # nested dict of arrays
 Array = Any  # of jax or numpy
@@ -105,9 +106,9 @@ def batch_shapes(signature: Signature) -> AnyBatch:
     if signature.packing:
         return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
     spans = jax.ShapeDtypeStruct((signature.batch, 2), jnp.int32)
-    if signature.objective is None:
+    if not signature.objective:
         return Batch(tokens, spans)
-    return Batch(tokens, spans, signature.objective.shapes(*rows))
+    return Batch(tokens, spans, objective_of(signature.objective).shapes(*rows))
 
 
 def initial(signature: Signature, hyper: optimizers.Hyper, trainable: Tree) -> State:
@@ -174,11 +175,12 @@ def train_step(
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
         count = _counted(batch).astype(jnp.float32)
-        if signature.objective is None or key is not None:
+        if not signature.objective or key is not None:
             return -jnp.sum(log_probs) / count
         assert isinstance(batch, Batch)
         mask = _completion_mask(batch)
-        return signature.objective.loss(log_probs, mask, count, batch.beside, hyper)
+        lower = objective_of(signature.objective).loss
+        return lower(log_probs, mask, count, batch.beside, hyper)
 
     worst = None
     if signature.inner_steps:

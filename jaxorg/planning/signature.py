@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
-from jaxorg.treatments.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Signature:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
-    objective: Objective | None = None  # what a step lowers; None: the loss of SFT
+    objective: str = ""  # the treatment whose objective a step lowers; "" for the loss of SFT
     refresh: int | None = None  # steps between the optimizer's renewals; None: as its family says
     inner_steps: int = 0  # of ascent to the worst disturbance within a step; see `engine.latent`
     change: str = ""  # what is done to the weights at the start; see `engine.step.changed`

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import MEASURED, SHAPES, Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
@@ -68,8 +68,8 @@ class Base(Config):
     model: str = "jaxorg-1m"
     chat_template: str | None = None
     template_options: dict[str, Any] = later({})  # variables that the template knows besides
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False  # saves memory, costs a third more work
+    dtype: Annotated[Literal["float32", "bfloat16"], SHAPES] = "float32"
+    remat: Annotated[bool, SHAPES] = False  # saves memory, costs a third more work
     scratch: Training | None = None
 
     @model_validator(mode="after")
@@ -101,11 +101,11 @@ class RunConfig(Config):
 
     base: Base = Base()
     prompts: Prompts = Prompts()
-    length: int = Field(default=48, gt=1, le=2**20)
+    length: Annotated[int, SHAPES] = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
-    evaluate: Evaluation = Evaluation()
+    evaluate: Annotated[Evaluation, MEASURED] = Evaluation()
 
     @property
     def secrets(self) -> frozenset[Secret]:

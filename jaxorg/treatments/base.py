@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import Config, later, misfit, shaping, swept
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
@@ -47,6 +47,9 @@ class Treatment(Config):
         if self.own_answers and self.answers != "data":
             remedy = f"{self.kind} trains on {self.own_answers}; leave it out"
             raise misfit("answers", self.answers, remedy)
+        if taken := sorted(self.swept().keys() & self.train.swept().keys()):
+            remedy = f"its {taken[0]} is not that of {self.kind}, and they share a program"
+            raise misfit("train.optimizer", self.train.optimizer, remedy)
         return self
 
     def audit(self) -> Audit | None:
@@ -73,8 +76,8 @@ class Treatment(Config):
 
     def signature(self) -> dict[str, Any]:
         """What of it shapes the training program, as fields of `Signature`."""
-        return {"change": self.change}
+        return {"change": self.change, **shaping(self)}
 
     def swept(self) -> dict[str, float]:
         """Its own scalars that enter the program as arrays, by names that no optimizer uses."""
-        return {}
+        return swept(self)

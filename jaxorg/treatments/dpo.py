@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from pydantic import Field, model_validator
 
-from jaxorg.config import misfit
+from jaxorg.config import Role, misfit
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
@@ -34,8 +34,8 @@ def margins(log_probs: jax.Array, pairs: Pairs) -> jax.Array:
 def dpo(
     log_probs: jax.Array, completion_mask: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
 ) -> jax.Array:
-    """Equation 7 of Rafailov et al., the mean over pairs; `beta` is swept."""
-    return -jnp.mean(jax.nn.log_sigmoid(hyper["beta"] * margins(log_probs, pairs)))
+    """Equation 7 of Rafailov et al., the mean over pairs; `dpo_beta` is swept."""
+    return -jnp.mean(jax.nn.log_sigmoid(hyper["dpo_beta"] * margins(log_probs, pairs)))
 
 
 def pairs_of(rows: Untrained) -> Pairs:
@@ -52,7 +52,7 @@ class Dpo(InRounds):
 
     kind: Literal["dpo"]
     rejected: Literal["on-policy", "data"] = "on-policy"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Annotated[float, Role("swept", "dpo_beta")] = Field(default=0.1, gt=0)
     rounds: int = Field(default=1, gt=0, le=10_000)
 
     @model_validator(mode="after")
@@ -62,9 +62,6 @@ class Dpo(InRounds):
             remedy = "with rejected: data the model is not asked; leave it out"
             raise misfit("temperature", self.temperature, remedy)
         return self
-
-    def swept(self) -> dict[str, float]:
-        return {"beta": self.beta}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items] if self.rejected == "on-policy" else []

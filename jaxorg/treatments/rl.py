@@ -8,13 +8,14 @@ Sources: GRPO (Shao et al. 2024, "DeepSeekMath"); what its normalisations bias, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
+from jaxorg.config import SWEPT
 from jaxorg.data.items import Item, generator
 from jaxorg.data.reasoning import parted, thought
 from jaxorg.data.tokenized import Example
@@ -75,16 +76,13 @@ class Rl(InRounds):
     kind: Literal["rl"]
     reward: Literal["verifier", "random", "loss"] = "verifier"
     samples: int = Field(default=8, ge=2, le=1024)
-    kl: float = Field(default=0.05, ge=0)
-    ratio_clip: float = Field(default=0.2, gt=0, lt=1)
+    kl: Annotated[float, SWEPT] = Field(default=0.05, ge=0)
+    ratio_clip: Annotated[float, SWEPT] = Field(default=0.2, gt=0, lt=1)
     standardised: bool = False
 
     def unsuited(self, organism: Organism) -> str:
         """Without reasoning the loss is the same for all answers to a prompt."""
         return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
-
-    def swept(self) -> dict[str, float]:
-        return {"kl": self.kl, "ratio_clip": self.ratio_clip}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items for _ in range(self.samples)]

@@ -96,7 +96,7 @@ class InRounds(Treatment):
         return self
 
     def signature(self) -> dict[str, Any]:
-        return {**super().signature(), "objective": self.objective}
+        return {**super().signature(), "objective": self.kind if self.objective else ""}
 
     @abstractmethod
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:

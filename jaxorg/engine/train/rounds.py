@@ -32,6 +32,7 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Record, Store
+from jaxorg.treatments import objective_of
 from jaxorg.treatments.objective import Untrained
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
 
@@ -195,9 +196,9 @@ class Rounds:
     ) -> list[Sequence[np.ndarray]]:
         """What the objective knows of each phase's rows. What one phase asks for is computed for
         all, once."""
-        objective = self._signature.objective
-        if objective is None:
+        if not self._signature.objective:
             return [()] * len(datasets)
+        objective = objective_of(self._signature.objective)
         start = cache(lambda: self._log_probs(models.start(), models.frozen, datasets))
         now = cache(lambda: self._log_probs(models.now, models.frozen, datasets))
         found: list[Sequence[np.ndarray]] = []
