@@ -30,15 +30,18 @@ class Role(NamedTuple):
     """What a field is to the program that phases are trained by. A field without any decides what
     the program is given, or how often it is called."""
 
-    does: Literal["shapes", "swept", "measured"]
+    does: Literal["shapes", "swept", "entries swept", "measured"]
     name: str = ""  # in the program, if it has another one there than the field
 
 
-SHAPES = Role(
-    "shapes"
-)  # is compiled in: phases that differ in it are trained by different programs
-SWEPT = Role("swept")  # is an array: another value compiles nothing
-MEASURED = Role("measured")  # says how phases are measured, and is nothing to their training
+# Compiled in: phases that differ in it are trained by different programs.
+SHAPES = Role("shapes")
+# An array: another value compiles nothing.
+SWEPT = Role("swept")
+# The same of each entry of a mapping, by its own name.
+ENTRIES_SWEPT = Role("entries swept")
+# How phases are measured, which is nothing to their training.
+MEASURED = Role("measured")
 
 
 def role_of(field: FieldInfo) -> Role | None:

@@ -31,12 +31,13 @@ from jaxorg.llama.generate import generate
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage import weight_reader
 from jaxorg.storage.weight_reader import WeightReader
-from jaxorg.sweepfile.training import SWEPT_LORA, Training
+from jaxorg.sweepfile.training import Lora, Training
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
 SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
+SWEPT_LORA = tuple(marked(Lora, "swept"))
 
 
 class Stack:

@@ -165,15 +165,16 @@ def _paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """Every dotted path that may stand in a sweep file."""
     for name, field in model.model_fields.items():
         yield above + name
-        for inner in _models(field.annotation):
+        for inner in models_in(field.annotation):
             yield from _paths(inner, f"{above}{name}.")
         if model is Training and name == "hyper":
             hyper = {key for family in FAMILIES.values() for key in family.defaults}
             yield from (f"{above}{name}.{key}" for key in sorted(hyper))
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The classes of settings that may stand somewhere."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)

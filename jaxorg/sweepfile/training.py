@@ -7,18 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from jaxorg import optimizers
-from jaxorg.config import SHAPES, SWEPT, Config, later, misfit, swept
+from jaxorg.config import ENTRIES_SWEPT, SHAPES, SWEPT, Config, Role, later, misfit, swept
 from jaxorg.llama.lora import TARGETS, LoraConfig
-
-SWEPT_LORA = ("lora_rank", "lora_scale")
 
 
 class Lora(Config):
     """Train low-rank adapters only. What was trained before is folded into the weights, and fresh
     adapters begin; or the adapters before are trained on (`continued`)."""
 
-    rank: Annotated[int, SHAPES] = Field(gt=0, le=2**14)  # the largest of a cohort does
-    alpha: Annotated[float, SWEPT] = Field(gt=0)
+    # Of a cohort's ranks the largest is compiled in, and others are padded to it.
+    rank: Annotated[int, Role("swept", "lora_rank")] = Field(gt=0, le=2**14)
+    alpha: Annotated[float, Role("swept", "lora_scale")] = Field(gt=0)
     targets: Annotated[list[str], SHAPES] = list(TARGETS)
     start: Literal["merged", "continued"] = later("merged")
 
@@ -41,8 +40,8 @@ class Lora(Config):
         return LoraConfig(self.rank, tuple(self.targets))
 
     def swept(self) -> dict[str, float]:
-        """What of it enters a program as arrays: how much of the largest rank is its own, too."""
-        return dict(zip(SWEPT_LORA, (self.rank, self.scale), strict=True))
+        """What of it enters a program as arrays."""
+        return {**swept(self), "lora_scale": self.scale}
 
     def continues(self, before: Lora) -> bool:
         """Whether it can go on training adapters like `before`."""
@@ -63,7 +62,7 @@ class Training(Config):
     warmup: Annotated[float, SWEPT] = Field(default=0.0, ge=0, le=1)
     clip: Annotated[float, SWEPT] = Field(default=1.0, gt=0)
     optimizer: Annotated[str, SHAPES] = "adamw"
-    hyper: dict[str, float] = {}  # each is swept by its own name
+    hyper: Annotated[dict[str, float], ENTRIES_SWEPT] = {}
     state_dtype: Annotated[Literal["float32", "bfloat16"], SHAPES] = later("float32")
     refresh: Annotated[Steps | None, SHAPES] = later(None)  # None: as its family says
     lora: Lora | None = None
