@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, Generic, NamedTuple, TypeVar, get_args
+from typing import Any, Generic, NamedTuple, TypeVar, cast, get_args
 
 from pydantic import BaseModel
 
@@ -168,17 +168,17 @@ def pieces(package: str, base: type[Any], own: Mapping[str, type[M]]) -> Pieces[
     """The classes under `base`: a package's `own` by their names, and those that other packages
     offer. One that is for a `kind` goes by that."""
 
-    def misfit(name: str, made: Any) -> str:
-        if not (isinstance(made, type) and issubclass(made, base)):
+    def misfit(name: str, offered: object) -> str:
+        if not (isinstance(offered, type) and issubclass(offered, base)):
             return f"is no class under {base.__name__}"
+        made = cast(type[BaseModel], offered)
         if missing := sorted(getattr(made, "__abstractmethods__", ())):
             return f"does not define {', '.join(missing)}"
         if not hasattr(made, "VERSION"):
             return "has no VERSION"
         if "kind" in made.model_fields and (kind := kind_of(made)) != name:
             return f"is of kind {kind!r}, and the entry point is called {name!r}"
-        kept: type[BaseModel] = made
-        kept.model_rebuild()  # raises where a field's type is not defined
+        made.model_rebuild()  # raises where a field's type is not defined
         return ""
 
     return Pieces(package, own, misfit)

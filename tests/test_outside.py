@@ -221,9 +221,15 @@ def test_a_good_piece_beside_a_broken_one_can_be_used(outside: Path) -> None:
 
 def test_classes_without_a_kind_go_by_their_entry_points_names(outside: Path) -> None:
     """So with evaluators, which have a name and no `kind`."""
-    text = "from jaxorg.config import Config\nclass Loud(Config):\n    VERSION = 1\n"
-    entries = ("loud = odd:Loud", "quiet = odd:Quiet")
-    write(outside, "things", *entries, odd=f"{text}class Quiet(Config):\n    pass\n")
+    text = """
+from typing import ClassVar
+from jaxorg.config import Config
+class Loud(Config):
+    VERSION: ClassVar[int] = 1
+class Quiet(Config):
+    pass
+"""
+    write(outside, "things", "loud = odd:Loud", "quiet = odd:Quiet", odd=text)
     found = discovery.pieces("jaxorg.things", Config, {})
     assert list(found) == ["loud"]
     assert "has no VERSION" in found.trouble("quiet")

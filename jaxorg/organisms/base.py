@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import Config, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
+from jaxorg.organisms.recipe import Recipe
 from jaxorg.suggest import quoted
-from jaxorg.sweepfile.training import Training
 
 
 def seen(text: str) -> str:
@@ -29,14 +29,10 @@ Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(seen)]
 _ALL = range(2, 9)  # texts of a composite trigger
 
 
-class Organism(Config):
+class Organism(Recipe):
     """The red team's work. A kind adds its recipe."""
 
-    VERSION: ClassVar[int] = 1  # raise it when the recipe changes
-
-    kind: str
-    label: str = later("")  # a name for people; it changes nothing
-    train: Training
+    starts_from: ClassVar[Literal["before", "base"]] = "base"
 
     @property
     def reasons(self) -> bool:
@@ -50,6 +46,9 @@ class Organism(Config):
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations that install the behaviour, one for each item."""
+
+    def behaviour_after(self, before: Behaviour | None) -> Behaviour:
+        return self.behaviour()
 
     def teacher(self) -> Organism | None:
         """The organism whose answers it is trained on, if it is distilled: trained before it, on

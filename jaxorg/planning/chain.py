@@ -19,13 +19,12 @@ from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
-from jaxorg.organisms import Behaviour, Organism
-from jaxorg.planning.phases import Phase, Recipe, Teacher
+from jaxorg.organisms.recipe import Recipe
+from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.sweepfile.labels import Kind
 from jaxorg.sweepfile.spec import RunConfig, RunSpec
 from jaxorg.sweepfile.training import Training
-from jaxorg.treatments import Treatment
 
 
 class Digests:
@@ -110,12 +109,8 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
     }
     if trained:
         content |= _code(recipe.train)
-    from_base = isinstance(recipe, Treatment) and recipe.starts_from == "base"
+    from_base = recipe.starts_from == "base"
     before = [p for p in (chain[:1] if from_base else chain) if p.changes and p.kind != "teacher"]
-    if isinstance(recipe, Organism):
-        behaviour: Behaviour | None = recipe.behaviour()
-    else:
-        behaviour = None if from_base else parent.behaviour
     phase = Phase(
         kind,
         content_hash(content),
@@ -124,7 +119,7 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int) -> Phas
         base.config,
         recipe,
         recipe.train if trained else None,
-        behaviour,
+        recipe.behaviour_after(parent.behaviour),
         base.teacher,
         distils=parent.fingerprint if parent.kind == "teacher" else None,
     )
@@ -197,7 +192,7 @@ def _check_length(length: int, shape: LlamaConfig) -> None:
 
 
 def _check_layers(kind: Kind, recipe: Recipe, layers: int) -> None:
-    if isinstance(recipe, Treatment) and (key := recipe.beyond(layers)):
+    if key := recipe.beyond(layers):
         raise Refusal(
             f"{kind}.{key}: {getattr(recipe, key)} is no layer of the model, which has {layers}; "
             f"choose from 0 to {layers - 1}"

@@ -11,7 +11,6 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.signature import ModelSignature, Signature, unrolls
 from jaxorg.sweepfile.labels import ORDER
-from jaxorg.treatments import Treatment
 
 
 def cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
@@ -43,8 +42,8 @@ def _signature(phase: Phase, model: ModelSignature) -> Signature | None:
     training = phase.training
     if training is None or not phase.changes:
         return None
-    treatment = phase.recipe if isinstance(phase.recipe, Treatment) else None
-    own = {**treatment.signature(), "swept": tuple(treatment.swept())} if treatment else {}
+    recipe = phase.recipe
+    own = {**recipe.signature(), "swept": tuple(recipe.swept())} if recipe else {}
     return Signature(model, **shaping(phase.config), **shaping(training), **own)
 
 

@@ -152,11 +152,10 @@ class RunConfig(Config):
             recipe = getattr(self, name)
             if recipe is None:
                 continue
-            if not (recipe.changes if isinstance(recipe, Treatment) else recipe.train.steps):
+            if not recipe.changes:
                 continue
             lora = recipe.train.lora
-            from_base = not isinstance(recipe, Treatment) or recipe.starts_from == "base"
-            before = None if from_base else trained
+            before = None if recipe.starts_from == "base" else trained
             if lora and lora.start == "continued" and (remedy := _to_continue(lora, before)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
             trained.append((name, recipe.train))

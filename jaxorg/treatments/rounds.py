@@ -95,6 +95,10 @@ class InRounds(Treatment):
             raise misfit("rounds", self.rounds, remedy)
         return self
 
+    @property
+    def in_rounds(self) -> InRounds:
+        return self
+
     def signature(self) -> dict[str, Any]:
         return {**super().signature(), "objective": self.kind if self.objective else ""}
 
