@@ -12,6 +12,7 @@ from plans import Planned
 from pydantic import BaseModel
 
 from jaxorg import optimizers
+from jaxorg.cli.console import Console
 from jaxorg.config import role_of
 from jaxorg.planning.phases import Cohort
 from jaxorg.sweepfile import roles
@@ -152,6 +153,17 @@ def test_the_paths_of_a_grid_are_told_apart() -> None:
         "swept as arrays: organism.train.hyper.b1; compiled in: organism.train.batch, length"
     )
     assert roles.described(["treatment.kind"]) == ""
+
+
+def test_the_dry_run_says_what_the_paths_of_the_grid_are(
+    planned: Planned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = [{"treatment.train.learning_rate": [1e-3, 1e-2], "treatment.kind": ["hhh", "plain"]}]
+    Console(planned({"grid": grid})).print_plan(2, "final", None)
+    said = "grid: swept as arrays: treatment.train.learning_rate\n"
+    assert said in capsys.readouterr().out
+    Console(planned()).print_plan(2, "final", None)
+    assert "grid:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("head", "model"), [("### `train`", Training), ("#### LoRA", Lora)])
