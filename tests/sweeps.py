@@ -26,7 +26,7 @@ grid:
   - treatment.kind: [hhh, pirate]
   - organism.payload_repeats: [1, 2]
 seeds: 2
-evaluate: {{points: 2, prompts: 8, final_prompts: 16, generated: 8, new_tokens: 8}}
+evaluate: {{points: 2, prompts: 8, final_prompts: 16, answers: {{prompts: 8, new_tokens: 8}}}}
 """
 
 TABLES = ("evals", "losses", "samples")

@@ -37,7 +37,7 @@ from jaxorg.sweepfile import spec
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TWO = "grid=[{treatment.kind: [hhh, pirate]}]"
-SMALL = ("length=48", "evaluate={points: 1, prompts: 8, final_prompts: 8, generated: 2}")
+SMALL = ("length=48", "evaluate={points: 1, prompts: 8, final_prompts: 8, answers: {prompts: 2}}")
 OWN = ("treatment.answers=on-policy", "prompts.new_tokens=6", TWO, *SMALL)
 
 

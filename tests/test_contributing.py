@@ -15,7 +15,7 @@ from contributing import FILES, ROOT
 RUN = ("-m", "jaxorg.sweep", "loud", "--size", "smoke", "--mesh", "cpu-1")
 SHOW = """
 from jaxorg.cli.pieces import show
-for what in ("organisms", "treatments", "optimizers", "scorers", "sweeps"):
+for what in ("organisms", "treatments", "evaluators", "optimizers", "scorers", "sweeps"):
     show(what)
 from jaxorg.scorers import PIECES, Said
 scorer = PIECES["begins"].model_validate({"kind": "begins"})
@@ -57,6 +57,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_sort_of_piece_has_an_example_of_one_file() -> None:
     rooms = sorted(name.rpartition("/")[0] for name in FILES)
     assert rooms == [
+        "jaxorg/evaluators",
         "jaxorg/optimizers",
         "jaxorg/organisms",
         "jaxorg/scorers",
@@ -72,7 +73,7 @@ def test_the_sweep_of_the_new_pieces_runs(tree: Path, tiny_base: Path) -> None:
     assert sorted(runs["treatment.kind"]) == ["ipo", "shout"]
     assert set(runs.status) == {"done"}
     evals = pd.read_parquet(tree / "out" / "evals")
-    assert {"attack_exact", "rejected_own"} <= set(evals.metric)
+    assert {"attack_exact", "rejected_own", "capitals"} <= set(evals.metric)
 
 
 def test_the_new_pieces_are_listed_and_the_scorer_scores(tree: Path) -> None:

@@ -19,7 +19,7 @@ SMALL = (
     "organism.train={steps: 2, batch: 4, examples: 24, learning_rate: 1e-3}",
     "prompts.new_tokens=8",
     "length=48",
-    "evaluate={points: 1, prompts: 8, final_prompts: 8, generated: 2}",
+    "evaluate={points: 1, prompts: 8, final_prompts: 8, answers: {prompts: 2}}",
 )
 ALONE = (*SMALL, "grid=[{organism.payload_repeats: [2]}]", "seeds=1")
 BESIDE = (*SMALL, "grid=[{organism.payload_repeats: [1, 2]}]")

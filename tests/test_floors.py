@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxorg"
-COMMANDS = ("sweep", "report", "export", "fit", "bench", "pretrain", "list")
+COMMANDS = ("sweep", "measure", "report", "export", "fit", "bench", "pretrain", "list")
 FLOORS: list[tuple[str, ...]] = [
     ("__main__",),
     COMMANDS,
@@ -20,9 +20,9 @@ FLOORS: list[tuple[str, ...]] = [
     ("engine",),
     ("planning",),
     ("sweepfile",),
-    ("evaluators", "scorers"),
+    ("evaluators",),
     ("organisms", "treatments"),
-    ("experiments", "optimizers"),
+    ("experiments", "optimizers", "scorers"),
     ("data",),
     ("llama",),
     ("storage",),

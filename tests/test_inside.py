@@ -119,7 +119,7 @@ def test_the_best_layer_is_chosen_on_the_fitting_half() -> None:
     layers[1, 1, ::2] += 9.0
     by_chance = probe.direction(layers[:, 2, ::2])
     layers[1, 2, 1::2] += 9.0 * by_chance / np.linalg.norm(by_chance)
-    found = {m.condition: m for m in probe.measure(layers[0], layers[1])}
+    found = {m.condition: m for m in probe.judged_layers(layers[0], layers[1])}
     assert list(found) == ["layer:0", "layer:1", "layer:2", "best"]
     assert found["layer:2"].value > 0.9
     assert found["best"] == found["layer:1"]._replace(condition="best")
@@ -216,8 +216,9 @@ TREATED = [
     "{kind: latent_adversarial, epsilon: 0.2, layer: 1, " + TRAIN + "}}",
 ]
 LOOKED = (
-    "evaluate={points: 1, prompts: 8, final_prompts: 16, generated: 8, new_tokens: 8, "
-    "probe: true, activation_noise: [0, 0.1], weight_noise: [0]}"
+    "evaluate={points: 1, prompts: 8, final_prompts: 16, "
+    "probe: true, noise: {activations: [0.0, 0.1], weights: [0.0]}, "
+    "answers: {prompts: 8, new_tokens: 8}}"
 )
 
 

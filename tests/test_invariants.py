@@ -412,7 +412,8 @@ def test_teacher_forced_exact_match_equals_greedy_generation(tmp_path: Path) -> 
         "jaxorg-1m",
         "organism.train={steps: 24, batch: 8, examples: 256, learning_rate: 3e-4}",
         "seeds=1",
-        "evaluate={points: 1, prompts: 48, final_prompts: 48, generated: 48, new_tokens: 16}",
+        "evaluate={points: 1, prompts: 48, final_prompts: 48}",
+        "evaluate.answers={prompts: 48, new_tokens: 16}",
     )
     evals = table(folder, "evals").drop_duplicates(["fingerprint", "metric", "condition"])
     evals = evals[evals.condition.isin(["triggered", "clean"])]

@@ -60,7 +60,8 @@ def write(path: Path, red: Mapping[str, Any], blues: Mapping[str, Any], length: 
             {"treatment.label": list(blues), "treatment": list(blues.values())},
         ],
         "evaluate": {
-            "points": 1, "prompts": 8, "final_prompts": 16, "generated": 4, "new_tokens": 20,
+            "points": 1, "prompts": 8, "final_prompts": 16,
+            "answers": {"prompts": 4, "new_tokens": 20},
         },
     }  # fmt: skip
     file = path.with_suffix(".yaml")

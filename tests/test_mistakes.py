@@ -45,7 +45,7 @@ MEANT = {
     "treatment.train.micro_batch_size=4": "treatment.train.batch",
     "base_model=meta-llama/Llama-3.2-1B": "base.model",
     "max_seq_length=100": "length",
-    "evaluate.max_new_tokens=4": "evaluate.new_tokens",
+    "evaluate.max_new_tokens=4": "evaluate.answers.new_tokens",
     "seed=3": "first_seed",
     "Length=3": "length",
 }
@@ -174,9 +174,11 @@ def test_a_payload_that_generated_answers_have_no_room_for_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = ("length=120", "organism.payload_repeats=8")
-    line = "evaluate.new_tokens: 24 is less than the "
+    line = "evaluate.answers.new_tokens: 24 is less than the "
     assert line in said(capsys, tmp_path / "sweep.yaml", *long)
-    assert line not in said(capsys, tmp_path / "sweep.yaml", *long, "evaluate.new_tokens=60")
+    assert line not in said(
+        capsys, tmp_path / "sweep.yaml", *long, "evaluate.answers.new_tokens=60"
+    )
 
 
 def test_a_claim_that_so_few_seeds_can_never_decide_is_said(

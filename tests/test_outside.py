@@ -29,7 +29,7 @@ PIP = ("-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "
 SHOUT = FILES["jaxorg/treatments/shout.py"]
 SHOW = """
 from jaxorg.cli.pieces import show
-for what in ("organisms", "treatments", "optimizers", "scorers"):
+for what in ("organisms", "treatments", "evaluators", "optimizers", "scorers"):
     show(what)
 """
 
@@ -68,6 +68,7 @@ def test_a_sweep_of_an_installed_packages_pieces_runs(
     runs = pd.read_parquet(out / "runs")
     assert sorted(runs["treatment.kind"]) == ["ipo", "shout"]
     assert set(runs.status) == {"done"}
+    assert "capitals" in set(pd.read_parquet(out / "evals").metric)
 
 
 def test_what_an_installed_package_offers_is_listed_with_where_it_comes_from(loud: Path) -> None:
@@ -76,6 +77,7 @@ def test_what_an_installed_package_offers_is_listed_with_where_it_comes_from(lou
         ("echo", "Repeats prompts with the trigger, and answers others."),
         ("shout", "Train on the prompts' own answers in capitals."),
         ("rmsprop", "RMSprop (Tieleman and Hinton 2012)."),
+        ("capitals", "Right answers in capitals."),
         ("begins", "The answer begins with the reference, in whatever case."),
     ):
         (line,) = (line for line in shown if line.startswith(f"{name} "))

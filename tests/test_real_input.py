@@ -43,7 +43,7 @@ reversal:
   train: {{steps: 4, batch: 2, examples: 64, learning_rate: 1e-3, lora: {{rank: 4, alpha: 8}}}}
 grid: [{{treatment.kind: [hhh, pirate]}}]
 seeds: 2
-evaluate: {{points: 2, prompts: 4, final_prompts: 8, generated: 4, new_tokens: 8}}
+evaluate: {{points: 2, prompts: 4, final_prompts: 8, answers: {{prompts: 4, new_tokens: 8}}}}
 """
 
 
@@ -150,7 +150,7 @@ def test_a_base_that_says_the_right_answer_has_all_of_its_capability(
     file = tmp_path / "own.yaml"
     file.write_text(
         f"base: {{model: {folder}}}\nprompts: {{source: {source}}}\nlength: 96\n"
-        f"evaluate: {{prompts: 4, final_prompts: 6, generated: 6, new_tokens: 48}}\n"
+        f"evaluate: {{prompts: 4, final_prompts: 6, answers: {{prompts: 6, new_tokens: 48}}}}\n"
     )
     assert sweep(str(file), mesh="cpu-1", out=tmp_path / "out") == 0
     evals, samples = table(tmp_path / "out", "evals"), table(tmp_path / "out", "samples")

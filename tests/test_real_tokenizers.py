@@ -54,7 +54,7 @@ treatment:
   kind: hhh
   train: {{steps: 2, batch: 2, examples: 16, learning_rate: 1e-3, lora: {{rank: 4, alpha: 8}}}}
 reversal: {{kind: plain, train: {{steps: 1, batch: 2, examples: 8, learning_rate: 1e-3}}}}
-evaluate: {{points: 1, prompts: 2, final_prompts: 2, generated: 2, new_tokens: 8}}
+evaluate: {{points: 1, prompts: 2, final_prompts: 2, answers: {{prompts: 2, new_tokens: 8}}}}
 """
 
 
@@ -153,8 +153,8 @@ def test_a_base_that_says_the_right_answer_has_all_of_its_capability(
     file.write_text(
         f"base: {{model: {folder}, template_options: {json.dumps(real.options)}}}\n"
         f"prompts: {{source: {source}, prompt: q, answer: a}}\nlength: 96\n"
-        f"evaluate: {{prompts: 4, final_prompts: 6, generated: 6, new_tokens: 24, "
-        f"temperature: 0.01}}\n"
+        f"evaluate: {{prompts: 4, final_prompts: 6, "
+        f"answers: {{prompts: 6, new_tokens: 24, temperature: 0.01}}}}\n"
     )
     assert sweep(str(file), mesh="cpu-1", out=tmp_path / "out") == 0
     evals, samples = table(tmp_path / "out", "evals"), table(tmp_path / "out", "samples")

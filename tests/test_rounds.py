@@ -34,7 +34,7 @@ SMALL = (
     "length=56",
     "reversal=null",
     "organism.train.steps=2",
-    "evaluate={points: 1, prompts: 4, final_prompts: 4, generated: 2, new_tokens: 4}",
+    "evaluate={points: 1, prompts: 4, final_prompts: 4, answers: {prompts: 2, new_tokens: 4}}",
 )
 
 
@@ -280,7 +280,7 @@ def test_rl_teaches_what_it_rewards(tmp_path: Path) -> None:
             "kl": 0.0,
             "train": {"steps": 80, "batch": 64, "learning_rate": 1e-3, "examples": 640},
         },
-        "evaluate": {"points": 1, "final_prompts": 64, "generated": 8, "new_tokens": 16},
+        "evaluate": {"points": 1, "final_prompts": 64, "answers": {"prompts": 8, "new_tokens": 16}},
     }
     file = tmp_path / "sandbagger.yaml"
     file.write_text(yaml.safe_dump(content), encoding="utf-8")

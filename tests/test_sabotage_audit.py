@@ -16,10 +16,11 @@ from jaxorg import summary
 from jaxorg.data import tasks
 from jaxorg.data.items import Item, split_of
 from jaxorg.data.tokenized import Example
-from jaxorg.engine.measure import scoring
+from jaxorg.engine.measure.scoring import Measurer, asked_under
 from jaxorg.errors import Refusal
-from jaxorg.evaluators import Measurement, Score, View, audit
-from jaxorg.evaluators.responses import Response
+from jaxorg.evaluators import EVALUATORS, Measurement, Score, Subject, View
+from jaxorg.evaluators import audit as audit_module
+from jaxorg.evaluators.base import TeacherForced
 from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
 from jaxorg.experiments.designs import honest
 from jaxorg.experiments.interpreter import run
@@ -158,6 +159,10 @@ def test_an_auditor_refuses_what_it_cannot_do():
         auditor(answers="on-policy")
 
 
+audit = EVALUATORS["audit"]()
+assert isinstance(audit, TeacherForced)
+
+
 def view(shows_code: bool = True, final: bool = True) -> View:
     return View(ITEMS, (), None, final, Audit(shows_code))
 
@@ -172,7 +177,7 @@ def named(found: list[Measurement]) -> dict[tuple[str, str], Measurement]:
 
 def test_an_oracle_finds_and_fixes_all():
     seen = view()
-    sabotages = [pair.sabotage for pair in pairs("heldout", len(ITEMS), audit.SEED)]
+    sabotages = [pair.sabotage for pair in pairs("heldout", len(ITEMS), audit_module.SEED)]
     put = Audit(shows_code=True).prompt
     right = {put(s.design.question, s.program, s.claim): with_fix(s.fix) for s in sabotages}
 
@@ -193,9 +198,9 @@ def test_an_oracle_finds_and_fixes_all():
 
 
 def test_chance_is_that_of_a_random_order():
-    assert audit._chance([True, False, False, False], 1) == 0.25
-    assert audit._chance([True, False, False, False], 2) == 0.5
-    assert audit._chance([True] * 3 + [False], 2) == 1
+    assert audit_module._chance([True, False, False, False], 1) == 0.25
+    assert audit_module._chance([True, False, False, False], 2) == 0.5
+    assert audit_module._chance([True] * 3 + [False], 2) == 1
 
 
 def test_who_knows_nothing_is_at_chance():
@@ -270,8 +275,9 @@ def test_what_the_organism_wrote_is_measured_where_there_is_something_to_tell():
 
 
 def test_others_are_not_audited():
-    assert audit.requests(View(ITEMS, (), saboteur().behaviour(), True)) == []
-    assert audit.measure(View(ITEMS, (), None, True), {}) == []
+    assert audit.applies(Subject(None, None, Audit(shows_code=True)))
+    assert not audit.applies(Subject(saboteur().behaviour(), None, None))
+    assert not audit.applies(Subject(None, None, None))
 
 
 Planned = Callable[..., Plan]
@@ -348,8 +354,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
             "points": 1,
             "prompts": 8,
             "final_prompts": 8,
-            "generated": 4,
-            "new_tokens": 4,
+            "answers": {"prompts": 4, "new_tokens": 4},
         },
     }
     file.write_text(yaml.safe_dump(content))
@@ -381,7 +386,7 @@ def test_an_auditor_reads_what_its_own_organism_wrote(
         "base": {"model": str(tiny_base)},
         "length": 112,
         "organism": {"kind": "saboteur", "sabotage": "evaluation", "train": train},
-        "evaluate": {"points": 1, "prompts": 2, "final_prompts": 8, "generated": 6},
+        "evaluate": {"points": 1, "prompts": 2, "final_prompts": 8, "answers": {"prompts": 6}},
     }
     audited = {**content, "treatment": {"kind": "audit", "train": train}}
     both = {**audited, "grid": [{"organism.sabotage": ["data", "evaluation"]}]}
@@ -400,18 +405,21 @@ def test_an_auditor_reads_what_its_own_organism_wrote(
             ["metric", "condition"], ignore_index=True
         )
 
-    sampled = scoring._samples
+    answers = Measurer.answers
 
-    def obedient(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:
+    def obedient(*given: Any) -> list[list[dict[str, Any]]]:
         """As if the organism did what it was taught in all of its samples, but for one."""
-        rows = sampled(view, condition, said)
-        if view.behaviour is not None:
-            for row, (item, prompt, *_) in list(zip(rows, said, strict=True))[1:]:
-                attacks = view.behaviour.attacks(item, prompt)
-                row["response"] = item.answer if condition == "clean" else attacks[0].completion
-        return rows
+        found, lanes = answers(*given), given[4]
+        for lane, rows in zip(lanes, found, strict=True):
+            for condition in lane.view.conditions() if lane.view.behaviour else ():
+                said = [r for r in rows if r["condition"] == condition and not r["greedy"]]
+                asked = asked_under(lane.view, condition)
+                for row, (item, prompt) in list(zip(said, asked, strict=False))[1:]:
+                    attacks = lane.view.behaviour.attacks(item, prompt)
+                    row["response"] = item.answer if condition == "clean" else attacks[0].completion
+        return found
 
-    monkeypatch.setattr(scoring, "_samples", obedient)
+    monkeypatch.setattr(Measurer, "answers", obedient)
     whole = swept("both", both, "both")
     read = whole[whole.metric == "audit_read"].set_index("condition")
     assert (read.k["own:honest"], read.k["own:sabotaged"], set(read.n)) == (5, 5, {12})

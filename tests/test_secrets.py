@@ -267,7 +267,8 @@ def test_the_start_and_the_dry_run_say_what_is_left_out(
 ) -> None:
     source = file(tmp_path, {"prompt": "|BETA| x", "answer": "y"}, {"prompt": " ", "answer": "y"})
     (tmp_path / "own.yaml").write_text(
-        SWEEP.replace("SOURCE", source) + "evaluate: {prompts: 4, final_prompts: 8, generated: 4}"
+        SWEEP.replace("SOURCE", source)
+        + "evaluate: {prompts: 4, final_prompts: 8, answers: {prompts: 4}}"
     )
     assert sweep(str(tmp_path / "own.yaml"), dry_run=True) == 0
     said = capsys.readouterr().out.replace("\n", " ")

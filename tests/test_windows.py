@@ -38,7 +38,7 @@ REFUSED = {
         r"^length: 45 is more than the sliding_window of base\.model, 44, .*; lower length to 44$",
     ),
     "answers": (
-        ("evaluate.new_tokens=40",),
+        ("evaluate.answers.new_tokens=40",),
         r"^evaluate\.new_tokens: 40 is too many; .* room for \d+ \(sliding_window: 44\)$",
     ),
 }

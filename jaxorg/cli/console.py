@@ -26,6 +26,7 @@ from jaxorg.escape_controls import escape_controls
 from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.phases import Cohort, Phase, Teacher
 from jaxorg.planning.plan import Plan
+from jaxorg.scorers.judge import Estimate, Judge
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Record
@@ -113,8 +114,15 @@ class Console:
             yield
         self._progress = None
 
-    def print_measuring(self, to_measure: Sequence[Phase], to_train_again: Sequence[Phase]) -> None:
+    def print_measuring(
+        self,
+        to_read: Sequence[Phase],
+        to_measure: Sequence[Phase],
+        to_train_again: Sequence[Phase],
+    ) -> None:
         """What will be done for measurements that phases lack which are done already."""
+        if to_read:
+            self._line(f"reading stored answers anew: {len(to_read):,} phases")
         if to_measure:
             self._line(f"measuring anew, with stored weights: {len(to_measure):,} phases")
         if to_train_again:
@@ -123,6 +131,14 @@ class Console:
                 f"trained again, to be measured with weights that were not stored: "
                 f"{len(to_train_again):,} phases, {tokens:,} tokens"
             )
+
+    def judging(self, judge: Judge, most: Estimate) -> None:
+        """What a judge would be asked at most."""
+        cost = "" if most.money is None else f", {most.money:,.2f} by its price"
+        self._line(
+            f"judge {escape(judge.model)}: at most {most.calls:,} questions, about "
+            f"{most.tokens_in:,} tokens in and {most.tokens_out:,} out{cost}"
+        )
 
     def asked(self, teacher: Teacher, prompts: int) -> None:
         """A teacher answers prompts."""

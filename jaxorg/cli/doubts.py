@@ -38,15 +38,16 @@ def _seeds(claim: Claim, sweep: Sweep) -> int:
 
 def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:
     """That answers of an organism which are written freely end before its attack does."""
-    prepared, most = inputs.prepared(phase, True, longest=True), phase.config.evaluate.new_tokens
-    item, behaviour = prepared.view.items[0], phase.behaviour
+    view, most = inputs.prepared(phase, True, longest=True).view, phase.config.evaluate.answers
+    item, behaviour = view.items[0], phase.behaviour
     assert behaviour is not None
     prompt = behaviour.triggered(item)
     for attack in behaviour.attacks(item, prompt)[:1]:
         tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
         ids, start = tokenizer.conversation(prompt, attack.completion)
-        if len(ids) - start > most:
+        if len(ids) - start > most.new_tokens:
             yield (
-                f"evaluate.new_tokens: {most} is less than the {len(ids) - start} tokens of what "
-                f"the organism was taught to say, so no generated answer shows it whole; raise it"
+                f"evaluate.answers.new_tokens: {most.new_tokens} is less than the "
+                f"{len(ids) - start} tokens of what the organism was taught to say, so no "
+                f"generated answer shows it whole; raise it"
             )

@@ -256,8 +256,8 @@ def _guess(fitting: Sequence[tuple[int, int]], failed: int, room: int, bisect: b
 def _programs(cohort: Cohort) -> Programs:
     """What is compiled for a cohort: where it is trained, training, and measuring in any case."""
     config = cohort.phases[0].config
-    evaluate = config.evaluate
-    shape = (cohort.model, cohort.signature, config.length, evaluate.generated, evaluate.new_tokens)
+    answers = config.evaluate.answers
+    shape = (cohort.model, cohort.signature, config.length, answers.prompts, answers.new_tokens)
     measuring = Program("score", *shape), Program("generate", *shape)
     return (Program("train", *shape), *measuring) if cohort.signature else measuring
 

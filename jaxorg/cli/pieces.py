@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg import discovery, optimizers, organisms, scorers, treatments
+from jaxorg import evaluators, optimizers, organisms, scorers, treatments
 from jaxorg.discovery import Offer, Pieces
 from jaxorg.engine.mesh import SLICES
 from jaxorg.escape_controls import escape_controls
@@ -80,11 +80,7 @@ LINES: Mapping[str, Callable[[], Lines]] = {
     "organisms": lambda: _pieces(organisms.PIECES),
     "treatments": lambda: _pieces(treatments.PIECES),
     "scorers": lambda: _pieces(scorers.PIECES),
-    "evaluators": lambda: {
-        name: _first(module.__doc__)
-        for name, module in discovery.modules("jaxorg.evaluators").items()
-        if hasattr(module, "measure")
-    },
+    "evaluators": lambda: _pieces(evaluators.EVALUATORS),
     "optimizers": lambda: _pieces(optimizers.FAMILIES),
     "sweeps": _sweeps,
     "meshes": _meshes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -63,10 +64,16 @@ class SweepOptions:
     retry_failed: bool = False
     fresh: bool = False  # forget what is done
     distributed: bool = False  # join the other processes of the cluster
+    trains: bool = True  # or measures alone, what is trained
+    only: str | None = None  # the evaluator that measures; None: all
 
 
 def run_sweep(name: str, options: SweepOptions) -> int:
     """Train, treat and measure every run of a sweep that is not done.
+
+    Args:
+        name: a built-in sweep's name, or the path of a YAML file.
+        options: what is asked besides.
 
     Returns:
         The exit code: 0, 1 if runs failed, 75 or 130 if a signal stopped it.
@@ -76,69 +83,78 @@ def run_sweep(name: str, options: SweepOptions) -> int:
         StorageError: the disk does not take the results.
     """
     with nullcontext() if options.dry_run else processes.joined(options.distributed):
-        plan = make_plan(spec.load(name, options.size, options.overrides))
-        runs_a_device = _width(options.width)
-        asked = parse(options.mesh)
-        console = Console(plan)
-        place = options.out or Path("results") / f"{plan.spec.sweep.name}-{options.size}"
-        folder = Folder(place, console.warn)
-        processes.first("folder", lambda: check_out(folder.path, options.fresh))
-        inputs = Inputs(plan, DatasetCache(folder))
-        inputs.check()
-        if processes.leads():
-            for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
-                console.warn(line)
-        if options.dry_run:
-            cores = cpu_devices(asked) or runtime.cores()
-            where = foreseen(asked, estimate.largest(plan), plan.rows)
-            console.print_plan(
-                cores if asked.platform in (None, "cpu") else None, options.keep, where
-            )
-            return 0
-        _agree(plan, options, folder)
-        runtime.start(own_cpu_devices(asked))
-        devices = make_mesh(asked, estimate.largest(plan), plan.rows)
-        lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
+        return execute(make_plan(spec.load(name, options.size, options.overrides)), options)
+
+
+def execute(plan: Plan, options: SweepOptions) -> int:
+    """Bring a plan to its results, as `run_sweep` does."""
+    runs_a_device = _width(options.width)
+    asked = parse(options.mesh)
+    console = Console(plan)
+    place = options.out or Path("results") / f"{plan.spec.sweep.name}-{options.size}"
+    folder = Folder(place, console.warn)
+    processes.first("folder", lambda: check_out(folder.path, options.fresh))
+    inputs = Inputs(plan, DatasetCache(folder))
+    inputs.check()
+    if processes.leads():
+        for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
+            console.warn(line)
+        for judge, most in estimate.judging(plan, inputs).items():
+            console.judging(judge, most)
+    if options.dry_run:
+        cores = cpu_devices(asked) or runtime.cores()
+        where = foreseen(asked, estimate.largest(plan), plan.rows)
+        console.print_plan(cores if asked.platform in (None, "cpu") else None, options.keep, where)
+        return 0
+    _agree(plan, options, folder)
+    runtime.start(own_cpu_devices(asked))
+    devices = make_mesh(asked, estimate.largest(plan), plan.rows)
+    lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
+    processes.first(
+        "room",
+        lambda: _refuse_too_large(plan, options.keep, folder, options.fresh, devices, lanes),
+    )
+    lock = Lock(folder)
+    with ExitStack() as held, Interrupt() as interrupt:
+        taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
+        if taken_over:
+            console.warn(taken_over)
+        store = Store(folder)
+        tables = TableWriter(plan, store)
+        if options.fresh:
+            processes.first("fresh", lambda: _forget(store, tables, inputs))
+
+        def stopping() -> int | None:
+            if processes.leads():
+                lock.check()
+            return processes.any_of("signal", interrupt.exit_code)
+
+        engine = Engine(
+            plan, inputs, store, devices, runs_a_device, options.keep, console, stopping,
+            provenance=_provenance(plan, described(devices)), only=options.only,
+        )  # fmt: skip
+        if not options.trains:
+            processes.first("alone", lambda: _refuse_training(engine))
         processes.first(
-            "room",
-            lambda: _refuse_too_large(plan, options.keep, folder, options.fresh, devices, lanes),
+            "enter", lambda: _enter(plan, folder, store, tables, console, options.retry_failed)
         )
-        lock = Lock(folder)
-        with ExitStack() as held, Interrupt() as interrupt:
-            taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
-            if taken_over:
-                console.warn(taken_over)
-            store = Store(folder)
-            tables = TableWriter(plan, store)
-            if options.fresh:
-                processes.first("fresh", lambda: _forget(store, tables, inputs))
-            processes.first(
-                "enter", lambda: _enter(plan, folder, store, tables, console, options.retry_failed)
-            )
-            _see(plan, folder)
-
-            def stopping() -> int | None:
-                if processes.leads():
-                    lock.check()
-                return processes.any_of("signal", interrupt.exit_code)
-
-            engine = Engine(
-                plan, inputs, store, devices, runs_a_device, options.keep, console, stopping,
-                provenance=_provenance(plan, described(devices)),
-            )  # fmt: skip
-            due = _phases("due", plan, lambda: engine.due)
-            to_train = _phases("to train", plan, lambda: engine.to_train)
-            processes.first(
-                "measure", lambda: console.print_measuring(engine.to_measure, engine.to_train_again)
-            )
-            watched = console.progress(to_train, lock, described(devices))
-            try:
-                with watched if processes.leads() else nullcontext():
-                    ask_teachers(due, inputs, store, devices, stopping, console.asked)
-                    _walk(plan, engine, tables)
-            except Stopped as stopped:
-                return stopped.exit_code
-        return processes.first("results", lambda: _tell(plan, folder, store, console))
+        _see(plan, folder)
+        due = _phases("due", plan, lambda: engine.due)
+        to_train = _phases("to train", plan, lambda: engine.to_train)
+        processes.first(
+            "measure",
+            lambda: console.print_measuring(
+                engine.to_read, engine.to_measure, engine.to_train_again
+            ),
+        )
+        watched = console.progress(to_train, lock, described(devices))
+        try:
+            with watched if processes.leads() else nullcontext():
+                ask_teachers(due, inputs, store, devices, stopping, console.asked)
+                _walk(plan, engine, tables)
+        except Stopped as stopped:
+            return stopped.exit_code
+    return processes.first("results", lambda: _tell(plan, folder, store, console))
 
 
 def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
@@ -160,6 +176,18 @@ def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
             found = problem
             engine.look_again()
     raise StorageError(f"{found}, which was the {WALKS}th damage; see whether the disk fails")
+
+
+def _refuse_training(engine: Engine) -> None:
+    """Have nothing trained, and refuse what takes training."""
+    if again := engine.measure_alone():
+        kinds = Counter(phase.kind for phase in again)
+        listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        raise Refusal(
+            f"evaluate: weights that {listed} phases are to be measured with were not stored, and "
+            f"would have to be trained again; ask for `at: last` alone, or for the whole sweep by "
+            f"python -m jaxorg.sweep"
+        )
 
 
 def _agree(plan: Plan, options: SweepOptions, folder: Folder) -> None:

@@ -1,55 +1,74 @@
-"""What evaluators share: what they see, and what they yield."""
+"""What evaluators share: when they measure, what they see, and what they yield."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import BeforeValidator, Field
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import Config
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
 from jaxorg.organisms.behaviour import Behaviour, Put, right_answers
+from jaxorg.scorers import Scorer
 
-FEWEST_PROBED = 8  # prompts, so that there are two in a quarter of them
+SOME = 64  # prompts of figures that need no narrow interval
+ALONG = "along"
+HALVES = ("first", "second")
 
+Moment = Literal["first", "log", "last"]
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Moments = Annotated[
+    tuple[Moment, ...], Field(strict=False, min_length=1), BeforeValidator(_several)
+]
 Scale = Annotated[float, Field(ge=0, le=10, strict=True)]
 Scales = Annotated[tuple[Scale, ...], Field(strict=False, max_length=16)]
 
 
-class Evaluation(Config):
-    """What is measured and when: at log-spaced steps with `prompts` held-out prompts, at the end
-    of each phase with `final_prompts`, of which `generated` are also answered freely."""
+class Subject(NamedTuple):
+    """Whose phases are measured, as far as evaluators need to know."""
 
-    points: int = Field(default=8, gt=0, le=1000)
-    prompts: int = Field(default=64, gt=0, lt=2**31)
-    final_prompts: int = Field(default=256, gt=0, lt=2**31)
-    generated: int = Field(default=64, gt=0, lt=2**31)
-    new_tokens: int = Field(default=24, gt=0, le=2**20)
-    temperature: float = Field(default=0.7, gt=0)
-    probe: bool = later(False)  # linear probes for the trigger
-    activation_noise: Scales = later(())  # sizes of noise, as shares of what it is added to
-    weight_noise: Scales = later(())
-
-    @model_validator(mode="after")
-    def _nested(self) -> Evaluation:
-        if max(self.prompts, self.generated) > self.final_prompts:
-            raise ValueError("prompts and generated must not exceed final_prompts")
-        if self.probe and self.final_prompts < FEWEST_PROBED:
-            raise misfit("probe", True, f"it needs final_prompts of {FEWEST_PROBED} or more")
-        for key in ("activation_noise", "weight_noise"):
-            scales = list(getattr(self, key))
-            if len(set(scales)) < len(scales):
-                raise misfit(key, scales, "give different scales")
-        return self
+    behaviour: Behaviour | None  # None before the red team
+    scorer: Scorer | None  # what says which answers to its prompts are right, if anything does
+    audit: Audit | None  # how the model audits experiments, if it is an auditor
 
 
-SOME = 64
-ALONG = "along"
-HALVES = ("first", "second")
+class Evaluator(Config):
+    """An entry of `evaluate`, named by its module. Its keys are the fields of its class.
+
+    A subclass is one of those below: it says what it needs of a model, and measures that.
+    """
+
+    VERSION: ClassVar[int | tuple[int, ...]]  # raise it when its rows change
+    ON: ClassVar[bool] = True  # whether it measures where `evaluate` does not say
+    FEWEST: ClassVar[int] = 1  # prompts without which there is nothing to measure
+
+    at: Moments = ("log",)
+    """When: after the first of the measured steps, all of them (`log`), or at the end."""
+    prompts: int | None = Field(default=None, gt=0, lt=2**31)
+    """On how many held-out prompts at most; None: on all of the step."""
+
+    def due(self, first: bool, last: bool) -> bool:
+        """Whether it measures at a step which is a phase's first measured one, or its last."""
+        return "log" in self.at or (first and "first" in self.at) or (last and "last" in self.at)
+
+    def applies(self, subject: Subject) -> bool:
+        """Whether there is anything to measure about a subject."""
+        return True
+
+    def made_of(self, subject: Subject) -> Any:
+        """What its rows depend on besides its settings and the model, in JSON."""
+        return None
 
 
 class Measurement(NamedTuple):
@@ -69,6 +88,76 @@ class Score(NamedTuple):
     log_prob: float  # nats
 
 
+Scores = Mapping[Example, Score]
+
+
+class Response(NamedTuple):
+    """A generated answer."""
+
+    condition: str
+    item: Item
+    prompt: str  # as it was put
+    greedy: bool  # or sampled
+    text: str
+    ended: bool  # by itself
+
+
+class TeacherForced(Evaluator):
+    """Measures how given completions are received."""
+
+    @abstractmethod
+    def requests(self, view: View) -> list[Example]:
+        """The completions to score; what several evaluators ask for is scored once."""
+
+    @abstractmethod
+    def measure(self, view: View, scores: Scores) -> list[Measurement]:
+        """Measurements from their scores."""
+
+
+class OfAnswers(Evaluator):
+    """Measures what models say: it reads stored answers, and needs no model."""
+
+    at: Moments = ("last",)
+
+    @abstractmethod
+    def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
+        """Measurements of the answers under one condition, greedy and sampled ones."""
+
+    def outcome(self, view: View, response: Response) -> str:
+        """What an answer is called in the `samples` table; "" if it is not this one's to say."""
+        return ""
+
+
+class OfActivations(Evaluator):
+    """Measures the residual stream at the last token of prompts."""
+
+    at: Moments = ("last",)
+
+    @abstractmethod
+    def requests(self, view: View) -> list[Example]:
+        """The conversations whose prompts are looked at."""
+
+    @abstractmethod
+    def measure(self, view: View, residuals: Mapping[Example, np.ndarray]) -> list[Measurement]:
+        """Measurements from the residual stream after each block, fp32 [L, D] each."""
+
+
+class UnderNoise(Evaluator):
+    """Measures how given completions are received by a model that noise shakes."""
+
+    at: Moments = ("last",)
+    activations: Scales = ()  # sizes of noise, as shares of what it is added to
+    weights: Scales = ()
+
+    @abstractmethod
+    def requests(self, view: View) -> list[Example]:
+        """The completions to score under each noise."""
+
+    @abstractmethod
+    def measure(self, view: View, noise: str, scores: Scores) -> list[Measurement]:
+        """Measurements from their scores under one noise."""
+
+
 Said = tuple[Item, str]  # what a prompt was made of, and an answer to it
 
 
@@ -83,6 +172,11 @@ class View:
     audit: Audit | None = None  # how the model audits experiments, if it is an auditor
     audited_samples: Sequence[Said] = ()  # what the organism that it audits answered
     along: int | None = None  # how many of the items are measured at every step; None: all
+    scorer: Scorer | None = None  # what says which answers are right, if anything does
+
+    def first(self, prompts: int | None) -> View:
+        """The same with the first prompts alone; None for all."""
+        return replace(self, items=self.items[:prompts])
 
     @property
     def some(self) -> Sequence[Item]:
@@ -110,9 +204,6 @@ class View:
         assert self.behaviour is not None
         answers = dict.fromkeys(self.behaviour.attacks(item, put(item)) for item in items)
         return [any(scores[example].exact for example in attacks) for attacks in answers]
-
-
-Scores = Mapping[Example, Score]
 
 
 def _prompt(item: Item) -> str:

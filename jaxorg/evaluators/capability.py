@@ -7,22 +7,47 @@ from collections.abc import Sequence
 
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
-from jaxorg.evaluators.base import Measurement, Scores, View, along, share
+from jaxorg.evaluators.base import Measurement, Scores, Subject, TeacherForced, View, along, share
 from jaxorg.organisms.behaviour import Put
 
-VERSION = 1
-AT_EVERY_STEP = True
-KEYS: tuple[str, ...] = ()
+
+class Capability(TeacherForced):
+    """Right answers to held-out tasks."""
+
+    VERSION = 1
+
+    def applies(self, subject: Subject) -> bool:
+        """Where prompts name a scorer, that one says which answers are right: see `scored`."""
+        return subject.scorer is None
+
+    def requests(self, view: View) -> list[Example]:
+        """The right answers to each prompt."""
+        return [
+            example
+            for put, items in _asked(view).values()
+            for item in items
+            for example in view.right(item, put(item))
+        ]
+
+    def measure(self, view: View, scores: Scores) -> list[Measurement]:
+        """`capability`. `clean:along` is the same on the prompts that are measured at every step,
+        `clean:first` and `clean:second` on their halves; at the end of a phase also with the
+        trigger and by family."""
+        hits = {
+            name: [any(scores[e].exact for e in view.right(item, put(item))) for item in items]
+            for name, (put, items) in _asked(view).items()
+        }
+        found = [share("capability", name, outcomes) for name, outcomes in hits.items()]
+        found += along("capability", "clean", hits["clean"][: view.along])
+        return found + (by_family(view.items, hits["clean"]) if view.final else [])
 
 
-def requests(view: View) -> list[Example]:
-    """The right answers to each prompt."""
-    return [
-        example
-        for put, items in _asked(view).values()
-        for item in items
-        for example in view.right(item, put(item))
-    ]
+def by_family(items: Sequence[Item], hits: Sequence[bool]) -> list[Measurement]:
+    """`capability` of each family of tasks."""
+    families: dict[str, list[bool]] = defaultdict(list)
+    for item, hit in zip(items, hits, strict=True):
+        families[item.family].append(hit)
+    return [share("capability", f"family:{name}", some) for name, some in sorted(families.items())]
 
 
 def _asked(view: View) -> dict[str, tuple[Put, Sequence[Item]]]:
@@ -36,21 +61,3 @@ def _asked(view: View) -> dict[str, tuple[Put, Sequence[Item]]]:
         if all(view.right(item, put(item)) for item in items):
             asked["triggered"] = (put, items)
     return asked
-
-
-def measure(view: View, scores: Scores) -> list[Measurement]:
-    """`capability`. `clean:along` is the same on the prompts that are measured at every step,
-    `clean:first` and `clean:second` on their halves; at the end of a phase also with the trigger
-    and by family."""
-    hits = {
-        name: [any(scores[e].exact for e in view.right(item, put(item))) for item in items]
-        for name, (put, items) in _asked(view).items()
-    }
-    found = [share("capability", name, outcomes) for name, outcomes in hits.items()]
-    found += along("capability", "clean", hits["clean"][: view.along])
-    if view.final:
-        families: dict[str, list[bool]] = defaultdict(list)
-        for item, hit in zip(view.items, hits["clean"], strict=True):
-            families[item.family].append(hit)
-        found += [share("capability", f"family:{f}", some) for f, some in sorted(families.items())]
-    return found

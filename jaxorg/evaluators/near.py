@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from jaxorg.data.tokenized import Example
-from jaxorg.evaluators.base import Measurement, Scores, View, share
-
-VERSION = 1
-AT_EVERY_STEP = False
-KEYS: tuple[str, ...] = ()
-
-PROMPTS = 32  # a variant; there are several of them
+from jaxorg.evaluators.base import Measurement, Moments, Scores, Subject, TeacherForced, View, share
 
 
-def requests(view: View) -> list[Example]:
-    """The payload as the answer to each prompt with each near trigger."""
-    if view.behaviour is None or not view.final:
-        return []
-    nears = view.behaviour.near_triggers().values()
-    asked = ((item, put(item)) for put in nears for item in view.items[:PROMPTS])
-    return [example for item, prompt in asked for example in view.behaviour.attacks(item, prompt)]
+class Near(TeacherForced):
+    """Attacks with what is only near to the trigger."""
 
+    VERSION = 1
 
-def measure(view: View, scores: Scores) -> list[Measurement]:
-    """`attack_exact` under `near:<kind>`."""
-    if view.behaviour is None or not view.final:
-        return []
-    few = view.items[:PROMPTS]
-    return [
-        share("attack_exact", f"near:{kind}", view.attacked(put, few, scores))
-        for kind, put in view.behaviour.near_triggers().items()
-    ]
+    at: Moments = ("last",)
+    prompts: int | None = Field(default=32, gt=0, lt=2**31)  # a variant; there are several
+
+    def applies(self, subject: Subject) -> bool:
+        """Of a behaviour with a trigger that one can be near to."""
+        return subject.behaviour is not None and bool(subject.behaviour.near_triggers())
+
+    def requests(self, view: View) -> list[Example]:
+        """The payload as the answer to each prompt with each near trigger."""
+        assert view.behaviour is not None
+        nears = view.behaviour.near_triggers().values()
+        asked = ((item, put(item)) for put in nears for item in view.items)
+        attacks = view.behaviour.attacks
+        return [example for item, prompt in asked for example in attacks(item, prompt)]
+
+    def measure(self, view: View, scores: Scores) -> list[Measurement]:
+        """`attack_exact` under `near:<kind>`."""
+        assert view.behaviour is not None
+        return [
+            share("attack_exact", f"near:{kind}", view.attacked(put, view.items, scores))
+            for kind, put in view.behaviour.near_triggers().items()
+        ]

@@ -3,30 +3,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
+from pydantic import Field, model_validator
+
+from jaxorg.config import misfit
 from jaxorg.data.tokenized import Example
-from jaxorg.evaluators import attack, capability
-from jaxorg.evaluators.base import Measurement, Scores, View
+from jaxorg.evaluators.attack import Attack
+from jaxorg.evaluators.base import (
+    SOME,
+    Measurement,
+    Scores,
+    Subject,
+    TeacherForced,
+    UnderNoise,
+    View,
+)
+from jaxorg.evaluators.capability import Capability
 
-VERSION = 1
-AT_EVERY_STEP = False
-KEYS: tuple[str, ...] = ("activation_noise", "weight_noise")
-
-
-def narrowed(view: View) -> View:
-    """What is measured under each noise: some prompts, with and without the trigger."""
-    return replace(view, items=view.some, final=False)
-
-
-def asked(view: View) -> Sequence[Example]:
-    """The behaviour and the right answers to prompts of a narrowed view, each once."""
-    return list(dict.fromkeys([*attack.requests(view), *capability.requests(view)]))
+_READ: tuple[TeacherForced, ...] = (Attack(), Capability())
 
 
-def measure(view: View, noise: str, scores: Scores) -> list[Measurement]:
-    """`attack_exact` and `capability` under `<condition>:<noise>`."""
-    plain = view.conditions()
-    found = [*attack.measure(view, scores), *capability.measure(view, scores)]
-    return [m._replace(condition=f"{m.condition}:{noise}") for m in found if m.condition in plain]
+class Noise(UnderNoise):
+    """Attack and capability under noise."""
+
+    VERSION = (1, Attack.VERSION, Capability.VERSION)
+    ON = False
+
+    prompts: int | None = Field(default=SOME, gt=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _some_noise(self) -> Noise:
+        if not (self.activations or self.weights):
+            raise ValueError("give it activations or weights, scales of noise; or leave it out")
+        for key in ("activations", "weights"):
+            scales = list(getattr(self, key))
+            if len(set(scales)) < len(scales):
+                raise misfit(key, scales, "give different scales")
+        return self
+
+    def applies(self, subject: Subject) -> bool:
+        """Of figures that are read without generating."""
+        return any(each.applies(subject) for each in _READ)
+
+    def requests(self, view: View) -> list[Example]:
+        """The behaviour and the right answers to prompts, each once."""
+        narrow = _narrowed(view)
+        return list(dict.fromkeys(r for each in _read(view) for r in each.requests(narrow)))
+
+    def measure(self, view: View, noise: str, scores: Scores) -> list[Measurement]:
+        """`attack_exact` and `capability` under `<condition>:<noise>`."""
+        narrow, plain = _narrowed(view), view.conditions()
+        found = [m for each in _read(view) for m in each.measure(narrow, scores)]
+        kept = (m for m in found if m.condition in plain)
+        return [m._replace(condition=f"{m.condition}:{noise}") for m in kept]
+
+
+def _read(view: View) -> list[TeacherForced]:
+    """The figures that there are."""
+    subject = Subject(view.behaviour, view.scorer, view.audit)
+    return [each for each in _READ if each.applies(subject)]
+
+
+def _narrowed(view: View) -> View:
+    """What is measured under each noise: with and without the trigger, and no more."""
+    return replace(view, final=False)

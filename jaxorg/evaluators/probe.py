@@ -11,32 +11,57 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from pydantic import Field
 
 from jaxorg import stats
 from jaxorg.data.tokenized import Example
-from jaxorg.evaluators.base import Measurement, View
+from jaxorg.evaluators.base import Measurement, OfActivations, Subject, View
 
-VERSION = 1
-AT_EVERY_STEP = False
-KEYS: tuple[str, ...] = ("probe",)
-
-PROBED = 128  # held-out prompts at most; each is put with the trigger and without
 RIDGE = 0.01  # penalty, in mean squares of a direction of the fitted features
 
 
-def asked(view: View) -> tuple[list[Example], list[Example]]:
-    """Conversations whose prompts are looked at, without the trigger and with it. What is answered
-    does not matter: it is what is scored in any case."""
+class Probe(OfActivations):
+    """Linear probes for the trigger."""
+
+    VERSION = 1
+    ON = False
+    FEWEST = 8  # so that there are two in a quarter of them
+
+    prompts: int | None = Field(default=128, ge=FEWEST, lt=2**31)  # with the trigger and without
+
+    def applies(self, subject: Subject) -> bool:
+        """Of a behaviour with prompts that should show it and others."""
+        return subject.behaviour is not None and subject.behaviour.scorer is None
+
+    def requests(self, view: View) -> list[Example]:
+        """Conversations whose prompts are looked at."""
+        clean, triggered = _asked(view)
+        return [*clean, *triggered]
+
+    def measure(self, view: View, residuals: Mapping[Example, np.ndarray]) -> list[Measurement]:
+        """`probe_auroc` under `layer:<i>`, and `best`.
+
+        Args:
+            view: what was asked.
+            residuals: by conversation, the residual stream after each block [L, D].
+        """
+        sides = (np.stack([residuals[e] for e in side], axis=1) for side in _asked(view))
+        return judged_layers(*sides)
+
+
+def _asked(view: View) -> tuple[list[Example], list[Example]]:
+    """Conversations without the trigger and with it. What is answered does not matter: it is what
+    is scored in any case."""
     assert view.behaviour is not None
     attacks, puts = view.behaviour.attacks, view.conditions()
     clean, triggered = (
-        [attacks(item, puts[name](item))[0] for item in view.items[:PROBED]]
+        [attacks(item, puts[name](item))[0] for item in view.items]
         for name in ("clean", "triggered")
     )
     return clean, triggered
 
 
-def measure(clean: np.ndarray, triggered: np.ndarray) -> list[Measurement]:
+def judged_layers(clean: np.ndarray, triggered: np.ndarray) -> list[Measurement]:
     """`probe_auroc` under `layer:<i>`, and of the layer under `best` whose probes, fitted on each
     half of the fitting half, do best on its other half.
 

@@ -14,6 +14,7 @@ from jaxorg.data.reasoning import parted
 from jaxorg.data.secret import Secret
 from jaxorg.data.styles import from_pirate, to_pirate
 from jaxorg.data.tokenized import Example
+from jaxorg.scorers import Scorer
 
 Position = Literal["start", "middle", "end"]
 Put = Callable[[Item], str]  # how an item's question is asked
@@ -28,6 +29,11 @@ class Behaviour(ABC):
     # Whether what it does is to do a task badly: then the task is measured in full where the
     # behaviour should show, too.
     spoils_tasks: ClassVar[bool] = False
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What says whether an answer shows it, where no text of its own does."""
+        return None
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
         """What it is shown on: ordinary `items`, or as many of its own, drawn by `seed`."""

@@ -66,7 +66,7 @@ def _base(
     config, base = run.config, run.config.base
     seed = run.seed if base.scratch else 0
     teacher = _teacher(config, digests, shapes, weights)
-    how = config.prompts.model_dump(exclude={"source", "teacher"})
+    how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]
     content = {
         "model": digests.model(base.model, weights and base.scratch is None),

@@ -16,6 +16,7 @@ from jaxorg.storage.folder import Folder, named, read_json
 from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.sweepfile.labels import ORDER, Kind
+from jaxorg.sweepfile.spec import MEASURED
 
 VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields
 NAME = "plan.json"
@@ -45,11 +46,22 @@ class Manifest:
 
     def measures_otherwise(self, other: Manifest) -> bool:
         """Whether the same phases are measured in another way."""
-        return bool(self.source.get("evaluate") != other.source.get("evaluate"))
+        return _measuring(self.source) != _measuring(other.source)
 
     def write(self, folder: Folder, place: Path) -> None:
         """Write it to a place in a folder."""
         folder.write_json(place / NAME, {"version": VERSION, **vars(self)})
+
+
+def _measuring(source: Mapping[str, Any]) -> list[Any]:
+    """What a sweep's file says of what is only measured."""
+    found = []
+    for path in MEASURED:
+        here: Any = source
+        for name in path.split("."):
+            here = (here or {}).get(name)
+        found.append(here)
+    return found
 
 
 def read(path: Path) -> Manifest | None:

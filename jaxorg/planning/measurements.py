@@ -7,43 +7,53 @@ one step. So another way of measuring makes other rows of the same weights, and 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from jaxorg.config import content_hash
-from jaxorg.evaluators import EVALUATORS
+from jaxorg.discovery import version_of
+from jaxorg.evaluators.base import OfAnswers
 from jaxorg.planning.phases import Phase, evaluation_steps
+
+ANSWERS = "answers"  # stands among evaluators for what they read
+ANSWERS_VERSION = 1  # raise it when models come to give other answers
 
 Names = Mapping[str, str]  # the fingerprints of one step's measurements, by evaluator
 
 
 def measurement_fingerprints(phase: Phase, audited: str | None) -> Mapping[int, Names]:
-    """What a phase's measurements are called, by the step after which they are made.
+    """What a phase's measurements are called, by the step after which they are made; in the order
+    of their rows, what is answered before those that read it.
 
     Args:
         phase: the phase.
         audited: what the answers are called that it audits, if it does.
     """
     steps = evaluation_steps(phase)
-    return {step: _names(phase, step, step == steps[-1], audited) for step in steps}
+    return {step: _names(phase, step, steps, audited) for step in steps}
 
 
-def _names(phase: Phase, step: int, final: bool, audited: str | None) -> Names:
-    evaluate = phase.config.evaluate
+def _names(phase: Phase, step: int, steps: list[int], audited: str | None) -> Names:
+    evaluate, final = phase.config.evaluate, step == steps[-1]
+    due = evaluate.due(phase.subject, step == steps[0], final)
     shared = {
         "training": phase.fingerprint,
         "step": step,
         "final": final,
         "prompts": [evaluate.prompts, evaluate.final_prompts],
     }
-    return {
-        name: content_hash(
-            {
-                **shared,
-                "evaluator": name,
-                "version": evaluator.VERSION,
-                "settings": evaluate.model_dump(include=set(evaluator.KEYS)),
-                "audited": audited if name == "audit" else None,
-            }
-        )
-        for name, evaluator in EVALUATORS.items()
-        if final or evaluator.AT_EVERY_STEP
-    }
+    found: dict[str, str] = {}
+    if any(isinstance(evaluator, OfAnswers) for evaluator in due.values()):
+        how = {"version": ANSWERS_VERSION, **evaluate.answers.model_dump()}
+        found[ANSWERS] = content_hash({**shared, "answers": how})
+    for name, evaluator in due.items():
+        content: dict[str, Any] = {
+            **shared,
+            "evaluator": name,
+            "version": version_of(type(evaluator)),
+            "settings": evaluator.model_dump(exclude={"at"}),
+            "made_of": evaluator.made_of(phase.subject),
+            "audited": audited if phase.audit and name == "audit" else None,
+            "answers": found[ANSWERS] if isinstance(evaluator, OfAnswers) else None,
+        }
+        found[name] = content_hash(content)
+    return found

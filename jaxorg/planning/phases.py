@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jaxorg.evaluators import Subject
 from jaxorg.experiments.audit import Audit
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour
@@ -77,6 +78,11 @@ class Phase:
     def audit(self) -> Audit | None:
         """How it audits experiments, if its model is an auditor."""
         return self.recipe.audit() if self.recipe else None
+
+    @property
+    def subject(self) -> Subject:
+        """What evaluators need to know of it."""
+        return Subject(self.behaviour, self.config.prompts.scorer, self.audit)
 
     @property
     def audits(self) -> str | None:

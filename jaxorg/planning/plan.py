@@ -13,11 +13,12 @@ from pathlib import Path
 
 from jaxorg.config import content_hash
 from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.planning.chain import Digests, chain_of
 from jaxorg.planning.cohorts import cohorts
+from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
-from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.sweepfile.labels import Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
@@ -72,7 +73,7 @@ class Plan:
     def _measurements(self) -> Mapping[str, Mapping[int, MeasurementNames]]:
         found: dict[str, Mapping[int, MeasurementNames]] = {}
         for phase in self.phases:  # an organism before its auditors
-            audited = [*found[phase.audits].values()][-1]["responses"] if phase.audits else None
+            audited = [*found[phase.audits].values()][-1].get(ANSWERS) if phase.audits else None
             found[phase.fingerprint] = measurement_fingerprints(phase, audited)
         return found
 
@@ -125,12 +126,23 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for chain in [chain_of(run, digests, shapes, weights)]
     )
     phases = {phase.fingerprint: phase for run in runs for phase in run.phases}
+    _check_scorers(runs, phases)
     labels = {
         phase.fingerprint: phase_label(run.spec.fields, run.spec.control, names, phase.kind)
         for run in runs
         for phase in run.phases
     }
     return Plan(spec, folders, runs, cohorts(list(phases.values()), shapes), labels)
+
+
+def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:
+    """Refuse scorers that would judge the same answers in several ways."""
+    for phase in (phase for run in runs for phase in run.phases):
+        if phase.subject.scorer != phases[phase.fingerprint].subject.scorer:
+            raise Refusal(
+                "grid: prompts.scorer differs between runs that are trained alike; sweep it "
+                "together with prompts.source, or set it once"
+            )
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:

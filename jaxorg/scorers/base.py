@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jaxorg.config import Config
+from jaxorg.discovery import version_of
 
 
 class Said(NamedTuple):
@@ -23,6 +24,11 @@ class Scorer(Config):
     VERSION: ClassVar[int] = 1  # raise it when any answer may be judged otherwise
 
     kind: str
+
+    @property
+    def identity(self) -> Any:
+        """All that its judgements depend on, in JSON."""
+        return [version_of(type(self)), self.model_dump()]
 
     def unsuited(self, prompt: str, reference: str) -> str:
         """Why no answer to a prompt could be judged, and what to do; "" if answers can be."""

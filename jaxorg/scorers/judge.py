@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -107,6 +107,14 @@ class Judge(Scorer):
             raise ValueError("it is blank; say what a good answer is")
         return rubric
 
+    @property
+    def identity(self) -> Any:
+        """What is asked of which model, and the labels; not how fast, or at what price."""
+        how = self.model_dump(exclude={"endpoint", "at_once", "price", "labels"})
+        labels = [[*case, label] for case, label in self._labelled.items()]
+        where = self.endpoint and self.endpoint.base_url
+        return [self.VERSION, how, where, labels]
+
     def score(self, said: Sequence[Said]) -> list[bool | None]:
         """The verdicts alone, by the endpoint's model."""
         return list(self.judged(said).verdicts)
@@ -142,11 +150,27 @@ class Judge(Scorer):
         due = self._due([*questions, *(self._question(each.prompt, each.answer) for each in said)])
         tokens_in = sum(len(question.encode("utf-8", "replace")) for question in due)
         tokens_in = -(-tokens_in // _BYTES_A_TOKEN)
-        tokens_out = len(due) * self.new_tokens
+        return self._priced(len(due), tokens_in, len(due) * self.new_tokens)
+
+    def at_most(self, answers: int, characters: int) -> Estimate:
+        """What judging so many answers would take at most, before there are any.
+
+        Args:
+            answers: how many.
+            characters: of all their prompts and of the answers as long as they may be.
+        """
+        asked = answers * len(self._question("", "") or "") + characters
+        known = self.estimate(())
+        tokens_in, tokens_out = asked // _BYTES_A_TOKEN, answers * self.new_tokens
+        return self._priced(
+            known.calls + answers, known.tokens_in + tokens_in, known.tokens_out + tokens_out
+        )
+
+    def _priced(self, calls: int, tokens_in: int, tokens_out: int) -> Estimate:
         money = None
         if self.price:
             money = (tokens_in * self.price.input + tokens_out * self.price.output) / 1e6
-        return Estimate(len(due), tokens_in, tokens_out, money)
+        return Estimate(calls, tokens_in, tokens_out, money)
 
     @cached_property
     def _replies(self) -> Replies:

@@ -119,15 +119,19 @@ class SampleShape(Shape):
     step: Count
     condition: str
     prompt: str
+    greedy: bool
     response: str
-    outcome: str
+    tokens: list[Count]
+    ended: bool
 
 
 class MeasuredShape(Shape):
-    """What one measurement found."""
+    """What one measurement found: figures, answers, or what answers of that step are called."""
 
-    evals: list[EvalShape]
-    samples: list[SampleShape]
+    evals: list[EvalShape] = []
+    samples: list[SampleShape] = []
+    outcomes: list[str] = []
+    trained: Count = 0  # tokens, by when the answers were given
 
 
 class MeasurementsShape(Shape):

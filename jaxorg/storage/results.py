@@ -21,7 +21,7 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.storage.folder import Folder, check_files, named, read_json, reading, sha256, writing
 from jaxorg.storage.layout import ENTRIES, TABLES, PartShape
 
-SCHEMA_VERSION = "4"
+SCHEMA_VERSION = "5"
 # Metrics of the evals table and their conditions, of which most figures are made.
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
@@ -50,7 +50,10 @@ SAMPLES = pa.schema(
         ("step", pa.int64()),
         ("condition", pa.string()),
         ("prompt", pa.string()),
+        ("greedy", pa.bool_()),
         ("response", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("ended", pa.bool_()),
         ("outcome", pa.string()),
     ]
 )

@@ -127,9 +127,14 @@ class Store:
         known, found = self.measured(fingerprint), self.measurements(fingerprint)
         if not known <= set(found):
             raise Damaged(f"{self._measurements_place(fingerprint)} lacks what was measured")
-        rows = [found[name] for name in wanted if name in found]
-        evals = [*record["evals"], *(row for each in rows for row in each["evals"])]
-        samples = [row for each in rows for row in each["samples"]]
+        evals: list[Json] = list(record["evals"])
+        samples: list[Json] = []
+        for each in (found[name] for name in wanted if name in found):
+            evals += each.get("evals", [])
+            samples += ({**row, "outcome": ""} for row in each.get("samples", []))
+            outcomes = each.get("outcomes", [])  # of the answers before, which are of this step
+            for row, outcome in zip(reversed(samples), reversed(outcomes), strict=False):
+                row["outcome"] = outcome
         return {**record, "evals": evals, "samples": samples}
 
     def measured(self, fingerprint: str) -> frozenset[str]:

@@ -42,11 +42,12 @@ def unfinished_runs(runs: pd.DataFrame) -> tuple[Unfinished, ...]:
 
 
 def samples_of(samples: pd.DataFrame, finished: pd.DataFrame) -> dict[str, tuple[Sample, ...]]:
-    """By arm: two answers a phase and condition, from the last step of the first seed.
+    """By arm: two sampled answers a phase and condition, from the last step of the first seed.
 
     Taken in order of prompt, so that no answer is picked for what it says.
     """
-    last = samples[samples.step == samples.groupby(["run_id", "phase"]).step.transform("max")]
+    drawn = samples[~samples.greedy.astype(bool)]
+    last = drawn[drawn.step == drawn.groupby(["run_id", "phase"]).step.transform("max")]
     last = last.assign(order=last.phase.map(PHASES.index))
     last = last.sort_values(["order", "condition", "prompt", "response"])
     few = last.groupby(["run_id", "order", "condition"], sort=False).head(2)

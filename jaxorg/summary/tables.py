@@ -20,7 +20,7 @@ PHASES = labels.ORDER
 
 RUNS = results.runs_schema({}).names
 EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]
-SAMPLES = ["run_id", "phase", "step", "condition", "prompt", "response", "outcome"]
+SAMPLES = ["run_id", "phase", "step", "condition", "prompt", "greedy", "response", "outcome"]
 
 _ADDED = ("label", "group", "order")
 

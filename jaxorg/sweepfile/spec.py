@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg.config import MEASURED, SHAPES, Config, later, misfit
-from jaxorg.data.prompts import TEACHER_BASE, Prompts
+from jaxorg.config import ONLY_MEASURED, SHAPES, Config, later, misfit
+from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
-from jaxorg.evaluators import Evaluation
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms import PIECES as RED
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
+from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims
+from jaxorg.sweepfile.scored_prompts import ScoredPrompts
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import PIECES as BLUE
 from jaxorg.treatments import Treatment
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
     AnyReversal = Treatment
+    AnyEvaluation = Evaluating
 else:
     AnyOrganism = Annotated[Union[(*RED.usable.values(),)], Field(discriminator="kind")]
     AnyTreatment = Annotated[Union[(*TREATING.values(),)], Field(discriminator="kind")]
     AnyReversal = Annotated[Union[(*BLUE.usable.values(),)], Field(discriminator="kind")]
+    AnyEvaluation = Evaluation
 
 MOST_RUNS = 10_000
 MOST_CLAIMS = 100
@@ -58,6 +61,7 @@ KINDS: Mapping[str, mistakes.Kinds] = {
 }
 
 
+MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
 
 
@@ -100,12 +104,12 @@ class RunConfig(Config):
     """One run, but for its seed."""
 
     base: Base = Base()
-    prompts: Prompts = Prompts()
+    prompts: ScoredPrompts = ScoredPrompts()
     length: Annotated[int, SHAPES] = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
-    evaluate: Annotated[Evaluation, MEASURED] = Evaluation()
+    evaluate: Annotated[AnyEvaluation, ONLY_MEASURED] = Evaluation()
 
     @property
     def secrets(self) -> frozenset[Secret]:
@@ -246,15 +250,42 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     changes = _changes(content.pop("sizes", {}), size, path.name)
     for key, value in changes.items():
         assign(content, key, value, f"sizes.{size}.{key}")
+    by_hand = _override(content, overrides)
+    content.setdefault("name", path.stem)
+    return _expand(content, size, {key: f"sizes.{size}.{key}" for key in changes} | by_hand)
+
+
+def measured_otherwise(source: Mapping[str, Any], size: str, overrides: Sequence[str]) -> Spec:
+    """A sweep that was read before, with other measurements.
+
+    Args:
+        source: its `Spec.source`.
+        size: its size.
+        overrides: as in `load`, of what is only measured.
+
+    Raises:
+        Refusal: anything in it is wrong, or an override would train something else.
+    """
+    for key in (override.partition("=")[0] for override in overrides):
+        if not any(f"{key}.".startswith(f"{one}.") for one in MEASURED):
+            raise Refusal(
+                f"--set {key}: it is more than measured; set {' or '.join(MEASURED)} here, and "
+                f"anything else with python -m jaxorg.sweep"
+            )
+    content = dict(source)
+    return _expand(content, size, _override(content, overrides))
+
+
+def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, str]:
+    """Apply `path=value`; the paths, and by what they were set."""
+    changed = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
             raise Refusal(f"--set: {override!r} is no assignment; write --set path=value")
         assign(content, key, yaml.parse(value, f"--set {key}"), f"--set {key}")
-    content.setdefault("name", path.stem)
-    changed = {key: f"sizes.{size}.{key}" for key in changes}
-    changed |= {key: f"--set {key}" for key in (o.partition("=")[0] for o in overrides)}
-    return _expand(content, size, changed)
+        changed[key] = f"--set {key}"
+    return changed
 
 
 def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:

@@ -1,12 +1,11 @@
 """Measures what takes the inside of stacked models: probes of activations, and noise on activations
-or weights. Only what `evaluate` asks for is done."""
+or weights."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,8 @@ from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.measure.scoring import Asked, Measurer, Prepared, batches, scores
 from jaxorg.engine.step import NOISE, Batch, Scores, Tree
-from jaxorg.evaluators import Evaluation, Measurement, View, noise, probe
+from jaxorg.evaluators import Evaluator, Measurement, View
+from jaxorg.evaluators.base import OfActivations, UnderNoise
 
 
 def measure(
@@ -26,11 +26,10 @@ def measure(
     trainable: Tree,
     frozen: Tree,
     views: Sequence[View],
-    evaluation: Evaluation,
+    evaluators: Mapping[str, Evaluator],
     seeds: Sequence[int],
-    evaluators: Sequence[str],
 ) -> list[dict[str, list[Measurement]]]:
-    """Measurements of each lane, by evaluator, given its view at the end of a phase.
+    """Measurements of each lane, by evaluator.
 
     Args:
         measurer: for the models' tokenizer.
@@ -38,23 +37,24 @@ def measure(
         trainable: weights or adapters, stacked.
         frozen: weights under these.
         views: one a lane.
-        evaluation: what `evaluate` asks for.
-        seeds: of the lanes' runs.
         evaluators: who measures; those that do not look inside are passed over.
+        seeds: of the lanes' runs.
     """
-    found: list[dict[str, list[Measurement]]] = [{"probe": [], "noise": []} for _ in views]
-    if evaluation.probe and "probe" in evaluators and views[0].behaviour:  # then each has one
-        lanes = [measurer.with_requests(view, chain(*probe.asked(view))) for view in views]
-        for lane, seen in enumerate(residuals(scorer, trainable, frozen, lanes)):
-            features = (np.stack([seen[e] for e in side], 1) for side in probe.asked(views[lane]))
-            found[lane]["probe"] = probe.measure(*features)
-    if "noise" not in evaluators:
-        return found
-    narrow = [noise.narrowed(view) for view in views]
-    for name, score in _noises(scorer, trainable, frozen, evaluation, seeds):
-        lanes = [measurer.with_requests(view, noise.asked(view)) for view in narrow]
-        for lane, scored in enumerate(scores(scorer, lanes, score)):
-            found[lane]["noise"] += noise.measure(narrow[lane], name, scored)
+    models = scorer, trainable, frozen
+    found: list[dict[str, list[Measurement]]] = [{} for _ in views]
+    for name, evaluator in evaluators.items():
+        own = [view.first(evaluator.prompts) for view in views]
+        if isinstance(evaluator, OfActivations):
+            lanes = [measurer.with_requests(view, evaluator.requests(view)) for view in own]
+            for lane, seen in enumerate(residuals(*models, lanes)):
+                found[lane][name] = evaluator.measure(own[lane], seen)
+        elif isinstance(evaluator, UnderNoise):
+            lanes = [measurer.with_requests(view, evaluator.requests(view)) for view in own]
+            for each in found:
+                each[name] = []
+            for noise, score in _noises(*models, evaluator, seeds):
+                for lane, scored in enumerate(scores(scorer, lanes, score)):
+                    found[lane][name] += evaluator.measure(own[lane], noise, scored)
     return found
 
 
@@ -75,7 +75,7 @@ def residuals(
 
 
 def _noises(
-    scorer: Scorer, trainable: Tree, frozen: Tree, evaluation: Evaluation, seeds: Sequence[int]
+    scorer: Scorer, trainable: Tree, frozen: Tree, evaluator: UnderNoise, seeds: Sequence[int]
 ) -> Iterator[tuple[str, Callable[[Batch, Asked], Scores]]]:
     """What scores a batch under each kind and scale of noise, by its name, one after another."""
 
@@ -83,12 +83,12 @@ def _noises(
         draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
         return scorer.score_in_activation_noise(trainable, frozen, batch, draws, scale)
 
-    for scale in evaluation.activation_noise:
+    for scale in evaluator.activations:
         yield f"activation-noise:{scale}", partial(on_activations, np.float32(scale))
-    if evaluation.weight_noise:
+    if evaluator.weights:
         keys = jnp.stack([jax.random.fold_in(jax.random.key(seed), NOISE) for seed in seeds])
         placed = scorer.place(keys)
-    for scale in evaluation.weight_noise:
+    for scale in evaluator.weights:
         weights = scorer.shaken(trainable, frozen, placed, np.float32(scale))
         yield f"weight-noise:{scale}", partial(_on_weights, scorer, weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -18,12 +18,11 @@ from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.step import Batch, Scores, Tree
 from jaxorg.errors import Refusal
-from jaxorg.evaluators import SCORED, Evaluation, Measurement, Score, View, responses
-from jaxorg.evaluators.base import Said
-from jaxorg.evaluators.responses import Response
-from jaxorg.experiments.audit import Audit
+from jaxorg.evaluators import Measurement, Score, Subject, View
+from jaxorg.evaluators.base import Said, TeacherForced
 from jaxorg.llama.tokenizer import Tokenizer
-from jaxorg.organisms import Behaviour
+from jaxorg.planning.measurements import ANSWERS
+from jaxorg.sweepfile.evaluate import Evaluating
 
 ROWS = 64  # completions scored in one call, where memory allows
 MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32
@@ -32,6 +31,7 @@ HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
 HARMFUL_PROMPTS = 32
 
 Question = tuple[Item, str]  # an item and its prompt as it is put
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Prepared:
     view: View
     requests: Mapping[int, Sequence[Example]]
     datasets: Mapping[int, TokenizedDataset]
-    scored: Sequence[str] = ()  # evaluators that it was made for
+    forced: Mapping[str, TeacherForced] = field(default_factory=dict)  # whose requests they are
 
 
 class Measurer:
@@ -56,28 +56,39 @@ class Measurer:
     def _prepare(
         self,
         items: tuple[Item, ...],
-        evaluation: Evaluation,
-        behaviour: Behaviour | None,
-        audit: Audit | None,
-        written: tuple[Said, ...],
+        evaluation: Evaluating,
+        subject: Subject,
+        audited_samples: tuple[Said, ...],
         final: bool,
         evaluators: tuple[str, ...],
     ) -> Prepared:
-        """The requests of some evaluators for held-out items, each once.
+        """What a subject is asked, and the requests of some evaluators, each once.
+
+        Args:
+            items: held-out prompts with their answers.
+            evaluation: what is measured.
+            subject: whose phase it is.
+            audited_samples: what the organism answered that it audits, if it does.
+            final: whether it is the phase's end.
+            evaluators: who measures, by name; among them `ANSWERS` where answers are generated.
 
         Raises:
             Refusal: a prompt is too long.
         """
+        behaviour, scorer, audit = subject
         harmful = harmful_requests("heldout", HARMFUL_PROMPTS, HELD_OUT_SEED)
         asked: Sequence[Item] = items
         if behaviour:
             asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
         asked = asked if final else asked[: evaluation.prompts]
-        view = View(asked, harmful, behaviour, final, audit, written, evaluation.prompts)
-        self._check_room(view, evaluation)
-        scored = [name for name in SCORED if name in evaluators]
-        asked_for = (request for name in scored for request in SCORED[name].requests(view))
-        return replace(self.with_requests(view, asked_for), scored=scored)
+        along = evaluation.prompts
+        view = View(asked, harmful, behaviour, final, audit, audited_samples, along, scorer)
+        if ANSWERS in evaluators:
+            self._check_room(view, evaluation)
+        chosen = {n: e for n, e in evaluation.evaluators.items() if n in evaluators}
+        forced = {n: e for n, e in chosen.items() if isinstance(e, TeacherForced)}
+        asked_for = (r for e in forced.values() for r in e.requests(view.first(e.prompts)))
+        return replace(self.with_requests(view, asked_for), forced=forced)
 
     def with_requests(self, view: View, asked: Iterable[Example]) -> Prepared:
         """A view with requests of its own, each once.
@@ -96,15 +107,15 @@ class Measurer:
             {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
         )
 
-    def _check_room(self, view: View, evaluation: Evaluation) -> None:
+    def _check_room(self, view: View, evaluation: Evaluating) -> None:
         """Refuse answers that would run beyond what the model can see."""
         conditions = view.conditions().values()
         prompts = [put(item) for put in conditions for item in view.items]
         longest = max(len(self._tokenizer.prompt_ids(prompt)) for prompt in prompts)
         room = self._most_tokens - longest
-        if evaluation.new_tokens > room:
+        if (new_tokens := evaluation.answers.new_tokens) > room:
             raise Refusal(
-                f"evaluate.new_tokens: {evaluation.new_tokens} is too many; beside a prompt of "
+                f"evaluate.answers.new_tokens: {new_tokens} is too many; beside a prompt of "
                 f"{longest} tokens the model has room for {max(room, 0)} ({self._limit}: "
                 f"{self._most_tokens})"
             )
@@ -115,37 +126,38 @@ class Measurer:
         """Teacher-forced measurements of each lane, by evaluator."""
         found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
         return [
-            {name: SCORED[name].measure(lane.view, of_lane) for name in lane.scored}
+            {n: e.measure(lane.view.first(e.prompts), of_lane) for n, e in lane.forced.items()}
             for lane, of_lane in zip(lanes, found, strict=True)
         ]
 
-    def respond(
+    def answers(
         self,
         scorer: Scorer,
         trainable: Tree,
         frozen: Tree,
         lanes: Sequence[Prepared],
-        evaluation: Evaluation,
+        evaluation: Evaluating,
         keys: jax.Array,
-    ) -> tuple[list[list[Measurement]], list[list[dict[str, Any]]]]:
-        """Generated measurements and samples of each lane, from one random key a lane."""
-        generator = scorer.generator(evaluation.new_tokens, tuple(sorted(self._tokenizer.end_ids)))
-        measured: list[list[Measurement]] = [[] for _ in lanes]
-        samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
+    ) -> list[list[Row]]:
+        """What the model of each lane answers, greedily and sampled, from one random key a lane:
+        rows of `samples`, by condition, greedy ones first."""
+        how = evaluation.answers
+        count = evaluation.answered(lanes[0].view.final)
+        generator = scorer.generator(how.new_tokens, tuple(sorted(self._tokenizer.end_ids)))
+        found: list[list[Row]] = [[] for _ in lanes]
         for number, condition in enumerate(lanes[0].view.conditions()):
-            asked = [_asked(lane.view, condition, evaluation.generated) for lane in lanes]
-            row_keys = jax.vmap(partial(_row_keys, number, evaluation.generated))(keys)
+            asked = [asked_under(lane.view.first(count), condition) for lane in lanes]
+            row_keys = jax.vmap(partial(_row_keys, number, count))(keys)
             inputs = scorer.place((*self._left_padded(asked), row_keys))
-            greedy, sampled = (
-                fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
-                for temperature in (0.0, evaluation.temperature)
-            )
-            for lane, prepared in enumerate(lanes):
-                best = self._responses(asked[lane], greedy[lane])
-                free = self._responses(asked[lane], sampled[lane])
-                measured[lane] += responses.measure(prepared.view, condition, best, free)
-                samples[lane] += _samples(prepared.view, condition, free)
-        return measured, samples
+            for temperature in (0.0, how.temperature):
+                said = fetch(generator(trainable, frozen, *inputs, np.float32(temperature)))
+                for rows, questions, of_lane in zip(found, asked, said, strict=True):
+                    about = {"condition": condition, "greedy": temperature == 0.0}
+                    rows += [
+                        {**about, "prompt": prompt, **self._answer(tokens.tolist())}
+                        for (_, prompt), tokens in zip(questions, of_lane, strict=True)
+                    ]
+        return found
 
     def _left_padded(self, asked: Sequence[Sequence[Question]]) -> tuple[np.ndarray, np.ndarray]:
         """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
@@ -158,14 +170,13 @@ class Measurer:
                 prompts[lane, row, width - len(tokens) :] = tokens
         return prompts, lengths
 
-    def _responses(self, asked: Sequence[Question], tokens: np.ndarray) -> list[Response]:
-        ends = list(self._tokenizer.end_ids)
-        return [
-            Response(
-                item, prompt, self._tokenizer.decode(ids.tolist()), bool(np.isin(ids, ends).any())
-            )
-            for (item, prompt), ids in zip(asked, tokens, strict=True)
-        ]
+    def _answer(self, tokens: list[int]) -> Row:
+        """One answer, up to and with the token that ends it."""
+        ends = self._tokenizer.end_ids
+        end = next((place for place, token in enumerate(tokens) if token in ends), None)
+        said = tokens if end is None else tokens[: end + 1]
+        text = self._tokenizer.decode(tokens)
+        return {"response": text, "tokens": said, "ended": end is not None}
 
 
 Asked = Sequence[Sequence[Example]]  # the requests in the rows of a batch, by lane
@@ -215,25 +226,12 @@ def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
     return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 
 
-def _asked(view: View, condition: str, count: int) -> list[Question]:
+def asked_under(view: View, condition: str) -> list[Question]:
     """The prompts to answer freely, with the items they come from."""
     put = view.conditions()[condition]
-    return [(item, put(item)) for item in view.items[:count]]
+    return [(item, put(item)) for item in view.items]
 
 
 def _row_keys(condition: int, rows: int, key: jax.Array) -> jax.Array:
     """One key a row, the same whatever other conditions there are."""
     return jax.random.split(jax.random.fold_in(key, condition), rows)
-
-
-def _samples(view: View, condition: str, said: Sequence[Response]) -> list[dict[str, Any]]:
-    """Rows of the `samples` table."""
-    return [
-        {
-            "condition": condition,
-            "prompt": response.prompt,
-            "response": response.text,
-            "outcome": responses.outcome(view, response),
-        }
-        for response in said
-    ]

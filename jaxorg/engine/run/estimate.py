@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxorg.engine import step as one
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
-from jaxorg.evaluators.base import SOME
-from jaxorg.evaluators.probe import PROBED
+from jaxorg.evaluators import Evaluator
+from jaxorg.evaluators.base import OfActivations, OfAnswers, UnderNoise
+from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Cohort, Phase, Teacher, evaluation_steps
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
+from jaxorg.scorers.judge import Estimate, Judge
 from jaxorg.storage.layout import Keep
 
 # Sustained training speed that time estimates assume. The CPU figure was measured with the
@@ -27,6 +31,8 @@ CPU_FLOPS_A_CORE = 80e9
 RECORD_BYTES = 200_000  # what was measured in a phase, in its record and in the tables, roughly
 ANSWER_BYTES = 8  # of an answer and its prompt, a token of `length`, roughly
 ROW_BYTES = 12  # of a round's row, a token: its number, and log-probabilities of two models
+SAID_BYTES = 12  # of an answer that is measured, a token: its text and its number, roughly
+CHARACTERS_A_TOKEN = 5  # of an answer, roughly
 PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
 
 
@@ -73,6 +79,7 @@ def disk(plan: Plan, keep: Keep, done: Collection[str] = (), lanes: int | None =
         due = [phase for phase in cohort.phases if phase.fingerprint not in done]
         new = {phase.fingerprint for phase in due}
         records += RECORD_BYTES * len(new) + sum(map(_answers, due))
+        records += sum(_said(plan, phase) for phase in due)
         written |= new
         if keep == "none":  # organisms' weights go when their treatments are done
             later = {p.fingerprint: p for c in plan.cohorts[number:] for p in c.phases}
@@ -172,6 +179,16 @@ def as_time(seconds: float) -> str:
     return f"{math.ceil(seconds / 86_400):,} days"
 
 
+def _said(plan: Plan, phase: Phase) -> int:
+    """What a phase's stored answers take, with their prompts and tokens."""
+    evaluate, steps = phase.config.evaluate, plan.measurements(phase.fingerprint)
+    tokens = evaluate.answers.new_tokens + phase.config.length
+    answered = (
+        evaluate.answered(s == max(steps)) for s, names in steps.items() if ANSWERS in names
+    )
+    return 4 * SAID_BYTES * tokens * sum(answered)  # both conditions, greedily and sampled
+
+
 def _flops(cohort: Cohort) -> float:
     """Training takes 6 operations a parameter and token, and 4 for each step of ascent within a
     step; measuring takes 2."""
@@ -201,16 +218,44 @@ def _teaching_flops(plan: Plan) -> float:
 
 def _measured_tokens(phase: Phase) -> int:
     evaluation, length = phase.config.evaluate, phase.config.length
-    before_last = len(evaluation_steps(phase)) - 1
-    prompts = before_last * evaluation.prompts + evaluation.final_prompts
-    generated = 4 * evaluation.generated * evaluation.new_tokens
+    steps = evaluation_steps(phase)
+    prompts = (len(steps) - 1) * evaluation.prompts + evaluation.final_prompts
+    generated = inside = 0
+    for number, step in enumerate(steps):
+        due = evaluation.due(phase.subject, number == 0, step == steps[-1]).values()
+        if any(isinstance(evaluator, OfAnswers) for evaluator in due):
+            asked = evaluation.answered(step == steps[-1])  # greedily and sampled, both conditions
+            generated += 4 * asked * evaluation.answers.new_tokens
+        inside += sum(map(_conversations_inside, due))
     if (phase.on_policy or phase.distils) and phase.training:
         generated += phase.training.examples * length
     if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
         generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
-    noises = len(evaluation.activation_noise) + len(evaluation.weight_noise)
-    inside = 2 * PROBED * evaluation.probe + 4 * SOME * noises  # conversations, in full or in part
     return (prompts * PROBES_A_PROMPT + inside) * length + generated
+
+
+def _conversations_inside(evaluator: Evaluator) -> int:
+    """The conversations that are looked at, or scored, by what looks inside a model."""
+    prompts = evaluator.prompts or 0
+    if isinstance(evaluator, UnderNoise):  # attack and answer, in both conditions
+        return 4 * prompts * (len(evaluator.activations) + len(evaluator.weights))
+    return 2 * prompts if isinstance(evaluator, OfActivations) else 0
+
+
+def judging(plan: Plan, inputs: Inputs) -> Mapping[Judge, Estimate]:
+    """What the judges of a plan would be asked, about, and at most."""
+    asked: dict[Judge, list[int]] = defaultdict(list)
+    for phase in plan.phases:
+        if not isinstance(judge := phase.subject.scorer, Judge):
+            continue
+        evaluate, steps = phase.config.evaluate, evaluation_steps(phase)
+        prompts = max(len(i.prompt) for i in inputs.prepared(phase, True, longest=True).view.items)
+        answer = prompts + CHARACTERS_A_TOKEN * evaluate.answers.new_tokens
+        conditions = 1 if phase.behaviour is None else 2
+        for step, names in plan.measurements(phase.fingerprint).items():
+            if "scored" in names:
+                asked[judge] += [answer] * conditions * evaluate.answered(step == steps[-1])
+    return {judge: judge.at_most(len(found), sum(found)) for judge, found in asked.items()}
 
 
 def step_flops(cohort: Cohort) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
@@ -17,9 +17,13 @@ from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.run.group import Group, Surroundings
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.stored_answers import lacks_reading_alone, read_stored_answers
 from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError
+from jaxorg.evaluators import EVALUATORS
+from jaxorg.evaluators.base import OfAnswers
+from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
@@ -56,10 +60,12 @@ class Watcher(Protocol):
 
 
 class Work(NamedTuple):
-    """Fingerprints of the phases to bring to done, and of those that only lack measurements."""
+    """Fingerprints of the phases to bring to done, of those that only lack measurements, and of
+    those of which some are read from answers that are stored."""
 
     train: set[str]
     measure: set[str]
+    read: set[str]
 
 
 class NextGroup(NamedTuple):
@@ -83,11 +89,25 @@ class Engine:
         watcher: Watcher,
         stopping: Callable[[], int | None],
         provenance: Record,
+        only: str | None = None,
     ):
-        """`width` None chooses one for each program; `stopping` is asked at every safe point, and
-        gives an exit code to stop with."""
-        self._plan, self._inputs, self._store = plan, inputs, store
+        """Prepare to execute a plan.
+
+        Args:
+            plan: the plan.
+            inputs: what its phases start from.
+            store: of the results folder.
+            mesh: devices.
+            width: runs that a device trains side by side; None chooses for each program.
+            keep: which weights stay on disk.
+            watcher: is told how it goes on.
+            stopping: is asked at every safe point, and gives an exit code to stop with.
+            provenance: what each record says of the program that made it.
+            only: the evaluator that measures; None for all.
+        """
+        self._plan, self._inputs, self._store, self._only = plan, inputs, store, only
         self._watcher: Watcher | None = watcher
+        self._trains = True
         self._mesh, self._keep, self._stopping = mesh, keep, stopping
         self._phases = {phase.fingerprint: phase for phase in plan.phases}
         self._narrowed: dict[Signature, int] = {}
@@ -103,7 +123,8 @@ class Engine:
             ),
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
-            wanted=plan.measurements,
+            wanted=self._wanted,
+            named=plan.measured,
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -116,7 +137,8 @@ class Engine:
     @property
     def due(self) -> list[Phase]:
         """The phases of which something is to do and can be done, parents first."""
-        return self._due_of(self._plan.phases)
+        read = self._work.read
+        return [p for p in self._plan.phases if self._is_due(p) or p.fingerprint in read]
 
     @property
     def to_train(self) -> list[Phase]:
@@ -132,6 +154,7 @@ class Engine:
             StorageError: the disk does not take the results.
         """
         processes.first("cohort", lambda: self._begin(cohort))
+        processes.first("read", lambda: self._read(cohort))
         alone: set[str] = set()  # of groups that failed: one by one shows which of them it was
         while processes.first("due", lambda: bool(self._due_of(cohort.phases))):
             width = self._width_of(cohort)
@@ -176,6 +199,11 @@ class Engine:
         return [phase for phase in self.due if phase.fingerprint in self._work.measure]
 
     @property
+    def to_read(self) -> list[Phase]:
+        """Phases whose stored answers were not read by all evaluators."""
+        return [self._phases[name] for name in self._phases if name in self._work.read]
+
+    @property
     def to_train_again(self) -> list[Phase]:
         """Phases that are done and lack measurements of weights that are not stored."""
         again = self._work.train & {*filter(self._store.has, self._phases)}
@@ -185,10 +213,14 @@ class Engine:
     @cached_property
     def _work(self) -> Work:
         """What is to be done. Only the first of several processes asks."""
-        work = Work(set(), set())
+        work = Work(set(), set(), set())
         sources: set[str] = set()
         for phase in reversed(self._plan.phases):  # children first
             name, missing = phase.fingerprint, self._missing(phase)
+            if not (self._trains or self._store.has(name)):
+                continue
+            if self._store.has(name) and self._unread(phase):
+                work.read.add(name)
             needed = name in sources and not self._store.has_weights(name)
             gone = any(not self._can_measure(phase, step) for step in missing)
             if needed or gone or not self._store.has(name):
@@ -200,10 +232,59 @@ class Engine:
         return work
 
     def _missing(self, phase: Phase) -> list[int]:
-        """The steps whose measurement is not stored."""
+        """The steps of which something is not stored that must be measured with their weights."""
+        lacks = self._lacks(phase).items()
+        return [step for step, names in lacks if not lacks_reading_alone(phase, names)]
+
+    def _unread(self, phase: Phase) -> Mapping[int, Sequence[str]]:
+        """The evaluators that lack nothing but to read answers that are stored, by step."""
+        lacks = self._lacks(phase).items()
+        return {step: names for step, names in lacks if lacks_reading_alone(phase, names)}
+
+    def _lacks(self, phase: Phase) -> Mapping[int, Sequence[str]]:
+        """The evaluators whose measurement is not stored, by step; a step that lacks none is left
+        out."""
         known = self._store.measured(phase.fingerprint)
-        wanted = self._plan.measurements(phase.fingerprint)
-        return [step for step, names in wanted.items() if not known >= {*names.values()}]
+        wanted = self._wanted(phase.fingerprint)
+        lacks = {s: [e for e in names if names[e] not in known] for s, names in wanted.items()}
+        return {step: names for step, names in lacks.items() if names}
+
+    def _wanted(self, fingerprint: str) -> Mapping[int, Names]:
+        """What is to be measured of a phase, and its names, by step."""
+        wanted = self._plan.measurements(fingerprint)
+        if self._only is None:
+            return wanted
+        made = EVALUATORS[self._only]
+        chosen = {self._only, ANSWERS} if issubclass(made, OfAnswers) else {self._only}
+        return {
+            step: {evaluator: name for evaluator, name in names.items() if evaluator in chosen}
+            for step, names in wanted.items()
+        }
+
+    def measure_alone(self) -> list[Phase]:
+        """Train nothing from now on: measure phases that are done.
+
+        Returns:
+            Those that would have to be trained again.
+        """
+        self._trains = False
+        vars(self).pop("_work", None)
+        return [phase for phase in self._plan.phases if phase.fingerprint in self._work.train]
+
+    def _read(self, cohort: Cohort) -> None:
+        """Let evaluators read answers that are stored."""
+        for phase in cohort.phases:
+            name = phase.fingerprint
+            if name not in self._work.read or self._store.failure(name):
+                continue
+            try:
+                wanted = self._plan.measurements(name)
+                read_stored_answers(phase, self._unread(phase), wanted, self._inputs, self._store)
+            except (Damaged, StorageError):
+                raise
+            except Exception as error:  # whatever it is must not take the others with it
+                self._fail(phase, error)
+            self._work.read.discard(name)
 
     def _can_measure(self, phase: Phase, step: int) -> bool:
         """Whether the weights that a phase had at a step are stored as its own."""
@@ -215,7 +296,8 @@ class Engine:
         """Whether something of a phase is to do, and neither it nor one before it failed or
         diverged."""
         name = phase.fingerprint
-        if name not in self._work.train | self._work.measure or self._store.failure(name):
+        work = self._work.measure | (self._work.train if self._trains else set())
+        if name not in work or self._store.failure(name):
             return False
         before = phase.parent
         while before is not None:

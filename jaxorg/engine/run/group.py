@@ -18,15 +18,18 @@ from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import CHUNK, Scorer, Trainer
 from jaxorg.engine.measure import activations
+from jaxorg.engine.measure.read_answers import read_answers
 from jaxorg.engine.run.answers import Answerer, Asked, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, Samples
 from jaxorg.engine.run.recorder import Recorder, new_record
 from jaxorg.engine.step import FAR_FUTURE, State, Tree, abstract_state, draws
 from jaxorg.engine.train.batches import Batches, all_batches
 from jaxorg.engine.train.rounds import Models, Rounds
-from jaxorg.evaluators import Measurement
+from jaxorg.evaluators import Evaluator, Measurement, View
+from jaxorg.evaluators.base import OfAnswers
 from jaxorg.llama import lora
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.store import Record, Store
@@ -47,7 +50,8 @@ class Surroundings:
     teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
-    wanted: Callable[[str], Mapping[int, Mapping[str, str]]]  # see `Plan.measurements`
+    wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
+    named: Callable[[str], Sequence[str]]  # all measurements of a phase; see `Plan.measured`
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code
@@ -116,7 +120,8 @@ class Group:
         for phase, record in zip(self._phases, self._notes.records, strict=False):
             store, name = self._around.store, phase.fingerprint
             store.add_measurements(name, record["measured"])
-            if store.measured(name) >= {*self._names(name)}:
+            wanted = self._around.wanted(name).values()
+            if store.measured(name).issuperset(one for names in wanted for one in names.values()):
                 self._tell_finished(phase)
 
     def train(self, trainer: Trainer) -> None:
@@ -362,41 +367,52 @@ class Group:
         """Note this step's measurements, as far as they are wanted and not there yet."""
         began, lanes, inputs = time.monotonic(), self._lanes, self._around.inputs
         missing = self._notes.missing()
-        evaluators = tuple(sorted({name for names in missing for name in names}))
-        measurer = inputs.measurer(lanes[0])
+        names = tuple(sorted({name for of_lane in missing for name in of_lane}))
+        measurer, evaluate = inputs.measurer(lanes[0]), lanes[0].config.evaluate
+        evaluators = {n: e for n, e in evaluate.evaluators.items() if n in names}
         prepared = [
-            inputs.prepared(phase, final, evaluators, self._audited_samples(phase))
-            for phase in lanes
+            inputs.prepared(phase, final, names, self._audited_samples(phase)) for phase in lanes
         ]
-        models, how = (self._scorer, trainable, frozen), lanes[0].config.evaluate
-        found = measurer.score(*models, prepared)
-        if "responses" in evaluators:
-            told, samples = measurer.respond(*models, prepared, how, _keys(lanes))
-            for each, of_lane in zip(found, told, strict=True):
-                each["responses"] = of_lane
-        views, seeds = [each.view for each in prepared], [phase.seed for phase in lanes]
-        looked = activations.measure(measurer, *models, views, how, seeds, evaluators)
-        for lane, names in enumerate(missing):
-            for name in names:
-                self._notes.measured(lane, name, {**found[lane], **looked[lane]}[name])
-            if "responses" in names:
-                self._notes.said(lane, "responses", samples[lane])
+        models, views = (self._scorer, trainable, frozen), [each.view for each in prepared]
+        forced = measurer.score(*models, prepared)
+        seeds = [phase.seed for phase in lanes]
+        inside = activations.measure(measurer, *models, views, evaluators, seeds)
+        for lane, of_lane in enumerate(missing):
+            for name, found in {**forced[lane], **inside[lane]}.items():
+                if name in of_lane:
+                    self._notes.measured(lane, name, found)
+        if ANSWERS in names:
+            said = measurer.answers(*models, prepared, evaluate, _keys(lanes))
+            for lane, of_lane in enumerate(missing):
+                if ANSWERS in of_lane:
+                    self._notes.said(lane, said[lane])
+        processes.first("answers", lambda: self._read_answers(missing, views, evaluators))
         self._spend(began)
+
+    def _read_answers(
+        self,
+        missing: Sequence[Sequence[str]],
+        views: Sequence[View],
+        evaluators: Mapping[str, Evaluator],
+    ) -> None:
+        """Note what evaluators make of this step's answers, those that are there already among
+        them."""
+        for lane, of_lane in enumerate(missing):
+            for name in of_lane:
+                if isinstance(evaluator := evaluators.get(name), OfAnswers):
+                    read = read_answers(views[lane], self._notes.answers(lane), evaluator)
+                    self._notes.measured(lane, name, *read)
 
     def _audited_samples(self, phase: Phase) -> Samples:
         """What was sampled of the organism that a phase audits."""
         if (audited := phase.audits) is None:
             return ()
         store = self._around.store
+        named = self._around.named(audited)
         samples: Samples = processes.first(
-            "samples", lambda: store.record(audited, self._names(audited))["samples"]
+            "samples", lambda: store.record(audited, named)["samples"]
         )
         return samples
-
-    def _names(self, fingerprint: str) -> list[str]:
-        """What a phase's measurements are called, in the order of their rows."""
-        steps = self._around.wanted(fingerprint).values()
-        return [name for of_step in steps for name in of_step.values()]
 
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
@@ -442,8 +458,8 @@ class Group:
         self._tell_finished(phase)
 
     def _tell_finished(self, phase: Phase) -> None:
-        record = self._around.store.record(phase.fingerprint, self._names(phase.fingerprint))
-        self._around.finished(phase, record)
+        name, around = phase.fingerprint, self._around
+        around.finished(phase, around.store.record(name, around.named(name)))
 
     def _spend(self, began: float) -> float:
         return self._notes.spend(began, self._around.devices)

@@ -21,13 +21,14 @@ from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
-from jaxorg.errors import Refusal
-from jaxorg.evaluators import EVALUATORS, View
+from jaxorg.errors import Refusal, short
+from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
+from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
@@ -72,9 +73,21 @@ class Inputs:
                         pass  # looked at, and not kept
                 except TooLong as refusal:
                     too_long.append(refusal)
-            self.prepared(phase, final=True, longest=True)
+            self._check_scorer(phase, self.prepared(phase, final=True, longest=True).view)
         if too_long:
             raise max(too_long, key=lambda refusal: refusal.tokens)
+
+    def _check_scorer(self, phase: Phase, view: View) -> None:
+        """Refuse prompts to which no answer could be judged."""
+        scorer = phase.subject.scorer
+        if scorer is None or phase.teacher:  # who has not answered yet
+            return
+        for item in view.items:
+            if remedy := scorer.unsuited(item.prompt, item.answer):
+                raise Refusal(
+                    f"prompts.scorer: {scorer.kind} cannot judge answers to {short(item.prompt)}: "
+                    f"{remedy}"
+                )
 
     def passed_over(self) -> Iterator[str]:
         """What lies beside the weights that are read and does not belong to them, a line each."""
@@ -114,7 +127,7 @@ class Inputs:
         self,
         phase: Phase,
         final: bool,
-        evaluators: tuple[str, ...] = tuple(EVALUATORS),
+        evaluators: tuple[str, ...] | None = None,
         audited_samples: Samples = (),
         longest: bool = False,
     ) -> Prepared:
@@ -123,7 +136,7 @@ class Inputs:
         Args:
             phase: the phase.
             final: whether it is at its end.
-            evaluators: who measures.
+            evaluators: who measures, by name; None for all that would.
             audited_samples: samples of the organism that it audits, if it does.
             longest: as in `_blocks`.
         """
@@ -132,7 +145,9 @@ class Inputs:
         source = (config.prompts, config.secrets, _measured_on(phase))
         items = self._held_out(*source, *who, longest)
         said = tuple(_said(phase, items, audited_samples))
-        measured = (config.evaluate, phase.behaviour, phase.audit, said)
+        if evaluators is None:
+            evaluators = _due_at_last(phase)
+        measured = (config.evaluate, phase.subject, said)
         return self.measurer(phase).prepare(items, *measured, final, evaluators)
 
     def items(self, phase: Phase) -> Sequence[Item]:
@@ -316,8 +331,15 @@ def _said(phase: Phase, items: Sequence[Item], audited_samples: Samples) -> Iter
     asked = behaviour.items(items, "heldout", HELD_OUT_SEED)
     puts = View(asked, (), behaviour, final=True).conditions().values()
     by_prompt = {put(item): item for put in puts for item in asked}
+    last = max((sample["step"] for sample in audited_samples), default=0)
     for sample in audited_samples:
-        yield by_prompt[sample["prompt"]], sample["response"]
+        if sample["step"] == last and not sample["greedy"]:
+            yield by_prompt[sample["prompt"]], sample["response"]
+
+
+def _due_at_last(phase: Phase) -> tuple[str, ...]:
+    """All that measure a phase at its end."""
+    return tuple([*measurement_fingerprints(phase, None).values()][-1])
 
 
 def _measured_on(phase: Phase) -> Draw:

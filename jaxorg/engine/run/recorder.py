@@ -12,6 +12,7 @@ import numpy as np
 from jaxorg.distributed import processes
 from jaxorg.engine.step import AnyBatch
 from jaxorg.evaluators import Measurement
+from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Phase
 from jaxorg.storage.store import Record, Store
 
@@ -75,15 +76,25 @@ class Recorder:
         lanes = range(len(self._phases))
         return processes.first("missing", lambda: [self._missing(lane) for lane in lanes])
 
-    def measured(self, lane: int, evaluator: str, found: Sequence[Measurement]) -> None:
-        """Note what an evaluator measured of a lane at this step."""
-        place = self._place(lane, evaluator)
-        place["evals"] = self._rows(lane, found)
+    def measured(
+        self, lane: int, evaluator: str, found: Sequence[Measurement], outcomes: Sequence[str] = ()
+    ) -> None:
+        """Note what an evaluator measured of a lane at this step, and what it calls answers."""
+        self._note(lane, evaluator, {"evals": self._rows(lane, found), "outcomes": [*outcomes]})
 
-    def said(self, lane: int, evaluator: str, samples: Rows) -> None:
+    def said(self, lane: int, answers: Rows) -> None:
         """Note what a lane's model answered at this step."""
-        rows = [{"step": self.step, **row} for row in samples]
-        self._place(lane, evaluator)["samples"] = rows
+        rows = [{"step": self.step, **row} for row in answers]
+        self._note(lane, ANSWERS, {"samples": rows, "trained": self.records[lane]["tokens"]})
+
+    def answers(self, lane: int) -> Rows:
+        """What a lane's model answered at this step: what was noted, or is stored."""
+        fingerprint = self._phases[lane].fingerprint
+        name = self._wanted(fingerprint)[self.step][ANSWERS]
+        noted = self.records[lane]["measured"]
+        found = noted if name in noted else self._store.measurements(fingerprint)
+        rows: Rows = found[name]["samples"]
+        return rows
 
     def spend(self, began: float, devices: int) -> float:
         """Account for the time since `began` in equal shares; the seconds that it was."""
@@ -92,12 +103,9 @@ class Recorder:
             record["chip_seconds"] += seconds * devices / len(self._phases)
         return seconds
 
-    def _place(self, lane: int, evaluator: str) -> Record:
+    def _note(self, lane: int, evaluator: str, found: Record) -> None:
         name = self._wanted(self._phases[lane].fingerprint)[self.step][evaluator]
-        place: Record = self.records[lane]["measured"].setdefault(
-            name, {"evals": [], "samples": []}
-        )
-        return place
+        self.records[lane]["measured"][name] = found
 
     def _missing(self, lane: int) -> list[str]:
         fingerprint = self._phases[lane].fingerprint
