@@ -41,7 +41,7 @@ SWEPT = Role("swept")
 # The same of each entry of a mapping, by its own name.
 ENTRIES_SWEPT = Role("entries swept")
 # How phases are measured, which is nothing to their training.
-MEASURED = Role("measured")
+ONLY_MEASURED = Role("measured")
 
 
 def role_of(field: FieldInfo) -> Role | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg.config import MEASURED, SHAPES, Config, later, misfit
+from jaxorg.config import ONLY_MEASURED, SHAPES, Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE, Prompts
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
@@ -105,7 +105,7 @@ class RunConfig(Config):
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
-    evaluate: Annotated[Evaluation, MEASURED] = Evaluation()
+    evaluate: Annotated[Evaluation, ONLY_MEASURED] = Evaluation()
 
     @property
     def secrets(self) -> frozenset[Secret]:
