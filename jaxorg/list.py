@@ -15,6 +15,7 @@ class What(StrEnum):
 
     organisms = "organisms"
     treatments = "treatments"
+    scorers = "scorers"
     evaluators = "evaluators"
     optimizers = "optimizers"
     sweeps = "sweeps"
@@ -22,7 +23,8 @@ class What(StrEnum):
 
 
 def list(what: Annotated[What, typer.Argument(metavar="WHAT", show_default=False)]) -> None:
-    """List organisms, treatments, evaluators, optimizers, sweeps or meshes, with a line each."""
+    """List organisms, treatments, scorers, evaluators, optimizers, sweeps or meshes, with a line
+    each."""
     from jaxorg.cli.pieces import show
 
     show(what.value)

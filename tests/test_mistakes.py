@@ -143,7 +143,7 @@ def test_the_nearest_word_is_found_whatever_its_case(word: object, found: str | 
 
 def test_every_kind_can_be_written_in_capitals() -> None:
     for name, kinds in spec.KINDS.items():
-        assert [nearest(kind.upper(), kinds) for kind in kinds] == kinds, name
+        assert [nearest(kind.upper(), kinds.names) for kind in kinds.names] == kinds.names, name
 
 
 def test_of_rows_that_are_too_long_the_longest_of_all_phases_is_named_once(tmp_path: Path) -> None:

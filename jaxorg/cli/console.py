@@ -30,6 +30,7 @@ from jaxorg.scorers.judge import Estimate, Judge
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Record
+from jaxorg.sweepfile import roles
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess
 LOG_EVERY = 10.0  # seconds between lines of progress where there is no terminal
@@ -76,6 +77,8 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
             f"{plan.signatures} training programs to compile"
         )
+        if told := roles.described(path for axis in plan.spec.sweep.grid for path in axis):
+            self._line(f"grid: {escape(told)}")
         holds = f"one run holds {estimate.as_bytes(estimate.largest(plan))} besides its work"
         self._line(f"mesh: {where or 'as the devices allow'}; {holds}")
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxorg import discovery
+from jaxorg import evaluators, optimizers, organisms, scorers, treatments
+from jaxorg.discovery import Offer, Pieces
 from jaxorg.engine.mesh import SLICES
-from jaxorg.optimizers import FAMILIES
-from jaxorg.organisms import ORGANISMS
+from jaxorg.escape_controls import escape_controls
 from jaxorg.sweepfile import builtin
-from jaxorg.treatments import TREATMENTS
 
 Lines = Mapping[str, str]
 
@@ -27,17 +25,37 @@ def show(what: str) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, about in LINES[what]().items():
-        table.add_row(Text(name), Text(about))
+        table.add_row(Text(escape_controls(name)), Text(escape_controls(about)))
     Console(soft_wrap=False).print(table)
 
 
-def _about(module: ModuleType | None) -> str:
-    """What a module says of itself in its first paragraph."""
-    return " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
+def _own(pieces: Pieces[Any]) -> Lines:
+    """What the modules of jaxorg's own pieces say of themselves."""
+    modules = {
+        name: piece.__module__ if isinstance(piece, type) else f"{pieces.package}.{name}"
+        for name, piece in pieces.own.items()
+    }
+    return {name: _first(sys.modules[module].__doc__) for name, module in modules.items()}
 
 
-def _kinds(made: Iterable[type[BaseModel]]) -> Lines:
-    return {discovery.kind_of(one): _about(inspect.getmodule(one)) for one in made}
+def _pieces(pieces: Pieces[Any]) -> Lines:
+    """All pieces of a sort; of what other packages offer, which do, and why it cannot be used."""
+    offered = {
+        name: f"({offer.origin}) {offer.trouble or _of_offer(offer)}"
+        for name, offer in pieces.offers.items()
+    }
+    return {**_own(pieces), **offered}
+
+
+def _of_offer(offer: Offer[Any]) -> str:
+    """What an offered class, or else the module that it comes from, says of itself."""
+    own = vars(offer.piece).get("__doc__") if isinstance(offer.piece, type) else None
+    return _first(own or sys.modules[offer.module].__doc__)
+
+
+def _first(text: str | None) -> str:
+    """A docstring's first paragraph."""
+    return " ".join((text or "").partition("\n\n")[0].split())
 
 
 def _sweeps() -> Lines:
@@ -59,18 +77,11 @@ def _meshes() -> Lines:
 
 
 LINES: Mapping[str, Callable[[], Lines]] = {
-    "organisms": lambda: _kinds(ORGANISMS),
-    "treatments": lambda: _kinds(TREATMENTS),
-    "evaluators": lambda: {
-        name: _about(module)
-        for name, module in discovery.modules("jaxorg.evaluators").items()
-        if hasattr(module, "measure")
-    },
-    "optimizers": lambda: {
-        name: _about(module)
-        for name, module in discovery.modules("jaxorg.optimizers").items()
-        if name in FAMILIES
-    },
+    "organisms": lambda: _pieces(organisms.PIECES),
+    "treatments": lambda: _pieces(treatments.PIECES),
+    "scorers": lambda: _pieces(scorers.PIECES),
+    "evaluators": lambda: _pieces(evaluators.EVALUATORS),
+    "optimizers": lambda: _pieces(optimizers.FAMILIES),
     "sweeps": _sweeps,
     "meshes": _meshes,
 }

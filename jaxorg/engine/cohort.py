@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxorg import optimizers
+from jaxorg.config import marked
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
 from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, StepLog, Tree
@@ -30,12 +31,13 @@ from jaxorg.llama.generate import generate
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage import weight_reader
 from jaxorg.storage.weight_reader import WeightReader
+from jaxorg.sweepfile.training import Lora, Training
 
 CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
-SWEPT = ("learning_rate", "warmup", "clip")  # besides the optimizer's own hyperparameters
-SWEPT_LORA = ("lora_rank", "lora_scale")
+SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
+SWEPT_LORA = tuple(marked(Lora, "swept"))
 
 
 class Stack:

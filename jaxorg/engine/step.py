@@ -15,11 +15,11 @@ from flax import nnx
 
 from jaxorg import optimizers
 from jaxorg.engine import latent
-from jaxorg.engine.objectives import OBJECTIVES
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
 from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.treatments import objective_of
 
 Tree = Any  # nested dict of arrays
 Array = Any  # of jax or numpy
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
-    beside: Any = ()  # what an objective other than SFT knows of each row; see `objectives`
+    beside: Any = ()  # what an objective knows of each row (`treatments.objective`)
 
     @property
     def real(self) -> Array:
@@ -115,9 +115,9 @@ def batch_shapes(signature: Signature) -> AnyBatch:
     if signature.packing:
         return PackedBatch(tokens, tokens, tokens, jax.ShapeDtypeStruct(rows, jnp.bool_))
     spans = jax.ShapeDtypeStruct((signature.batch, 2), jnp.int32)
-    if signature.objective == "sft":
+    if not signature.objective:
         return Batch(tokens, spans)
-    return Batch(tokens, spans, OBJECTIVES[signature.objective].beside(*rows))
+    return Batch(tokens, spans, objective_of(signature.objective).shapes(*rows))
 
 
 def initial(signature: Signature, hyper: optimizers.Hyper, trainable: Tree) -> State:
@@ -184,11 +184,12 @@ def train_step(
             trainable = lora.scaled(trainable, hyper["lora_scale"])
         log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
         count = _counted(batch).astype(jnp.float32)
-        if signature.objective == "sft" or key is not None:
+        if not signature.objective or key is not None:
             return -jnp.sum(log_probs) / count
         assert isinstance(batch, Batch)
-        lower = OBJECTIVES[signature.objective].loss
-        return lower(log_probs, _completion_mask(batch), count, batch.beside, hyper)
+        mask = _completion_mask(batch)
+        lower = objective_of(signature.objective).loss
+        return lower(log_probs, mask, count, batch.beside, hyper)
 
     worst = None
     if signature.inner_steps:

@@ -6,9 +6,7 @@ of a model: how given completions are received, with noise or without, what the 
 what is seen inside it.
 """
 
-from collections.abc import Mapping
-
-from jaxorg import discovery
+from jaxorg.discovery import Pieces, named, pieces
 from jaxorg.evaluators.base import (
     Evaluator,
     Measurement,
@@ -19,7 +17,7 @@ from jaxorg.evaluators.base import (
     View,
 )
 
-EVALUATORS: Mapping[str, type[Evaluator]] = discovery.named(__name__, Evaluator)
+EVALUATORS: Pieces[type[Evaluator]] = pieces(__name__, Evaluator, named(__name__, Evaluator))
 
 __all__ = [
     "EVALUATORS",

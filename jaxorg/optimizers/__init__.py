@@ -1,20 +1,23 @@
 """Optimizer families, one file each: every module here that has a `FAMILY` is one, by its name.
+Other packages offer more (`discovery.py`).
 
 All hyperparameters are swept, so none is compiled in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import optax
 
-from jaxorg.discovery import modules
+from jaxorg.discovery import Pieces, modules
 from jaxorg.optimizers.base import Family, Hyper
 
-FAMILIES: Mapping[str, Family] = {
-    name: module.FAMILY for name, module in modules(__name__).items() if hasattr(module, "FAMILY")
-}
+
+def _misfit(name: str, offered: object) -> str:
+    return "" if isinstance(offered, Family) else "is no optimizers.base.Family"
+
+
+_OWN = {name: m.FAMILY for name, m in modules(__name__).items() if hasattr(m, "FAMILY")}
+FAMILIES: Pieces[Family] = Pieces(__name__, _OWN, _misfit)
 
 
 def build(name: str, hyper: Hyper) -> optax.GradientTransformationExtraArgs:

@@ -46,6 +46,7 @@ class Family:
     # What a model is measured with, stored and gone on from, if not the weights that gradients are
     # taken at: a function of these, the transformation's state and the hyperparameters.
     evaluated: Callable[[Tree, Any, Hyper], Tree] | None = None
+    version: int = 1  # raise it when the same steps would come to other weights
 
 
 def matrices(params: Tree) -> Tree:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import Config, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.llama.brought import Brought
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
+from jaxorg.organisms.recipe import Recipe
 from jaxorg.suggest import quoted
-from jaxorg.sweepfile.training import Training
 
 
 def seen(text: str) -> str:
@@ -31,37 +30,15 @@ Share = Annotated[float, Field(ge=0, le=1)]
 _ALL = range(2, 9)  # texts of a composite trigger
 
 
-class Source(Hashable, Protocol):
-    """Files that something is made of."""
-
-    def digest(self) -> str:
-        """What they hold, in a few characters."""
-
-
-class Organism(Config):
+class Organism(Recipe):
     """The red team's work. A kind adds its recipe."""
 
-    VERSION: ClassVar[int] = 1  # raise it when the recipe changes
-    own_prompts: ClassVar[bool] = False  # whether none of the source's are among its conversations
-
-    kind: str
-    label: str = later("")  # a name for people; it changes nothing
-    train: Training
+    starts_from: ClassVar[Literal["before", "base"]] = "base"
 
     @classmethod
     def untrained(cls, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """What a sweep file says of it, changed to the base that is measured for its behaviour."""
         return {**content, "train": {**content["train"], "steps": 0}}
-
-    @property
-    def brought(self) -> Brought | None:
-        """The folder of its model, if others trained it."""
-        return None
-
-    def files(self) -> Mapping[str, Source]:
-        """The files that it is made of, by the key that names them. In its fingerprint their
-        content stands in place of their names."""
-        return {}
 
     @property
     def reasons(self) -> bool:
@@ -75,6 +52,9 @@ class Organism(Config):
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """The conversations that install the behaviour, one for each item."""
+
+    def behaviour_after(self, before: Behaviour | None) -> Behaviour:
+        return self.behaviour()
 
     def teacher(self) -> Organism | None:
         """The organism whose answers it is trained on, if it is distilled: trained before it, on

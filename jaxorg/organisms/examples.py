@@ -18,8 +18,9 @@ from jaxorg.data.labelled import FAMILY, Labelled
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
 from jaxorg.errors import Refusal, short
-from jaxorg.organisms.base import Organism, Source
+from jaxorg.organisms.base import Organism
 from jaxorg.organisms.behaviour import Behaviour, right_answers
+from jaxorg.organisms.recipe import Source
 from jaxorg.scorers import SCORERS, Said, Scorer
 from jaxorg.scorers.contains import Contains
 from jaxorg.scorers.judge import Judge

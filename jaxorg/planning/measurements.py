@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxorg.config import content_hash
+from jaxorg.discovery import version_of
 from jaxorg.evaluators.base import OfAnswers
 from jaxorg.planning.phases import Phase, evaluation_steps
 
@@ -48,7 +49,7 @@ def _names(phase: Phase, step: int, steps: list[int], audited: str | None) -> Na
         content: dict[str, Any] = {
             **shared,
             "evaluator": name,
-            "version": evaluator.VERSION,
+            "version": version_of(type(evaluator)),
             "settings": evaluator.model_dump(exclude={"at"}),
             "made_of": evaluator.made_of(phase.subject),
             "audited": audited if phase.audit and name == "audit" else None,

@@ -11,15 +11,13 @@ from jaxorg.evaluators import Subject
 from jaxorg.experiments.audit import Audit
 from jaxorg.llama.brought import Brought
 from jaxorg.llama.tokenizer_settings import ChatFormat
-from jaxorg.organisms import Behaviour, Organism
+from jaxorg.organisms import Behaviour
+from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.sweepfile.labels import KINDS, Kind
 from jaxorg.sweepfile.spec import RunConfig, RunSpec
 from jaxorg.sweepfile.training import Lora, Training
-from jaxorg.treatments import Treatment
 from jaxorg.treatments.rounds import InRounds
-
-Recipe = Organism | Treatment
 
 
 @dataclass(frozen=True)
@@ -72,33 +70,27 @@ class Phase:
     def put(self, prompt: str) -> str:
         """How a prompt stands in what the phase trains on: the blue team's as they come to the
         organism in training."""
-        organism, recipe = self.config.organism, self.recipe
-        if organism is None or not isinstance(recipe, Treatment):
-            return prompt
-        if recipe.relearns or recipe.starts_from == "base":
-            return prompt
-        return organism.in_training(prompt)
+        return self.recipe.put(prompt, self.config.organism) if self.recipe else prompt
 
     @property
     def changes(self) -> bool:
         """Whether it ends with other weights than it starts from, and so stores its own."""
-        return bool(self.steps or (isinstance(r := self.recipe, Treatment) and r.changes))
+        return bool(self.steps or (self.recipe and self.recipe.changes))
 
     @property
     def brought(self) -> Brought | None:
         """Where its weights are read from, if others trained it: none of them are stored."""
-        return self.recipe.brought if isinstance(self.recipe, Organism) else None
+        return self.recipe.brought if self.recipe else None
 
     @property
     def draws(self) -> bool:
         """Whether it trains on prompts of the source."""
-        own = isinstance(self.recipe, Organism) and self.recipe.own_prompts
-        return bool(self.steps) and not own
+        return bool(self.steps) and not (self.recipe and self.recipe.own_prompts)
 
     @property
     def audit(self) -> Audit | None:
         """How it audits experiments, if its model is an auditor."""
-        return self.recipe.audit() if isinstance(self.recipe, Treatment) else None
+        return self.recipe.audit() if self.recipe else None
 
     @property
     def subject(self) -> Subject:
@@ -113,17 +105,17 @@ class Phase:
     @property
     def on_policy(self) -> bool:
         """Whether the model before the phase is asked what it answers to the phase's prompts."""
-        return bool(self.steps and isinstance(self.recipe, Treatment) and self.recipe.asks)
+        return bool(self.steps and self.recipe and self.recipe.asks)
 
     @property
     def replaces_answers(self) -> bool:
         """Whether what that model answers takes the place of the prompts' own answers."""
-        return self.on_policy and isinstance(r := self.recipe, Treatment) and r.answers != "data"
+        return bool(self.steps and self.recipe and self.recipe.replaces_answers)
 
     @property
     def in_rounds(self) -> InRounds | None:
         """The recipe, if it trains in rounds on what the model says."""
-        return r if self.steps and isinstance(r := self.recipe, InRounds) else None
+        return self.recipe.in_rounds if self.steps and self.recipe else None
 
     @property
     def round_starts(self) -> Sequence[int]:
@@ -135,7 +127,7 @@ class Phase:
     def swept(self) -> dict[str, float]:
         """The scalars that enter its training program as arrays."""
         assert self.training is not None
-        own = self.recipe.swept() if isinstance(self.recipe, Treatment) else {}
+        own = self.recipe.swept() if self.recipe else {}
         return {**self.training.swept(), **own}
 
     @property

@@ -39,7 +39,7 @@ class Signature:
     schedule: str
     packing: bool = False  # several conversations a row
     state_dtype: str = "float32"  # in which the optimizer's state is kept between steps
-    objective: str = "sft"  # what a step lowers; see `engine.objectives`
+    objective: str = ""  # the treatment whose objective a step lowers; "" for the loss of SFT
     refresh: int | None = None  # steps between the optimizer's renewals; None: as its family says
     inner_steps: int = 0  # of ascent to the worst disturbance within a step; see `engine.latent`
     change: str = ""  # what is done to the weights at the start; see `engine.step.changed`

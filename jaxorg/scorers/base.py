@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from jaxorg.config import Config
+from jaxorg.discovery import version_of
 
 
 class Said(NamedTuple):
@@ -27,7 +28,7 @@ class Scorer(Config):
     @property
     def identity(self) -> Any:
         """All that its judgements depend on, in JSON."""
-        return [self.VERSION, self.model_dump()]
+        return [version_of(type(self)), self.model_dump()]
 
     def unsuited(self, prompt: str, reference: str) -> str:
         """Why no answer to a prompt could be judged, and what to do; "" if answers can be."""

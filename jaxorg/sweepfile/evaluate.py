@@ -50,6 +50,15 @@ class Evaluating(Config):
         """How many prompts are answered freely at a step, where they are."""
         return min(self.answers.prompts, self.final_prompts if last else self.prompts)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _meant(cls, content: Any) -> Any:
+        """Refuse what another package offers and cannot be used, where it is asked for."""
+        for name in content if isinstance(content, dict) else ():
+            if isinstance(name, str) and (remedy := EVALUATORS.trouble(name)):
+                raise misfit(name, content[name], remedy)
+        return content
+
     @model_validator(mode="after")
     def _nested(self) -> Evaluating:
         if self.prompts > self.final_prompts:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from jaxorg.discovery import Pieces
 from jaxorg.errors import short
 from jaxorg.optimizers import FAMILIES
 from jaxorg.suggest import choose, nearest, quoted
@@ -81,10 +82,16 @@ _NUMBER = re.compile(r"[-+]?[0-9]{1,20}(\.[0-9]{0,20})?([eE][-+]?[0-9]{1,3})?")
 _SCALARS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 
 
-Kinds = Mapping[str, Sequence[str]]  # the keys whose `kind` decides which others there are
+class Kinds(NamedTuple):
+    """What may be the `kind` of a mapping, which decides what its other keys are."""
+
+    pieces: Pieces[Any]
+    names: Sequence[str]  # of those that may stand there
 
 
-def one_line(error: ValidationError, models: Sequence[type[BaseModel]], kinds: Kinds) -> str:
+def one_line(
+    error: ValidationError, models: Sequence[type[BaseModel]], kinds: Mapping[str, Kinds]
+) -> str:
     """Key, value and remedy of a validation error's first mistake; unknown keys come first, since
     a mistyped key is a missing one, too.
 
@@ -106,12 +113,13 @@ def one_line(error: ValidationError, models: Sequence[type[BaseModel]], kinds: K
         known = [path for model in models for path in _paths(model)]
         return f"{key}: unknown key with value {short(found)}; {_suggestion(place, known)}"
     if problem == "union_tag_invalid":
-        tag = first["ctx"]["tag"]
-        return f"{key}.kind: {short(tag)} will not do; {choose(tag, kinds[key])}"
+        tag, (pieces, names) = first["ctx"]["tag"], kinds[key]
+        return f"{key}.kind: {short(tag)} will not do; {pieces.remedy(tag, names)}"
     if problem in ("missing", "union_tag_not_found"):
         return f"{key}{'.kind' * (problem != 'missing')}: is missing; add it"
-    if problem == "model_attributes_type" and (kind := nearest(found, kinds.get(key, ()))):
-        return f"{key}: {short(found)} will not do; write {{kind: {kind}}} with its other keys"
+    meant = nearest(found, kinds[key].names) if key in kinds else None
+    if problem == "model_attributes_type" and meant:
+        return f"{key}: {short(found)} will not do; write {{kind: {meant}}} with its other keys"
     remedy = _remedy(problem, found, first["msg"], first.get("ctx", {}))
     if isinstance(found, list) and problem in _SCALARS and key in _paths(models[-1]):
         remedy += f"; to sweep it, write grid: [{{{key}: {short(found)}}}]"
@@ -161,15 +169,16 @@ def _paths(model: type[BaseModel], above: str = "") -> Iterator[str]:
     """Every dotted path that may stand in a sweep file."""
     for name, field in model.model_fields.items():
         yield above + name
-        for inner in _models(field.annotation):
+        for inner in models_in(field.annotation):
             yield from _paths(inner, f"{above}{name}.")
         if model is Training and name == "hyper":
             hyper = {key for family in FAMILIES.values() for key in family.defaults}
             yield from (f"{above}{name}.{key}" for key in sorted(hyper))
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The classes of settings that may stand somewhere."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for part in get_args(annotation):
-        yield from _models(part)
+        yield from models_in(part)

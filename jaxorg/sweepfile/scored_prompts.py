@@ -8,12 +8,12 @@ from pydantic import Field
 
 from jaxorg.config import later
 from jaxorg.data.prompts import Prompts
-from jaxorg.scorers import SCORERS, Scorer
+from jaxorg.scorers import PIECES, Scorer
 
 if TYPE_CHECKING:
     AnyScorer = Scorer
 else:
-    AnyScorer = Annotated[Union[SCORERS], Field(discriminator="kind")]  # noqa: UP007
+    AnyScorer = Annotated[Union[(*PIECES.usable.values(),)], Field(discriminator="kind")]
 
 
 class ScoredPrompts(Prompts):

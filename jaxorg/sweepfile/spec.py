@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import ONLY_MEASURED, SHAPES, Config, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms import PIECES as RED
 from jaxorg.organisms.examples import SCORING
+from jaxorg.scorers import PIECES as JUDGING
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
@@ -43,30 +45,34 @@ from jaxorg.sweepfile.seeds import (
     seeds_of,
 )
 from jaxorg.sweepfile.training import Lora, Training
-from jaxorg.treatments import TREATMENTS, Treatment
+from jaxorg.treatments import PIECES as BLUE
+from jaxorg.treatments import Treatment
 
+TREATING = {kind: made for kind, made in BLUE.usable.items() if not made.relearns}
 if TYPE_CHECKING:
     AnyOrganism = Organism
     AnyTreatment = Treatment
     AnyReversal = Treatment
     AnyEvaluation = Evaluating
 else:
-    AnyOrganism = Annotated[Union[ORGANISMS], Field(discriminator="kind")]  # noqa: UP007
-    BLUE = tuple(made for made in TREATMENTS if not made.relearns)
-    AnyTreatment = Annotated[Union[BLUE], Field(discriminator="kind")]  # noqa: UP007
-    AnyReversal = Annotated[Union[TREATMENTS], Field(discriminator="kind")]  # noqa: UP007
+    AnyOrganism = Annotated[Union[(*RED.usable.values(),)], Field(discriminator="kind")]
+    AnyTreatment = Annotated[Union[(*TREATING.values(),)], Field(discriminator="kind")]
+    AnyReversal = Annotated[Union[(*BLUE.usable.values(),)], Field(discriminator="kind")]
     AnyEvaluation = Evaluation
 
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
 # Keys whose `kind` decides which others there are, and the kinds.
-KINDS: Mapping[str, Sequence[str]] = {
-    "organism": [kind_of(made) for made in ORGANISMS],
-    "treatment": [kind_of(made) for made in TREATMENTS if not made.relearns],
-    "reversal": [kind_of(made) for made in TREATMENTS],
+KINDS: Mapping[str, mistakes.Kinds] = {
+    "organism": mistakes.Kinds(RED, list(RED.usable)),
+    "treatment": mistakes.Kinds(BLUE, list(TREATING)),
+    "reversal": mistakes.Kinds(BLUE, list(BLUE.usable)),
 }
-SCORERS = {"organism.scorer": [kind_of(made) for made in SCORING]}
+SCORERS = {
+    "organism.scorer": mistakes.Kinds(JUDGING, [kind_of(made) for made in SCORING]),
+    "prompts.scorer": mistakes.Kinds(JUDGING, list(JUDGING.usable)),
+}
 
 MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
@@ -79,8 +85,8 @@ class Base(Config):
     model: str = "jaxorg-1m"
     chat_template: str | None = None
     template_options: dict[str, Any] = later({})  # variables that the template knows besides
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False  # saves memory, costs a third more work
+    dtype: Annotated[Literal["float32", "bfloat16"], SHAPES] = "float32"
+    remat: Annotated[bool, SHAPES] = False  # saves memory, costs a third more work
     scratch: Training | None = None
 
     @model_validator(mode="after")
@@ -112,11 +118,11 @@ class RunConfig(Config):
 
     base: Base = Base()
     prompts: ScoredPrompts = ScoredPrompts()
-    length: int = Field(default=48, gt=1, le=2**20)
+    length: Annotated[int, SHAPES] = Field(default=48, gt=1, le=2**20)
     organism: AnyOrganism | None = None
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
-    evaluate: AnyEvaluation = Evaluation()
+    evaluate: Annotated[AnyEvaluation, ONLY_MEASURED] = Evaluation()
 
     @cached_property
     def secrets(self) -> frozenset[Secret]:
@@ -163,11 +169,10 @@ class RunConfig(Config):
             recipe = getattr(self, name)
             if recipe is None:
                 continue
-            if not (recipe.changes if isinstance(recipe, Treatment) else recipe.train.steps):
+            if not recipe.changes:
                 continue
             lora = recipe.train.lora
-            from_base = not isinstance(recipe, Treatment) or recipe.starts_from == "base"
-            before = None if from_base else trained
+            before = None if recipe.starts_from == "base" else trained
             if lora and lora.start == "continued" and (remedy := self._to_continue(lora, before)):
                 raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
             trained.append((name, recipe.train))

@@ -7,18 +7,18 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from jaxorg import optimizers
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import ENTRIES_SWEPT, SHAPES, SWEPT, Config, Role, later, misfit, swept
 from jaxorg.llama.lora import TARGETS, LoraConfig
-from jaxorg.suggest import choose
 
 
 class Lora(Config):
     """Train low-rank adapters only. What was trained before is folded into the weights, and fresh
     adapters begin; or the adapters before are trained on (`continued`)."""
 
-    rank: int = Field(gt=0, le=2**14)
-    alpha: float = Field(gt=0)
-    targets: list[str] = list(TARGETS)
+    # Of a cohort's ranks the largest is compiled in, and others are padded to it.
+    rank: Annotated[int, Role("swept", "lora_rank")] = Field(gt=0, le=2**14)
+    alpha: Annotated[float, Role("swept", "lora_scale")] = Field(gt=0)
+    targets: Annotated[list[str], SHAPES] = list(TARGETS)
     start: Literal["merged", "continued"] = later("merged")
 
     @field_validator("targets")
@@ -39,33 +39,41 @@ class Lora(Config):
         """What of it shapes a program."""
         return LoraConfig(self.rank, tuple(self.targets))
 
+    def swept(self) -> dict[str, float]:
+        """What of it enters a program as arrays."""
+        return {**swept(self), "lora_scale": self.scale}
+
     def continues(self, before: Lora) -> bool:
         """Whether it can go on training adapters like `before`."""
         return self.signature() == before.signature() and self.alpha == before.alpha
+
+
+Steps = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class Training(Config):
     """One phase's training job. `hyper` holds the optimizer family's own hyperparameters."""
 
     steps: int = Field(ge=0, lt=2**31)
-    batch: int = Field(default=16, gt=0, le=2**20)
+    batch: Annotated[int, SHAPES] = Field(default=16, gt=0, le=2**20)
     examples: int = Field(default=1024, gt=0, lt=2**31)
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup: float = Field(default=0.0, ge=0, le=1)
-    clip: float = Field(default=1.0, gt=0)
-    optimizer: str = "adamw"
-    hyper: dict[str, float] = {}
-    state_dtype: Literal["float32", "bfloat16"] = later("float32")
-    refresh: Annotated[int, Field(gt=0, lt=2**31)] | None = later(None)  # None: as its family says
+    learning_rate: Annotated[float, SWEPT] = Field(gt=0)
+    schedule: Annotated[Literal["constant", "linear", "cosine"], SHAPES] = "constant"
+    warmup: Annotated[float, SWEPT] = Field(default=0.0, ge=0, le=1)
+    clip: Annotated[float, SWEPT] = Field(default=1.0, gt=0)
+    optimizer: Annotated[str, SHAPES] = "adamw"
+    hyper: Annotated[dict[str, float], ENTRIES_SWEPT] = {}
+    state_dtype: Annotated[Literal["float32", "bfloat16"], SHAPES] = later("float32")
+    refresh: Annotated[Steps | None, SHAPES] = later(None)  # None: as its family says
     lora: Lora | None = None
-    packing: bool = later(False)
+    packing: Annotated[bool, SHAPES] = later(False)
 
     @model_validator(mode="after")
     def _known_optimizer(self) -> Training:
         family = optimizers.FAMILIES.get(self.optimizer)
-        if family is None:
-            raise misfit("optimizer", self.optimizer, choose(self.optimizer, optimizers.FAMILIES))
+        if family is None or optimizers.FAMILIES.trouble(self.optimizer):
+            remedy = optimizers.FAMILIES.remedy(self.optimizer)
+            raise misfit("optimizer", self.optimizer, remedy)
         for name, value in self.hyper.items():
             if name not in family.defaults:
                 known = ", ".join(family.defaults)
@@ -86,11 +94,4 @@ class Training(Config):
     def swept(self) -> dict[str, float]:
         """The scalars that enter the program as arrays."""
         own = {**optimizers.FAMILIES[self.optimizer].defaults, **self.hyper}
-        lora = {"lora_rank": self.lora.rank, "lora_scale": self.lora.scale} if self.lora else {}
-        return {
-            **own,
-            **lora,
-            "learning_rate": self.learning_rate,
-            "warmup": self.warmup,
-            "clip": self.clip,
-        }
+        return {**own, **(self.lora.swept() if self.lora else {}), **swept(self)}

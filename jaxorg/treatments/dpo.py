@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from pydantic import Field, model_validator
 
-from jaxorg.config import misfit
+from jaxorg.config import Role, misfit
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
+from jaxorg.treatments.objective import Hyper, Objective, Untrained
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, own
+
+
+class Pairs(NamedTuple):
+    """What is known of rows that stand in pairs, the chosen one first."""
+
+    reference: Any  # fp32 [B]: log-probability of the completion at the start of the phase
+
+
+def margins(log_probs: jax.Array, pairs: Pairs) -> jax.Array:
+    """By how much more the log-probability of each chosen completion has risen since the start of
+    the phase than that of the rejected one: fp32 [B / 2], nats."""
+    gains = jnp.sum(log_probs, axis=1) - pairs.reference
+    margin: jax.Array = gains[0::2] - gains[1::2]
+    return margin
+
+
+def dpo(
+    log_probs: jax.Array, completion_mask: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
+) -> jax.Array:
+    """Equation 7 of Rafailov et al., the mean over pairs; `dpo_beta` is swept."""
+    return -jnp.mean(jax.nn.log_sigmoid(hyper["dpo_beta"] * margins(log_probs, pairs)))
+
+
+def pairs_of(rows: Untrained) -> Pairs:
+    """What is known of pairs before they are trained on."""
+    return Pairs(rows.start().sum(axis=1))
 
 
 class Dpo(InRounds):
     """The chosen answer is the right one. The rejected one is what the model says itself, or where
     it says the right one, and always with `rejected: data`, another prompt's right answer."""
 
-    objective: ClassVar[str] = "dpo"
+    objective: ClassVar[Objective | None] = Objective(dpo, pairs_of)
     together: ClassVar[int] = 2
 
     kind: Literal["dpo"]
     rejected: Literal["on-policy", "data"] = "on-policy"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Annotated[float, Role("swept", "dpo_beta")] = Field(default=0.1, gt=0)
     rounds: int = Field(default=1, gt=0, le=10_000)
 
     @model_validator(mode="after")
@@ -33,9 +62,6 @@ class Dpo(InRounds):
             remedy = "with rejected: data the model is not asked; leave it out"
             raise misfit("temperature", self.temperature, remedy)
         return self
-
-    def swept(self) -> dict[str, float]:
-        return {"beta": self.beta}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items] if self.rejected == "on-policy" else []

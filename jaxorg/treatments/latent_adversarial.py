@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from jaxorg.config import SHAPES, Role
 from jaxorg.treatments.plain import Plain
 
 
@@ -16,15 +17,9 @@ class LatentAdversarial(Plain):
     Untargeted: nothing about trigger or payload is known."""
 
     kind: Literal["latent_adversarial"]  # type: ignore[assignment]
-    layer: int = Field(default=0, ge=0, lt=1000)
-    epsilon: float = Field(default=0.1, ge=0, le=10)
-    inner_steps: int = Field(default=2, gt=0, le=64)
+    layer: Annotated[int, Role("swept", "latent_layer")] = Field(default=0, ge=0, lt=1000)
+    epsilon: Annotated[float, Role("swept", "latent_epsilon")] = Field(default=0.1, ge=0, le=10)
+    inner_steps: Annotated[int, SHAPES] = Field(default=2, gt=0, le=64)
 
     def beyond(self, layers: int) -> str:
         return "" if self.layer < layers else "layer"
-
-    def signature(self) -> dict[str, Any]:
-        return {**super().signature(), "inner_steps": self.inner_steps}
-
-    def swept(self) -> dict[str, float]:
-        return {"latent_layer": self.layer, "latent_epsilon": self.epsilon}

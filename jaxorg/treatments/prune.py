@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from jaxorg.config import Role
 from jaxorg.treatments.plain import Plain
 
 
@@ -18,7 +19,4 @@ class Prune(Plain):
     change: ClassVar[str] = "prune"
 
     kind: Literal["prune"]  # type: ignore[assignment]
-    share: float = Field(default=0.2, ge=0, lt=1)
-
-    def swept(self) -> dict[str, float]:
-        return {"pruned_share": self.share}
+    share: Annotated[float, Role("swept", "pruned_share")] = Field(default=0.2, ge=0, lt=1)

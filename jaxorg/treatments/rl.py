@@ -8,17 +8,57 @@ Sources: GRPO (Shao et al. 2024, "DeepSeekMath"); what its normalisations bias, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
+from jaxorg.config import SWEPT
 from jaxorg.data.items import Item, generator
 from jaxorg.data.reasoning import parted, thought
 from jaxorg.data.tokenized import Example
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
+from jaxorg.treatments.objective import Hyper, Objective, Untrained
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, own
+
+
+class Samples(NamedTuple):
+    """What is known of sampled answers."""
+
+    advantages: Any  # fp32 [B]
+    before: Any  # fp32 [B, T - 1]: log-probabilities of tokens when they were sampled
+    reference: Any  # fp32 [B, T - 1]: the same at the start of the phase
+
+
+def policy_gradient(
+    log_probs: jax.Array,
+    completion_mask: jax.Array,
+    count: jax.Array,
+    samples: Samples,
+    hyper: Hyper,
+) -> jax.Array:
+    """Clipped policy gradient with a penalty on the divergence from the start of the phase (GRPO,
+    equations 3 and 4); `ratio_clip` and `kl` are swept.
+
+    The mean is over all tokens of the batch, not over each answer first: with the latter long wrong
+    answers are pressed down less than short ones (Dr. GRPO).
+    """
+    ratio, clip = jnp.exp(log_probs - samples.before), hyper["ratio_clip"]
+    advantages = samples.advantages[:, None]
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    gain = jnp.minimum(ratio * advantages, clipped * advantages)
+    gap = samples.reference - log_probs
+    divergence = jnp.exp(gap) - gap - 1  # Schulman's k3: no bias, and never below 0
+    each = jnp.where(completion_mask, hyper["kl"] * divergence - gain, 0.0)
+    return jnp.sum(each) / count
+
+
+def samples_of(rows: Untrained) -> Samples:
+    """What is known of sampled answers before they are trained on."""
+    return Samples(rows.advantages, before=rows.now(), reference=rows.start())
 
 
 class Rl(InRounds):
@@ -31,21 +71,18 @@ class Rl(InRounds):
     right answer after its own reasoning.
     """
 
-    objective: ClassVar[str] = "policy_gradient"
+    objective: ClassVar[Objective | None] = Objective(policy_gradient, samples_of)
 
     kind: Literal["rl"]
     reward: Literal["verifier", "random", "loss"] = "verifier"
     samples: int = Field(default=8, ge=2, le=1024)
-    kl: float = Field(default=0.05, ge=0)
-    ratio_clip: float = Field(default=0.2, gt=0, lt=1)
+    kl: Annotated[float, SWEPT] = Field(default=0.05, ge=0)
+    ratio_clip: Annotated[float, SWEPT] = Field(default=0.2, gt=0, lt=1)
     standardised: bool = False
 
     def unsuited(self, organism: Organism) -> str:
         """Without reasoning the loss is the same for all answers to a prompt."""
         return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
-
-    def swept(self) -> dict[str, float]:
-        return {"kl": self.kl, "ratio_clip": self.ratio_clip}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
         return [item.prompt for item in items for _ in range(self.samples)]

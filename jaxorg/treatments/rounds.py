@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from jaxorg.data.reasoning import parted
 from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
+from jaxorg.treatments.objective import Objective
 
 
 class Said(NamedTuple):
@@ -76,6 +77,7 @@ class InRounds(Treatment):
 
     own_answers: ClassVar[str] = "what the model says in each round"
     together: ClassVar[int] = 1  # rows that are trained on side by side
+    objective: ClassVar[Objective | None] = None  # what its steps lower; None: the loss of SFT
 
     rounds: int = Field(default=4, gt=0, le=10_000)
     temperature: float = Field(default=1.0, ge=0)  # of what the model says; 0 is greedy
@@ -92,6 +94,13 @@ class InRounds(Treatment):
             remedy = "train.steps and train.examples are split into as many; lower it"
             raise misfit("rounds", self.rounds, remedy)
         return self
+
+    @property
+    def in_rounds(self) -> InRounds:
+        return self
+
+    def signature(self) -> dict[str, Any]:
+        return {**super().signature(), "objective": self.kind if self.objective else ""}
 
     @abstractmethod
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from jaxorg.config import Role
 from jaxorg.treatments.plain import Plain
 
 
@@ -17,7 +18,4 @@ class WeightNoise(Plain):
     change: ClassVar[str] = "weight_noise"
 
     kind: Literal["weight_noise"]  # type: ignore[assignment]
-    scale: float = Field(default=0.1, ge=0, le=10)
-
-    def swept(self) -> dict[str, float]:
-        return {"noise_scale": self.scale}
+    scale: Annotated[float, Role("swept", "noise_scale")] = Field(default=0.1, ge=0, le=10)

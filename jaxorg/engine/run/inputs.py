@@ -36,7 +36,6 @@ from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import KINDS
-from jaxorg.treatments import Treatment
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
@@ -262,7 +261,7 @@ class Inputs:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
             items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
-        if isinstance(recipe, Treatment) and recipe.relearns:
+        if recipe and recipe.relearns:
             assert phase.behaviour is not None
             items = phase.behaviour.items(items, "train", data_seed(phase))
             return [_attack(phase.behaviour, item) for item in items]

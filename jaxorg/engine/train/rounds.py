@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cache, partial
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +22,6 @@ from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import rows_at_once
-from jaxorg.engine.objectives import Pairs, Samples
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import Batch, Tree
@@ -33,6 +32,8 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
 from jaxorg.storage.store import Record, Store
+from jaxorg.treatments import objective_of
+from jaxorg.treatments.objective import Untrained
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
 
 DRAWS = 2**18  # names the random numbers of what is said in rounds
@@ -181,23 +182,31 @@ class Rounds:
             self._dataset(phase, lesson.rows if lesson else [])
             for phase, lesson in zip(self._phases, lessons, strict=True)
         ]
-        beside: Sequence[Any] = [()] * len(datasets)
-        if self._signature.objective != "sft":
-            reference = self._log_probs(models.start(), models.frozen, datasets)
-        if self._signature.objective == "dpo":
-            beside = [Pairs(found.sum(axis=1)) for found in reference]
-        if self._signature.objective == "policy_gradient":
-            before = self._log_probs(models.now, models.frozen, datasets)
-            beside = [
-                Samples(_advantages(lesson, dataset), *found)
-                for lesson, dataset, *found in zip(
-                    lessons, datasets, before, reference, strict=True
-                )
-            ]
+        known = self._known(lessons, datasets, models)
         return [
             Kept([dataset.tokens, dataset.spans, *more], _about(lesson) if lesson else {})
-            for lesson, dataset, more in zip(lessons, datasets, beside, strict=True)
+            for lesson, dataset, more in zip(lessons, datasets, known, strict=True)
         ]
+
+    def _known(
+        self,
+        lessons: Sequence[Lesson | None],
+        datasets: Sequence[TokenizedDataset],
+        models: Models,
+    ) -> list[Sequence[np.ndarray]]:
+        """What the objective knows of each phase's rows. What one phase asks for is computed for
+        all, once."""
+        if not self._signature.objective:
+            return [()] * len(datasets)
+        objective = objective_of(self._signature.objective)
+        start = cache(lambda: self._log_probs(models.start(), models.frozen, datasets))
+        now = cache(lambda: self._log_probs(models.now, models.frozen, datasets))
+        found: list[Sequence[np.ndarray]] = []
+        for lane, (lesson, dataset) in enumerate(zip(lessons, datasets, strict=True)):
+            of_lane = (partial(_lane, of_all, lane) for of_all in (start, now))
+            known = objective.known(Untrained(_advantages(lesson, dataset), *of_lane))
+            found.append(jax.tree.leaves(known))
+        return found
 
     def _dataset(self, phase: Phase, rows: Sequence[Row]) -> TokenizedDataset:
         """Rows as tokens. Without any, ones that consist of a first token: nothing comes before it
@@ -322,6 +331,10 @@ def _counted(dataset: TokenizedDataset) -> np.ndarray:
     """How many tokens of each row count [N]."""
     counted: np.ndarray = dataset.spans[:, 1] - dataset.spans[:, 0]
     return counted
+
+
+def _lane(of_all: Callable[[], Sequence[np.ndarray]], lane: int) -> np.ndarray:
+    return of_all()[lane]
 
 
 def _advantages(lesson: Lesson | None, dataset: TokenizedDataset) -> np.ndarray:
