@@ -229,7 +229,9 @@ def card_of(base: Path, tmp_path: Path, settings: list[str], arm: str = "", **fo
         "parameters": 1, "diverged": None, "evals": [], "tokens": 1,
         "device": "cpu", "versions": "{}", "git_commit": "", **found,
     }  # fmt: skip
-    about = About("tiny", "laptop", run_.run_id, arm, run_.spec.control, 0, run_.spec.seeds._asdict())
+    about = About(
+        "tiny", "laptop", run_.run_id, arm, run_.spec.control, 0, run_.spec.seeds._asdict()
+    )
     return write_card(about, run_.phases, record, adapters=False)
 
 
