@@ -71,6 +71,13 @@ def test_a_run_with_one_seed_is_the_same_run_whether_seeds_are_crossed(planned: 
     assert fingerprints(together)[-1] in fingerprints(crossed)
 
 
+def test_a_run_keeps_its_id_whatever_its_number_in_the_design(planned: Planned) -> None:
+    crossed = planned({**SCRATCH, "seeds": {"base": 2, "treatment": 2}}).runs[3]
+    together = planned({**SCRATCH, "seeds": 2}).runs[1]
+    assert (crossed.spec.seed, together.spec.seed) == (3, 1)
+    assert crossed.run_id == together.run_id
+
+
 def test_seeds_of_more_than_one_kind_name_different_phases(planned: Planned) -> None:
     plan = planned({"seeds": CROSSED})
     ends = Counter(run.phases[-1].fingerprint for run in plan.runs)
