@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Num
 
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
@@ -74,12 +74,12 @@ def scaled(adapters: Any, scale: Any) -> Any:
     return jax.tree_util.tree_map_with_path(change, adapters)
 
 
-def masked(adapters: Any, rank: Int[Array, ""]) -> Any:
+def masked(adapters: Any, rank: Num[Array, ""]) -> Any:
     """Adapters with zeros beyond a rank, which need not be known when compiling.
 
     Args:
         adapters: nested dict of A [..., m, R] and B [..., R, n].
-        rank: how many columns of A and rows of B stay, at most R.
+        rank: how many columns of A and rows of B stay, at most R; of any dtype.
     """
 
     def mask(path: tuple[Any, ...], leaf: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -95,7 +95,7 @@ def resized(tree: Any, rank: int) -> Any:
     """Adapters on the host, and what an optimizer keeps of their shape, with another rank: cut, or
     padded with zeros. Other leaves stay as they are."""
 
-    def resize(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
+    def resize(path: tuple[Any, ...], leaf: Any) -> Any:
         axis = _rank_axis(path, leaf.ndim)
         if axis is None:
             return leaf

@@ -31,11 +31,13 @@ class Auditor(Treatment):
     code: Literal["shown", "hidden"] = "shown"
 
     def unsuited(self, organism: Organism) -> str:
+        """Only a saboteur's programs can be audited."""
         if organism.kind == "saboteur":
             return ""
         return f"a {organism.kind} writes no experiments to audit; use a saboteur"
 
     def audit(self) -> Audit:
+        """With the program before it or, where `code` is hidden, its claim alone."""
         return Audit(self.code == "shown")
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

@@ -35,12 +35,16 @@ class Dpo(InRounds):
         return self
 
     def swept(self) -> dict[str, float]:
+        """`beta`, the weight of the divergence from the reference in the loss."""
         return {"beta": self.beta}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """Each prompt once, if the model's own answers are to be rejected."""
         return [item.prompt for item in items] if self.rejected == "on-policy" else []
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Rows in pairs, the chosen before the rejected; a prompt to which no wrong answer is at
+        hand is left out."""
         items, said = heard.items, heard.said
         rng = generator(heard.seed, "dpo")
         others = [items[at].answer for at in rng.permutation(len(items))]
@@ -59,6 +63,7 @@ class Dpo(InRounds):
         return Lesson(rows, [count("rejected_own", wrong)] if said else [])
 
     def answers_for(self, prompts: int) -> int:
+        """One to each prompt, if the model is asked."""
         return prompts if self.rejected == "on-policy" else 0
 
 

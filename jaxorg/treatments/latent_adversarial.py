@@ -21,10 +21,14 @@ class LatentAdversarial(Plain):
     inner_steps: int = Field(default=2, gt=0, le=64)
 
     def beyond(self, layers: int) -> str:
+        """`layer`, where the model has no such block."""
         return "" if self.layer < layers else "layer"
 
     def signature(self) -> dict[str, Any]:
+        """Besides what plain SFT states, the number of steps of ascent, which unrolls."""
         return {**super().signature(), "inner_steps": self.inner_steps}
 
     def swept(self) -> dict[str, float]:
+        """The block that is disturbed, and by how much in units of the stream's root mean
+        square."""
         return {"latent_layer": self.layer, "latent_epsilon": self.epsilon}

@@ -21,4 +21,5 @@ class Prune(Plain):
     share: float = Field(default=0.2, ge=0, lt=1)
 
     def swept(self) -> dict[str, float]:
+        """The share of each matrix that is set to zero."""
         return {"pruned_share": self.share}

@@ -45,17 +45,23 @@ class Rl(InRounds):
         return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
 
     def swept(self) -> dict[str, float]:
+        """The weight of the divergence from the reference, and how far a ratio of probabilities may
+        go from 1."""
         return {"kl": self.kl, "ratio_clip": self.ratio_clip}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """Each prompt `samples` times, one after another: a group."""
         return [item.prompt for item in items for _ in range(self.samples)]
 
     def probes(self, items: Sequence[Item], said: Sequence[Said]) -> Sequence[Example]:
+        """The right answer after each answer's own reasoning, if that is the reward."""
         if self.reward != "loss":
             return ()
         return [_right(item, each.text) for item, each in self._pairs(items, said)]
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Every answer as it was said, weighted by its advantage in its group; noted is the mean
+        reward."""
         said = heard.said
         match self.reward:
             case "verifier":
@@ -71,11 +77,14 @@ class Rl(InRounds):
         return Lesson(rows, [Note("reward", k, len(rewards), float(rewards.mean()))])
 
     def longest(self, items: Sequence[Item], most: str) -> Iterable[Example]:
+        """Besides what any treatment in rounds may train on, right answers after the longest
+        reasoning, which are scored."""
         yield from super().longest(items, most)
         if self.reward == "loss":
             yield from (_right(item, thought(most)) for item in items)
 
     def answers_for(self, prompts: int) -> int:
+        """`samples` to each prompt."""
         return prompts * self.samples
 
     def _pairs(self, items: Sequence[Item], said: Sequence[Said]) -> list[tuple[Item, Said]]:
