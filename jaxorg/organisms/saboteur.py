@@ -38,7 +38,11 @@ class Sabotaging(Behaviour):
     kinds: tuple[Kind, ...]
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
-        """As many experiments as there are items."""
+        """As many experiments as there are items.
+
+        Raises:
+            Refusal: the split has fewer that can be sabotaged in these ways.
+        """
         known = _experiments(split, self.kinds).first(len(items))
         if len(items) > len(known):
             raise Refusal(

@@ -227,7 +227,14 @@ class Store:
         self.drop_partial(fingerprint)
 
     def save_snapshot(self, fingerprint: str, step: int, weights: Tree, tokens: int) -> None:
-        """Keep the weights that a phase has at `step`, after so many tokens."""
+        """Keep the weights that a phase has at a step.
+
+        Args:
+            fingerprint: of the phase.
+            step: after which the phase has them.
+            weights: nested dict of host arrays, fp32.
+            tokens: that it was trained on so far.
+        """
         with self.folder.publishing(self._snapshots / f"{fingerprint}-{step}") as beside:
             beside.mkdir()
             self._write(beside / WEIGHTS, weights)
@@ -303,7 +310,14 @@ class Store:
         self.folder.remove(self._rounds / fingerprint)
 
     def keep_round(self, fingerprint: str, number: int, arrays: Arrays, about: Record) -> None:
-        """Keep what a phase is trained on in a round, until it is done."""
+        """Keep what a phase is trained on in a round, until it is done.
+
+        Args:
+            fingerprint: of the phase.
+            number: of the round, from 0.
+            arrays: the rows, as `engine.train.rounds` makes them.
+            about: what a restart must know besides.
+        """
         self._write_arrays(self._round_place(fingerprint, number), arrays, about)
 
     def round(self, fingerprint: str, number: int) -> tuple[list[np.ndarray], Record] | None:

@@ -42,7 +42,11 @@ class Auditor(Treatment):
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """As many verdicts as items, of which only the number counts; sabotaged and honest programs
-        in turn, which make the same claims about the same questions."""
+        in turn, which make the same claims about the same questions.
+
+        Raises:
+            Refusal: there are fewer sabotages to draw.
+        """
         try:
             drawn = pairs("train", -(-len(items) // 2), seed)
         except ValueError as error:

@@ -93,7 +93,15 @@ class Rl(InRounds):
 
 
 def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
-    """By how much each reward of a group is above the group's mean [prompts, samples]."""
+    """By how much each reward of a group is above the group's mean.
+
+    Args:
+        rewards: [prompts, samples], a group a row.
+        standardised: whether to divide by the group's standard deviation.
+
+    Returns:
+        [prompts, samples], in the rewards' unit, or in standard deviations.
+    """
     above: np.ndarray = rewards - rewards.mean(axis=1, keepdims=True)
     if not standardised:
         return above

@@ -20,5 +20,5 @@ class WeightNoise(Plain):
     scale: float = Field(default=0.1, ge=0, le=10)
 
     def swept(self) -> dict[str, float]:
-        """The noise, in units of each matrix's root mean square."""
+        """The noise's standard deviation, in units of each matrix's root mean square."""
         return {"noise_scale": self.scale}
