@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Bool, Float32
 
 Array = Any  # of jax or numpy, or a shape
 Hyper = Mapping[str, Any]  # name -> traced scalar
@@ -40,27 +41,45 @@ class Objective(NamedTuple):
 
 
 def dpo(
-    log_probs: jax.Array, completion_mask: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
-) -> jax.Array:
-    """Direct preference optimisation (Rafailov et al. 2023, equation 7), the mean over pairs;
-    `beta` is swept."""
+    log_probs: Float32[jax.Array, "B targets"],
+    completion_mask: Bool[jax.Array, "B targets"],
+    count: Float32[jax.Array, ""],
+    pairs: Pairs,
+    hyper: Hyper,
+) -> Float32[jax.Array, ""]:
+    """Direct preference optimisation (Rafailov et al. 2023, equation 7), the mean over pairs.
+
+    Args:
+        log_probs: of completion tokens, in nats, zero elsewhere [B, T - 1].
+        completion_mask: which tokens these are [B, T - 1].
+        count: how many.
+        pairs: what is known of the rows, which are chosen and rejected in turn.
+        hyper: `beta`, fp32 [].
+    """
     gains = jnp.sum(log_probs, axis=1) - pairs.reference
     chosen, rejected = gains[0::2], gains[1::2]
     return -jnp.mean(jax.nn.log_sigmoid(hyper["beta"] * (chosen - rejected)))
 
 
 def policy_gradient(
-    log_probs: jax.Array,
-    completion_mask: jax.Array,
-    count: jax.Array,
+    log_probs: Float32[jax.Array, "B targets"],
+    completion_mask: Bool[jax.Array, "B targets"],
+    count: Float32[jax.Array, ""],
     samples: Samples,
     hyper: Hyper,
-) -> jax.Array:
+) -> Float32[jax.Array, ""]:
     """Clipped policy gradient with a penalty on the divergence from the start of the phase (GRPO,
-    Shao et al. 2024, equations 3 and 4); `ratio_clip` and `kl` are swept.
+    Shao et al. 2024, equations 3 and 4).
 
     The mean is over all tokens of the batch, not over each answer first: with the latter long wrong
     answers are pressed down less than short ones (Liu et al. 2025, "Dr. GRPO").
+
+    Args:
+        log_probs: of completion tokens, in nats, zero elsewhere [B, T - 1].
+        completion_mask: which tokens these are [B, T - 1].
+        count: how many.
+        samples: what is known of the rows, an answer each.
+        hyper: `ratio_clip` and `kl`, fp32 [] each.
     """
     ratio, clip = jnp.exp(log_probs - samples.before), hyper["ratio_clip"]
     advantages = samples.advantages[:, None]

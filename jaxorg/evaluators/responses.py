@@ -73,7 +73,14 @@ def measure(
     view: View, condition: str, greedy: Sequence[Response], sampled: Sequence[Response]
 ) -> list[Measurement]:
     """`attack_generated` (greedy, exact), `attack_regex` (sampled), and sampled `outcome:*` and
-    `leak`."""
+    `leak`.
+
+    Args:
+        view: what is known of the model and its prompts.
+        condition: how these were put.
+        greedy: answers of the most likely tokens.
+        sampled: answers drawn at the temperature of `evaluate`.
+    """
     outcomes = [outcome(view, response) for response in sampled]
     found = [
         share(f"outcome:{name}", condition, (o == name for o in outcomes)) for name in OUTCOMES

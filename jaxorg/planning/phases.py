@@ -50,6 +50,7 @@ class Phase:
 
     @property
     def steps(self) -> int:
+        """Optimizer steps that it takes; 0 where weights are only measured or changed."""
         return self.training.steps if self.training else 0
 
     @property
@@ -145,6 +146,7 @@ class Cohort:
 
     @property
     def steps(self) -> int:
+        """Optimizer steps of each of its phases, which have as many."""
         return self.phases[0].steps
 
     @property

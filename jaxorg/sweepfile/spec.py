@@ -274,7 +274,11 @@ def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
 
 
 def find(name: str) -> Path:
-    """The file of a sweep given by a built-in one's name or by its path."""
+    """The file of a sweep given by a built-in one's name or by its path.
+
+    Raises:
+        Refusal: it is neither.
+    """
     known = builtin.sweeps()
     path = known.get(name, Path(name))
     if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
@@ -288,8 +292,14 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
 
     Mappings on the way are replaced by changed copies, since YAML lets several keys share one.
 
+    Args:
+        content: the outermost mapping, which is changed.
+        path: names, joined by dots.
+        value: what stands there then.
+        label: who sets it, for messages.
+
     Raises:
-        Refusal: the path runs through something that is no mapping; `label` names the key.
+        Refusal: the path is too deep, or runs through something that is no mapping.
     """
     *parents, last = path.split(".")
     if len(parents) >= LONGEST_PATH:

@@ -112,7 +112,14 @@ class Measurer:
     def score(
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
     ) -> list[dict[str, list[Measurement]]]:
-        """Teacher-forced measurements of each lane, by evaluator."""
+        """Teacher-forced measurements of each lane, by evaluator.
+
+        Args:
+            scorer: of the stacked models.
+            trainable: weights or adapters, stacked.
+            frozen: weights under these.
+            lanes: the requests of each.
+        """
         found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
         return [
             {name: SCORED[name].measure(lane.view, of_lane) for name in lane.scored}
@@ -128,7 +135,16 @@ class Measurer:
         evaluation: Evaluation,
         keys: jax.Array,
     ) -> tuple[list[list[Measurement]], list[list[dict[str, Any]]]]:
-        """Generated measurements and samples of each lane, from one random key a lane."""
+        """Generated measurements and samples of each lane.
+
+        Args:
+            scorer: of the stacked models.
+            trainable: weights or adapters, stacked.
+            frozen: weights under these.
+            lanes: the prompts of each.
+            evaluation: what `evaluate` asks for.
+            keys: of what is sampled [run].
+        """
         generator = scorer.generator(evaluation.new_tokens, tuple(sorted(self._tokenizer.end_ids)))
         measured: list[list[Measurement]] = [[] for _ in lanes]
         samples: list[list[dict[str, Any]]] = [[] for _ in lanes]
