@@ -139,7 +139,11 @@ def test_the_worst_disturbance_lies_on_the_ball(steps: int) -> None:
     slopes = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
     slopes[1, 4] = 0
     found = latent.worst(
-        lambda d: jnp.sum(d[1] * slopes) + jnp.sum(d[0] * 9), shape, 1.0, jnp.float32(0.3), steps
+        lambda d: jnp.sum(d[1] * slopes) + jnp.sum(d[0] * 9),
+        shape,
+        jnp.float32(1),
+        jnp.float32(0.3),
+        steps,
     )
     size = np.linalg.norm(found[1], axis=-1)
     lengths = np.linalg.norm(slopes, axis=-1)
