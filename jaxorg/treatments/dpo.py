@@ -35,7 +35,7 @@ class Dpo(InRounds):
         return self
 
     def swept(self) -> dict[str, float]:
-        """`beta`, the weight of the divergence from the reference in the loss."""
+        """`beta`, how strongly the model is held to the reference."""
         return {"beta": self.beta}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:

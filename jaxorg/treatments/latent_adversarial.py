@@ -25,7 +25,7 @@ class LatentAdversarial(Plain):
         return "" if self.layer < layers else "layer"
 
     def signature(self) -> dict[str, Any]:
-        """Besides what plain SFT states, the number of steps of ascent, which unrolls."""
+        """Besides what plain SFT states, the number of steps of ascent, which is compiled in."""
         return {**super().signature(), "inner_steps": self.inner_steps}
 
     def swept(self) -> dict[str, float]:

@@ -45,8 +45,8 @@ class Rl(InRounds):
         return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
 
     def swept(self) -> dict[str, float]:
-        """The weight of the divergence from the reference, and how far a ratio of probabilities may
-        go from 1."""
+        """The weight of the divergence from the start of the phase, and how far a ratio of
+        probabilities may go from 1."""
         return {"kl": self.kl, "ratio_clip": self.ratio_clip}
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
