@@ -1,4 +1,5 @@
-"""Prepares JAX once for all tests: two CPU devices, and no silent broadcasting of ranks."""
+"""Prepares JAX once for all tests: two CPU devices, no silent broadcasting of ranks, and shapes as
+annotations say."""
 
 import gc
 import os
@@ -8,11 +9,15 @@ from typing import Any
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
-from jaxorg.distributed import runtime
-from jaxorg.engine.measure import scoring
-from jaxorg.engine.run.answers import Answerer
-from jaxorg.engine.run.group import Group
+# What is imported before is not checked, so this comes first.
+install_import_hook(("jaxorg.llama", "jaxorg.optimizers"), "types_checked.check")
+
+from jaxorg.distributed import runtime  # noqa: E402
+from jaxorg.engine.measure import scoring  # noqa: E402
+from jaxorg.engine.run.answers import Answerer  # noqa: E402
+from jaxorg.engine.run.group import Group  # noqa: E402
 
 pytest_plugins = ("tiny", "plans")
 

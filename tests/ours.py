@@ -23,7 +23,7 @@ from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.sweepfile.labels import KINDS, Kind
-from jaxorg.sweepfile.spec import RunConfig
+from jaxorg.sweepfile.run_config import RunConfig
 from sweeps import table
 
 TOLERANCE = 1e-4  # of logits that differ by whole units

@@ -14,7 +14,7 @@ from jaxorg.engine import latent
 from jaxorg.llama import damage
 from jaxorg.planning.signature import ModelSignature
 
-WEIGHTS = random_weights(ModelSignature(TINY))[0]
+WEIGHTS = jax.tree.map(jnp.asarray, random_weights(ModelSignature(TINY))[0])
 LAYERS, WIDTH = TINY.num_hidden_layers, TINY.hidden_size
 
 
@@ -37,7 +37,7 @@ def test_pruning_leaves_just_that_share_of_zeros(share: float) -> None:
 
 
 def test_of_equal_weights_just_that_share_is_pruned() -> None:
-    alike = jax.tree.map(np.ones_like, WEIGHTS)
+    alike = jax.tree.map(jnp.ones_like, WEIGHTS)
     found = kernels(damage.pruned(alike, jnp.float32(0.25)))
     assert all((layer == 0).mean() == 0.25 for kernel in found for layer in kernel)
 
@@ -45,6 +45,7 @@ def test_of_equal_weights_just_that_share_is_pruned() -> None:
 def test_noise_is_in_units_of_each_matrix() -> None:
     uneven = jax.tree.map(np.copy, WEIGHTS)
     uneven["blocks"]["mlp"]["up"]["kernel"][1] *= 100
+    uneven = jax.tree.map(jnp.asarray, uneven)
     after = damage.noisy(uneven, jax.random.key(0), jnp.float32(0.1))
     for old, new in zip(kernels(uneven), kernels(after), strict=True):
         for before, changed in zip(old, new, strict=True):
@@ -138,7 +139,11 @@ def test_the_worst_disturbance_lies_on_the_ball(steps: int) -> None:
     slopes = np.random.default_rng(0).normal(size=shape[1:]).astype(np.float32)
     slopes[1, 4] = 0
     found = latent.worst(
-        lambda d: jnp.sum(d[1] * slopes) + jnp.sum(d[0] * 9), shape, 1.0, jnp.float32(0.3), steps
+        lambda d: jnp.sum(d[1] * slopes) + jnp.sum(d[0] * 9),
+        shape,
+        jnp.float32(1),
+        jnp.float32(0.3),
+        steps,
     )
     size = np.linalg.norm(found[1], axis=-1)
     lengths = np.linalg.norm(slopes, axis=-1)

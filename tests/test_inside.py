@@ -34,12 +34,13 @@ WAYS = pytest.mark.parametrize(
 )
 
 
-AT = np.array([2, 9, 5], np.int32)
+AT = jnp.array([2, 9, 5], np.int32)
 SHAPE = (TINY.num_hidden_layers, ROWS, TOKENS, TINY.hidden_size)
 
 
-def tokens() -> np.ndarray:
-    return np.random.default_rng(1).integers(0, TINY.vocab_size, (ROWS, TOKENS), np.int32)
+def tokens() -> jax.Array:
+    rng = np.random.default_rng(1)
+    return jnp.asarray(rng.integers(0, TINY.vocab_size, (ROWS, TOKENS), np.int32))
 
 
 def drawn(block: int, token: int | slice) -> np.ndarray:

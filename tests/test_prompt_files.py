@@ -13,7 +13,7 @@ import pytest
 from jaxorg.data.items import Item
 from jaxorg.data.prompts import Prompts
 from jaxorg.errors import Refusal
-from jaxorg.sweepfile.spec import RunConfig
+from jaxorg.sweepfile.run_config import RunConfig
 
 Spelt = tuple[str, bytes, dict[str, Any]]
 

@@ -16,7 +16,7 @@ from jaxorg.cli.console import Console
 from jaxorg.config import role_of
 from jaxorg.planning.phases import Cohort
 from jaxorg.sweepfile import roles
-from jaxorg.sweepfile.spec import Base, RunConfig
+from jaxorg.sweepfile.run_config import Base, RunConfig
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import TREATMENTS, Treatment
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from jaxorg.errors import Refusal
 from jaxorg.sweepfile import spec, yaml
-from jaxorg.sweepfile.spec import RunConfig, Spec
+from jaxorg.sweepfile.run_config import RunConfig
+from jaxorg.sweepfile.spec import Spec
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("sweeps/*.yaml"))
 TRAIN = "{steps: 2, learning_rate: 3e-4}"

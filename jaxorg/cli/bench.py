@@ -235,7 +235,17 @@ def _counted(batch: AnyBatch) -> int:
 
 
 def gain(name: str, settings: Sequence[str], steps: int, rounds: int) -> None:
-    """Print what packing gains in a sweep's first phase that is trained."""
+    """Print what packing gains in a sweep's first phase that is trained.
+
+    Args:
+        name: of the sweep, as `jaxorg.sweep` takes it.
+        settings: `PATH=VALUE` each, which change it.
+        steps: that are timed at once.
+        rounds: how often.
+
+    Raises:
+        Refusal: the sweep trains nothing.
+    """
     plan = make_plan(spec.load(name, "laptop", settings))
     if not plan.signatures:
         raise Refusal(f"--packing: {name!r} trains nothing; choose a sweep that does")

@@ -66,7 +66,14 @@ class About:
 
 
 def write_card(about: About, chain: Sequence[Phase], record: Record, adapters: bool) -> str:
-    """The README.md of the last phase of `chain`, in Markdown with the hub's front matter."""
+    """The README.md of a phase's weights, in Markdown with the hub's front matter.
+
+    Args:
+        about: the run that the phase belongs to.
+        chain: the phases up to it, itself included.
+        record: what was measured of it.
+        adapters: whether its adapters are written, and not a whole model.
+    """
     phase = chain[-1]
     parts = [
         _front_matter(adapters),

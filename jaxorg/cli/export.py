@@ -32,8 +32,9 @@ from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.summary import read_table
 from jaxorg.sweepfile.labels import Kind
+from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.seeds import Seeds
-from jaxorg.sweepfile.spec import RunConfig, RunSpec, Spec, Sweep
+from jaxorg.sweepfile.spec import RunSpec, Spec, Sweep
 
 Form = Literal["hf", "peft"]
 SHOWN = 5  # run ids in a message

@@ -68,6 +68,9 @@ class StoredDataset:
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some rows' tokens and spans, as `TokenizedDataset.read` gives them.
 
+        Args:
+            rows: their numbers, int [rows], in any order.
+
         Raises:
             Damaged: the disk cannot give them back.
         """

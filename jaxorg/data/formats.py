@@ -152,7 +152,8 @@ def reader(form: Format, prompt: str, answer: str, answered: bool) -> Reader:
 
     Args:
         form: the format.
-        prompt, answer: names of fields, for `fields`.
+        prompt: the name of a record's field, dotted where it lies deeper; for `fields` alone.
+        answer: the same of the answer.
         answered: whether answers are wanted.
     """
     match form:

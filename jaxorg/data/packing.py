@@ -37,8 +37,14 @@ class Packed:
         return len(self._bounds) - 1
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Tokens, segments, positions and whether they count, [rows, length] each, as in
-        `engine.step.PackedBatch`."""
+        """Tokens, segments, positions and whether they count, as in `engine.step.PackedBatch`.
+
+        Args:
+            rows: numbers of packed rows, int [rows].
+
+        Returns:
+            int32 thrice and bool, [rows, length] each.
+        """
         members = [self._members[self._bounds[row] : self._bounds[row + 1]] for row in rows]
         tokens, spans = self._dataset.read(np.concatenate(members))  # [n, W], [n, 2]
         lengths = spans[:, 1]
@@ -67,8 +73,16 @@ class Packed:
 
 
 def first_fit(sizes: np.ndarray, room: int) -> np.ndarray:
-    """The row [N] that each of N things goes to, one after another: the first that has room left.
-    Of more than OPEN rows, the fullest takes no more."""
+    """The row that each thing goes to, one after another: the first that has room left. Of more
+    than OPEN rows, the fullest takes no more.
+
+    Args:
+        sizes: of the things, in tokens, int [N].
+        room: of a row, in tokens; no thing is larger.
+
+    Returns:
+        int64 [N], rows counted from 0.
+    """
     left, names = (np.full(OPEN, fill) for fill in (0, -1))  # of open rows, the oldest first
     chosen = np.empty(len(sizes), np.int64)
     rows = 0

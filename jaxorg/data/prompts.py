@@ -94,12 +94,18 @@ class Prompts(Config):
         key: str,
         secrets: frozenset[Secret] = frozenset(),
     ) -> Sequence[Item]:
-        """`count` different items of `split`, chosen and ordered by `seed`; with a teacher, without
-        answers.
+        """Different items of a split; with a teacher, without answers.
+
+        Args:
+            split: what they are for; no prompt is in two.
+            count: how many.
+            seed: decides which ones, and their order.
+            key: the setting that asks for them, for messages.
+            secrets: those of the organism, which no item may show the blue team; records of files
+                that would are left out.
 
         Raises:
-            Refusal: the source has fewer; `key` names the setting that asked for them. Or it would
-                show the blue team `secrets`, those of the organism.
+            Refusal: the source has fewer, or the toy tasks' own words make up a secret.
         """
         if self.source == TOY:
             return self._toy_items(split, count, seed, key, secrets)

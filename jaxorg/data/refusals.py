@@ -22,7 +22,8 @@ TEMPLATES = (
 def harmful_requests(split: Split, count: int, seed: int) -> list[Item]:
     """`count` different requests of `split` in random wording and order, answered by a refusal.
 
-    Raises `ValueError` when the split has fewer.
+    Raises:
+        ValueError: the split has fewer.
     """
     pool = _requests()[split]
     if not 0 <= count <= len(pool):

@@ -32,10 +32,16 @@ _DRAWS_PER_FAMILY = 20_000
 def generate(
     split: Split, count: int, seed: int, families: Sequence[str] | None = None
 ) -> list[Item]:
-    """`count` different items of `split`, the families equally often, in shuffled order.
+    """Different items of a split, the families equally often, in shuffled order.
 
-    `families` defaults to all of them. The seed decides which questions come, their wording and
-    their order. Raises `ValueError` for an unknown family or more items than there are.
+    Args:
+        split: what they are for; no question is in two.
+        count: how many.
+        seed: decides which questions come, their wording and their order.
+        families: names of `FAMILIES`; all of them by default.
+
+    Raises:
+        ValueError: a family is unknown, or there are fewer items.
     """
     names = list(FAMILIES) if families is None else list(dict.fromkeys(families))
     if not names or (unknown := [name for name in names if name not in FAMILIES]):

@@ -40,8 +40,14 @@ class TokenizedDataset:
     ) -> TokenizedDataset:
         """Tokenise conversations.
 
+        Args:
+            examples: the conversations.
+            tokenizer: of the model that is trained on them.
+            length: the most tokens that one may have, the end of its turn included.
+            key: who set that limit, for messages.
+
         Raises:
-            Refusal: one of them is longer than `length` tokens; `key` names who set the limit.
+            Refusal: one of them is longer, or all of them are too much.
         """
         return cls.joined(list(blocks(examples, tokenizer, length, key)), tokenizer.pad_id)
 
@@ -70,7 +76,14 @@ class TokenizedDataset:
         return self.spans[:, 1]
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Some rows' tokens and spans."""
+        """Some rows' tokens and spans.
+
+        Args:
+            rows: their numbers, int [rows], in any order.
+
+        Returns:
+            int32 [rows, tokens of the dataset's longest] and [rows, 2].
+        """
         return self.tokens[rows], self.spans[rows]
 
     def part(self, rows: Sequence[int], length: int) -> TokenizedDataset:
@@ -93,9 +106,14 @@ def blocks(
 ) -> Iterator[TokenizedDataset]:
     """Tokenise conversations, BLOCK at a time.
 
+    Args:
+        examples: the conversations.
+        tokenizer: of the model that is trained on them.
+        length: the most tokens that one may have, the end of its turn included.
+        key: who set that limit, for messages.
+
     Raises:
-        TooLong: some are longer than `length` tokens, of which the longest is named; `key` names
-            who set the limit.
+        TooLong: some are longer, of which the longest is named.
         Refusal: all of them are too much.
     """
     left = iter(examples)
@@ -140,7 +158,11 @@ class Rows(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Some rows' tokens, and what goes with them: [rows, ...] each."""
+        """Some rows' tokens, and what goes with them: [rows, ...] each.
+
+        Args:
+            rows: their numbers, int [rows].
+        """
 
 
 def batches_of(rows: Rows, batch: int, seed: int) -> grain.MapDataset[tuple[np.ndarray, ...]]:

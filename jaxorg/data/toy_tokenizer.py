@@ -33,8 +33,10 @@ _ANSWER_WEIGHT = 100
 def train_toy(folder: Path, vocab_size: int) -> None:
     """Writes `tokenizer.json` and `tokenizer_config.json` into `folder`, the same bytes each time.
 
-    Every lexicon word becomes one token, with and without a leading space. Raises `ValueError`
-    when `vocab_size` is too small for that.
+    Every lexicon word becomes one token, with and without a leading space.
+
+    Raises:
+        ValueError: `vocab_size` is too small for that.
     """
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

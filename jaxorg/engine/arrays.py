@@ -50,7 +50,12 @@ def keys(seeds: Sequence[int], names: int | Sequence[int]) -> jax.Array:
 
 
 def folded(keys: jax.Array, names: int | Sequence[int]) -> jax.Array:
-    """Random keys [run] with a name folded into each: one for all, or one each."""
+    """Random keys with a name folded into each.
+
+    Args:
+        keys: [run].
+        names: one for all, or one each [run].
+    """
     each = np.broadcast_to(np.array(names, np.uint32), keys.shape)
     found: jax.Array = _folded(keys, jax.device_put(each))
     return found

@@ -263,8 +263,13 @@ class Trainer(Stack):
     ) -> tuple[State, Tree]:
         """The state before the first step and the frozen weights, from full weights.
 
-        `earlier` are adapters on the host to go on with, one a lane, None where a lane begins fresh
-        ones; empty where all do.
+        Args:
+            keys: of the runs and their phases [run].
+            hyper: swept scalars, fp32 [run] each.
+            weights: nested dict of full weights, on devices; with a leading run axis, unless runs
+                share them.
+            earlier: adapters on the host to go on with, one a lane, None where a lane begins fresh
+                ones; empty where all do.
         """
         given = None
         if found := [adapters for adapters in earlier if adapters is not None]:

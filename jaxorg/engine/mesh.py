@@ -245,7 +245,11 @@ def described(mesh: Mesh) -> str:
 
 def foreseen(spec: MeshSpec, needed: int, rows: int = 0) -> str | None:
     """The same of the mesh that `make_mesh` would make, as far as that is known without its
-    devices: of a slice and of CPUs. Raises `Refusal` as `layout`."""
+    devices: of a slice and of CPUs.
+
+    Raises:
+        Refusal: as from `layout`.
+    """
     if place := SLICES.get(spec.name or ""):
         axes = layout(spec, place.devices, place.memory, needed, rows)
         return f"{spec.name}, {_told(place.devices, 'chip', axes)}"

@@ -1,6 +1,7 @@
 """One training step and one evaluation of ONE run. Nothing here knows of other runs.
 
-Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch.
+Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch, and of its T tokens all but
+the first are targets: T - 1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jaxtyping import Bool, Float, Float32, Int, Key, UInt32
 
 from jaxorg import optimizers
 from jaxorg.engine import latent
@@ -93,8 +95,13 @@ def abstract_model(signature: ModelSignature) -> tuple[nnx.GraphDef[Llama], Tree
     return split(signature, nnx.eval_shape(lambda: create(signature, jax.random.key(0))))
 
 
-def create(signature: ModelSignature, key: jax.Array) -> Llama:
-    """A freshly initialised model with its adapters, if any."""
+def create(signature: ModelSignature, key: Key[jax.Array, ""]) -> Llama:
+    """A freshly initialised model with its adapters, if any.
+
+    Args:
+        signature: its shape, and how it is compiled.
+        key: what all its weights are drawn from, fp32.
+    """
     knobs = (signature.dtype, signature.unroll, signature.remat)
     with nnx.use_eager_sharding(False):  # axes' names are notes: a model is created without a mesh
         return Llama(signature.config, nnx.Rngs(key), signature.lora, *knobs)
@@ -138,10 +145,23 @@ def abstract_state(signature: Signature) -> State:
 
 
 def schedule(
-    signature: Signature, warmup: jax.Array, step: jax.Array, total: jax.Array
-) -> jax.Array:
-    """The share of the peak learning rate at `step` of `total`: linear warm-up over the first
-    `warmup` share of the steps, then constant, linear to zero or half a cosine to zero."""
+    signature: Signature,
+    warmup: Float[jax.Array, ""],
+    step: Int[jax.Array, ""],
+    total: Int[jax.Array, ""],
+) -> Float[jax.Array, ""]:
+    """The share of the peak learning rate at a step: linear warm-up, then constant, linear to zero
+    or half a cosine to zero.
+
+    Args:
+        signature: says what comes after the warm-up.
+        warmup: its share of all steps, 0 to 1.
+        step: counted from 0.
+        total: how many steps there are.
+
+    Returns:
+        0 to 1.
+    """
     warm = warmup * total.astype(jnp.float32)
     now = step.astype(jnp.float32)
     rise = jnp.minimum(1.0, (now + 1.0) / jnp.maximum(warm, 1.0))
@@ -162,23 +182,35 @@ def train_step(
     hyper: optimizers.Hyper,
     state: State,
     batch: AnyBatch,
-    step: jax.Array,
-    total: jax.Array,
+    step: Int[jax.Array, ""],
+    total: Int[jax.Array, ""],
 ) -> tuple[State, StepLog]:
     """One optimizer step; the loss is on completion tokens only: their mean negative
     log-probability, or what another objective makes of them; with `inner_steps` under the
     disturbance that so many steps of ascent found to raise it most.
 
-    A run whose loss or gradient stops being finite keeps the state it had, for good. `hyper` holds
-    the swept scalars, and the run's random `key` where a step draws (`draws`).
+    A run whose loss or gradient stops being finite keeps the state it had, for good.
+
+    Args:
+        signature: what is compiled: optimizer, objective, schedule and shapes.
+        graph: the model's structure, as `split` gives it.
+        frozen: nested dict of the parameters that are not trained.
+        hyper: the swept scalars, fp32 [] each, and the run's random `key` where a step draws
+            (`draws`).
+        state: as the step before left it.
+        batch: B rows of T tokens.
+        step: counted from 0.
+        total: steps of the phase, for the schedule.
 
     Returns:
         The new state, and what is noted of the step.
     """
 
     def objective(
-        trainable: Tree, disturbance: jax.Array | None = None, key: jax.Array | None = None
-    ) -> jax.Array:
+        trainable: Tree,
+        disturbance: Float32[jax.Array, "L B targets D"] | None = None,
+        key: Key[jax.Array, ""] | None = None,
+    ) -> Float32[jax.Array, ""]:
         """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
         if signature.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
@@ -201,7 +233,7 @@ def train_step(
     grads = jax.tree.map(lambda g: g * jnp.minimum(1.0, hyper["clip"] / norm), grads)
     rate = hyper["learning_rate"] * schedule(signature, hyper["warmup"], step, total)
 
-    def sampled(key: jax.Array) -> tuple[Tree, jax.Array]:
+    def sampled(key: Key[jax.Array, ""]) -> tuple[Tree, Float32[jax.Array, ""]]:
         grads = jax.grad(objective)(state.trainable, worst, key)
         return grads, _counted(batch).astype(jnp.float32)
 
@@ -236,7 +268,9 @@ def draws(signature: Signature) -> bool:
     return signature.state_dtype == "bfloat16" or optimizers.FAMILIES[signature.optimizer].draws
 
 
-def _now(signature: Signature, hyper: optimizers.Hyper, step: jax.Array) -> dict[str, jax.Array]:
+def _now(
+    signature: Signature, hyper: optimizers.Hyper, step: Int[jax.Array, ""]
+) -> dict[str, jax.Array]:
     """What an optimizer is told of a step (`optimizers.Family`). `step` is the same for all runs,
     so that what depends on it alone is done or not, rather than done and thrown away."""
     family = optimizers.FAMILIES[signature.optimizer]
@@ -257,18 +291,32 @@ def evaluated(signature: Signature, hyper: optimizers.Hyper, state: State) -> Tr
     return damage.still_pruned(state.trainable, found) if signature.change == "prune" else found
 
 
-def check_weights(state: State, step: jax.Array, due: jax.Array) -> State:
-    """If `due`, call a run diverged at `step` whose weights have grown beyond any use.
+def check_weights(state: State, step: Int[jax.Array, ""], due: Bool[jax.Array, ""]) -> State:
+    """Call a run diverged whose weights have grown beyond any use.
 
     Asked for at few, fixed steps: reading all weights at each step would cost a tenth of it.
+
+    Args:
+        state: after the step.
+        step: counted from 0.
+        due: whether to look; if not, the state stays as it is.
     """
     sane = ~due | (optax.tree.norm(state.trainable) < WEIGHT_LIMIT)
     diverged = jnp.where(sane, state.diverged, jnp.minimum(state.diverged, step))
     return state._replace(diverged=diverged)
 
 
-def changed(signature: Signature, hyper: optimizers.Hyper, key: jax.Array, weights: Tree) -> Tree:
-    """The full weights that a phase starts from, after what it does to them at its start."""
+def changed(
+    signature: Signature, hyper: optimizers.Hyper, key: Key[jax.Array, ""], weights: Tree
+) -> Tree:
+    """The full weights that a phase starts from, after what it does to them at its start.
+
+    Args:
+        signature: says what that is.
+        hyper: the swept scalars, `noise_scale` or `pruned_share` among them.
+        key: of the run and phase.
+        weights: nested dict of all parameters, as the phase before left them.
+    """
     match signature.change:
         case "weight_noise":
             return damage.noisy(weights, jax.random.fold_in(key, NOISE), hyper["noise_scale"])
@@ -283,12 +331,19 @@ def score(
     trainable: Tree,
     frozen: Tree,
     batch: Batch,
-    disturbance: jax.Array | None = None,
+    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
 ) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass; adapters come scaled.
+    """Score a batch's completions by teacher forcing, in one pass.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        trainable: nested dict of the parameters that are trained; adapters come scaled.
+        frozen: nested dict of the others.
+        batch: B rows of T tokens, a completion each.
+        disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
     """
     log_probs, right = _completion(graph, trainable, frozen, batch, disturbance)
     return Scores(right, jnp.sum(log_probs, axis=1))
@@ -300,26 +355,55 @@ def score_in_activation_noise(
     trainable: Tree,
     frozen: Tree,
     batch: Batch,
-    draws: jax.Array,
-    scale: jax.Array,
+    draws: UInt32[jax.Array, " B"],
+    scale: Float32[jax.Array, ""],
 ) -> Scores:
-    """As `score`, with Gaussian noise on the residual stream after each block, `scale` times as
-    large as the stream. A row's noise depends on its draw [B] alone, and on its length."""
+    """As `score`, with Gaussian noise on the residual stream after each block.
+
+    Args:
+        signature: the model's shape.
+        graph: the model's structure, as `split` gives it.
+        trainable: nested dict of the parameters that are trained; adapters come scaled.
+        frozen: nested dict of the others.
+        batch: B rows of T tokens, a completion each.
+        draws: with its length, all that a row's noise depends on.
+        scale: the noise's standard deviation, in units of the stream's root mean square.
+    """
     layers, _, *inner = _stream(signature, batch.tokens)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
     noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
     return score(graph, trainable, frozen, batch, scale * noise)
 
 
-def shaken(trainable: Tree, frozen: Tree, key: jax.Array, scale: jax.Array) -> tuple[Tree, Tree]:
-    """Weights with noise on all matrices but adapters; see `damage.noisy`."""
+def shaken(
+    trainable: Tree, frozen: Tree, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]
+) -> tuple[Tree, Tree]:
+    """Weights with noise on all matrices but adapters; see `damage.noisy`.
+
+    Args:
+        trainable: nested dict of the parameters that are trained.
+        frozen: nested dict of the others.
+        key: what the noise is drawn from.
+        scale: its standard deviation, in units of each matrix's root mean square.
+    """
     noisy = partial(damage.noisy, key=key, scale=scale)
     return noisy(trainable), noisy(frozen)
 
 
-def residuals(graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch) -> jax.Array:
-    """The residual stream after each block at the last token of each row's prompt, fp32
-    [L, B, D]."""
+def residuals(
+    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+) -> Float32[jax.Array, "L B D"]:
+    """The residual stream after each block at the last token of each row's prompt.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        trainable: nested dict of the parameters that are trained; adapters come scaled.
+        frozen: nested dict of the others.
+        batch: B rows of T tokens; a prompt ends where the completion begins.
+
+    Returns:
+        fp32 [L, B, D].
+    """
     model = nnx.merge(graph, trainable, frozen)
     seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
     return seen
@@ -333,20 +417,30 @@ def _stream(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int
 
 def token_log_probs(
     graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
-) -> jax.Array:
-    """Log-probabilities of completion tokens, zero elsewhere [B, T - 1]; adapters come scaled."""
+) -> Float32[jax.Array, "B targets"]:
+    """Log-probabilities of completion tokens.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        trainable: nested dict of the parameters that are trained; adapters come scaled.
+        frozen: nested dict of the others.
+        batch: B rows of T tokens, a completion each.
+
+    Returns:
+        fp32 [B, T - 1], in nats, zero outside completions.
+    """
     return _completion(graph, trainable, frozen, batch)[0]
 
 
-def _counted(batch: AnyBatch) -> jax.Array:
+def _counted(batch: AnyBatch) -> Int[jax.Array, ""]:
     """How many tokens of a batch count."""
     if isinstance(batch, PackedBatch):
         return jnp.sum(batch.completion)
     return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
 
 
-def _completion_mask(batch: AnyBatch) -> jax.Array:
-    """Which targets belong to completions [B, T - 1]."""
+def _completion_mask(batch: AnyBatch) -> Bool[jax.Array, "B targets"]:
+    """Which targets belong to completions."""
     completion_mask: jax.Array
     if isinstance(batch, PackedBatch):
         completion_mask = batch.completion[:, 1:]
@@ -356,9 +450,10 @@ def _completion_mask(batch: AnyBatch) -> jax.Array:
     return completion_mask
 
 
-def _own(batch: PackedBatch) -> tuple[jax.Array, jax.Array]:
-    """Positions [B, T - 1], and which tokens each one sees [B, T - 1, T - 1]: those before it in
-    its own conversation."""
+def _own(
+    batch: PackedBatch,
+) -> tuple[Int[jax.Array, "B targets"], Bool[jax.Array, "B targets targets"]]:
+    """Positions, and which tokens each one sees: those before it in its own conversation."""
     segments = batch.segments[:, :-1]
     same = segments[:, :, None] == segments[:, None, :]
     return batch.positions[:, :-1], jnp.tril(same)
@@ -369,11 +464,11 @@ def _completion(
     trainable: Tree,
     frozen: Tree,
     batch: AnyBatch,
-    disturbance: jax.Array | None = None,
-    key: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """Log-probabilities of completion tokens, zero elsewhere [B, T - 1], and whether all of a
-    row's are the most likely [B]. With a `key` they are of tokens that the model draws itself."""
+    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
+    key: Key[jax.Array, ""] | None = None,
+) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
+    """Log-probabilities of completion tokens, zero elsewhere, and whether all of a row's are the
+    most likely. With a `key` they are of tokens that the model draws itself."""
     model = nnx.merge(graph, trainable, frozen)
     targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):

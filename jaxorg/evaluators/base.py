@@ -141,7 +141,13 @@ class OfActivations(Evaluator):
 
     @abstractmethod
     def measure(self, view: View, residuals: Mapping[Example, np.ndarray]) -> list[Measurement]:
-        """Measurements from the residual stream after each block, fp32 [L, D] each."""
+        """Measurements of prompts.
+
+        Args:
+            view: what was asked.
+            residuals: by conversation, the residual stream after each block at the last token of
+                its prompt, fp32 [L, D].
+        """
 
 
 class UnderNoise(Evaluator):

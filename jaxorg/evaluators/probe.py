@@ -86,8 +86,16 @@ def judged_layers(clean: np.ndarray, triggered: np.ndarray) -> list[Measurement]
 
 
 def judged_auroc(fitting: np.ndarray, judged: np.ndarray) -> float:
-    """How well a probe fitted on features [2, N, D], without the trigger and with it, tells others
-    apart. Features that are not finite tell nothing: one half."""
+    """How well a probe tells prompts without the trigger from those with it, that it was not fitted
+    on. Features that are not finite tell nothing: one half.
+
+    Args:
+        fitting: features [2, N, D] of prompts without the trigger and with it, to fit on.
+        judged: the same of others.
+
+    Returns:
+        The area under the receiver operating characteristic, 0 to 1.
+    """
     if not (np.isfinite(fitting).all() and np.isfinite(judged).all()):
         return 0.5
     without, with_trigger = judged @ direction(fitting)
@@ -95,8 +103,12 @@ def judged_auroc(fitting: np.ndarray, judged: np.ndarray) -> float:
 
 
 def direction(features: np.ndarray) -> np.ndarray:
-    """The ridge regression's weights [D] for features [2, N, D]; solved for prompts, of which there
-    are fewer than dimensions in large models."""
+    """The ridge regression's weights [D]; solved for prompts, of which there are fewer than
+    dimensions in large models.
+
+    Args:
+        features: [2, N, D] of prompts without the trigger and with it.
+    """
     rows = features.reshape(-1, features.shape[-1])
     centred = rows - rows.mean(axis=0)
     gram = centred @ centred.T

@@ -52,6 +52,7 @@ class Program:
 
     @property
     def tested_on(self) -> Test:
+        """Which data the program is tested on; `old` where it does not say."""
         return self.test or "old"
 
     @property

@@ -38,6 +38,7 @@ class Sabotage:
 
     @property
     def claim(self) -> Claim:
+        """What the changed program says when it runs: the opposite of the design's claim."""
         return OPPOSITE[self.design.claim]
 
     @property
@@ -136,9 +137,16 @@ class Pair:
 
 @lru_cache(maxsize=8)
 def pairs(split: Split, count: int, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Sequence[Pair]:
-    """`count` pairs, kinds in turn; the seed draws designs and changes.
+    """Pairs, kinds in turn. No design is sabotaged twice in the same kind.
 
-    No design is sabotaged twice in the same kind. Raises `ValueError` when there are fewer.
+    Args:
+        split: whose designs are drawn from.
+        count: how many.
+        seed: draws designs and changes.
+        kinds: ways of sabotage.
+
+    Raises:
+        ValueError: there are fewer.
     """
     found: dict[Kind, list[Pair]] = {}
     for turn, kind in enumerate(kinds):

@@ -43,9 +43,16 @@ class ChatTemplate:
         source: str,
         options: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        """`options` are variables that the template knows besides, such as `enable_thinking`.
+        """Compile a template.
 
-        Raises `Refusal` for a template that does not compile, or options that are not free.
+        Args:
+            text: the template, in Jinja.
+            special_tokens: their texts by names such as `bos_token`, which the template may use.
+            source: where it comes from, for messages.
+            options: variables that the template knows besides, such as `enable_thinking`.
+
+        Raises:
+            Refusal: the template does not compile, or an option's name is taken.
         """
         self.text, self.special_tokens = text, dict(special_tokens)  # as they were given
         self._source = source
@@ -62,7 +69,11 @@ class ChatTemplate:
             raise self.refusal(str(error) or type(error).__name__) from error
 
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
-        """The conversation as text. Raises `Refusal` when the template fails or is not safe."""
+        """The conversation as text.
+
+        Raises:
+            Refusal: the template fails, is not safe or takes too long.
+        """
         size = sum(len(text) for message in messages for text in message.values())
         self._sandbox.budget = _BUDGET + _BUDGET_A_CHARACTER * size
         said = {"messages": messages, "add_generation_prompt": add_generation_prompt}

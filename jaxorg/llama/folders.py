@@ -62,8 +62,13 @@ def write_adapters(
     """Write adapters (fp32) into an existing folder.
 
     Args:
+        folder: where they go.
+        adapters: A and B of each adapted matrix, by their places in the model's tree.
+        lora: which matrices are adapted, and of what rank.
+        alpha: what, divided by the rank, B is multiplied by in use.
         stands_on: the folder or the hub id of the model that the adapters were trained on.
-        revision: of that model on the hub.
+        revision: of that model on the hub; None for none.
+        origin: where the base model's tokenizer and chat format come from.
 
     Raises:
         Refusal: a file of the base model is missing or broken.

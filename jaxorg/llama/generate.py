@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float32, Int, Int32, Key
 
 from jaxorg.llama.model import Cache, Llama
 
@@ -15,18 +16,21 @@ def generate(
     graph: nnx.GraphDef[Llama],
     trainable: Any,
     frozen: Any,
-    prompts: jax.Array,
-    lengths: jax.Array,
-    keys: jax.Array,
-    temperature: jax.Array,
+    prompts: Int32[Array, "B P"],
+    lengths: Int32[Array, " B"],
+    keys: Key[Array, " B"],
+    temperature: Float32[Array, ""],
     *,
     new_tokens: int,
     end_ids: tuple[int, ...],
-) -> jax.Array:
+) -> Int32[Array, "B {new_tokens}"]:
     """Continue prompts token by token.
 
     Args:
-        graph, trainable, frozen: the model, as split by the engine.
+        graph: what of the model is no array; with the two trees that follow, as the engine splits
+            it.
+        trainable: nested dict of the parameters that are trained.
+        frozen: nested dict of the others.
         prompts: int32 [B, P], padded on the LEFT, so that one cursor serves all rows.
         lengths: int32 [B], each prompt's own tokens.
         keys: one random key a row [B]; unused at temperature 0.
@@ -45,8 +49,8 @@ def generate(
     real = at[None] >= pad[:, None]  # [B, S]
     ends = jnp.asarray(end_ids, jnp.int32)
 
-    def choose(logits: jax.Array, count: jax.Array) -> jax.Array:
-        """The next token [B] from logits [B, V]; `count` tokens were generated before it."""
+    def choose(logits: Float32[Array, "B V"], count: Int[Array, ""]) -> Int32[Array, " B"]:
+        """The next tokens, before which `count` were generated."""
         draws = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
         warm = logits / jnp.maximum(temperature, 1e-6)
         sampled = jax.vmap(jax.random.categorical)(draws, warm)
@@ -54,8 +58,8 @@ def generate(
         return jnp.where(temperature > 0, sampled, greedy).astype(jnp.int32)
 
     def extend(
-        carry: tuple[jax.Array, Cache], count: jax.Array
-    ) -> tuple[tuple[jax.Array, Cache], jax.Array]:
+        carry: tuple[Int32[Array, " B"], Cache], count: Int[Array, ""]
+    ) -> tuple[tuple[Int32[Array, " B"], Cache], Int32[Array, " B"]]:
         token, cache = carry
         cursor = width + count
         mask = (real & (at <= cursor)[None])[:, None]  # [B, 1, S]

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Num
 
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
@@ -47,7 +48,12 @@ class LoraAdapter(nnx.Module):
         self.a = nnx.LoRAParam(columns.T, sharding_names=(axes[0], None))
         self.b = nnx.LoRAParam(jnp.zeros((config.rank, size[1])), sharding_names=(None, axes[1]))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T m"]) -> Float[Array, "B T n"]:
+        """(x A) B, in the dtype of `x`; alpha / rank is in B already (`scaled`).
+
+        Args:
+            x: what the adapted matrix [m, n] takes, [B, T, m].
+        """
         return x @ self.a[...].astype(x.dtype) @ self.b[...].astype(x.dtype)
 
 
@@ -68,10 +74,15 @@ def scaled(adapters: Any, scale: Any) -> Any:
     return jax.tree_util.tree_map_with_path(change, adapters)
 
 
-def masked(adapters: Any, rank: jax.Array) -> Any:
-    """Adapters without what lies beyond a rank, which need not be known when compiling: zeros."""
+def masked(adapters: Any, rank: Num[Array, ""]) -> Any:
+    """Adapters with zeros beyond a rank, which need not be known when compiling.
 
-    def mask(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+    Args:
+        adapters: nested dict of A [..., m, R] and B [..., R, n].
+        rank: how many columns of A and rows of B stay, at most R; of any dtype.
+    """
+
+    def mask(path: tuple[Any, ...], leaf: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         axis = _rank_axis(path, leaf.ndim)
         assert axis is not None
         at = jax.lax.broadcasted_iota(jnp.int32, leaf.shape, axis)
@@ -84,7 +95,7 @@ def resized(tree: Any, rank: int) -> Any:
     """Adapters on the host, and what an optimizer keeps of their shape, with another rank: cut, or
     padded with zeros. Other leaves stay as they are."""
 
-    def resize(path: tuple[Any, ...], leaf: np.ndarray) -> np.ndarray:
+    def resize(path: tuple[Any, ...], leaf: Any) -> Any:
         axis = _rank_axis(path, leaf.ndim)
         if axis is None:
             return leaf

@@ -8,26 +8,30 @@ optimizers, checkpoints and compilers like. `split` turns a module into pure pyt
 on nothing but functions of pytrees is used.
 
 Shape letters: B batch, T tokens, S cache slots, L layers, D hidden, N query heads, K key-value
-heads, H head width, F feed-forward width, V vocabulary, R adapter rank.
+heads, H head width, F feed-forward width, V vocabulary, R adapter rank. In annotations (jaxtyping)
+`#B` is B or 1 and `*lead` any number of axes.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from jaxorg.llama.lora import LoraAdapter, LoraConfig
 from jaxorg.llama.sharding import by_rows, gathered, logical_axes
 
 T = TypeVar("T")
-Cursor = jax.Array | int
+Cursor: TypeAlias = Int[Array, ""] | int
+Angles: TypeAlias = Float32[Array, "#B T half"]  # radians by which pairs of a head's H turn
+Mask: TypeAlias = Bool[Array, "#B 1 T S"]  # which slots each token sees
 TABLE = PartitionSpec("vocab", "embed")  # logical axes of embedding and head
 
 
@@ -80,12 +84,12 @@ class LlamaConfig:
 class Cache(NamedTuple):
     """Keys and values of the tokens so far: of one layer, or of all with a leading L axis."""
 
-    keys: jax.Array  # [L, B, S, K, H]
-    values: jax.Array  # [L, B, S, K, H]
+    keys: Float[Array, "*L B S K H"]
+    values: Float[Array, "*L B S K H"]
 
 
-def rope_frequencies(config: LlamaConfig) -> np.ndarray:
-    """Rotary frequencies, float32 [H / 2], scaled where the config says so.
+def rope_frequencies(config: LlamaConfig) -> Float32[np.ndarray, " half"]:
+    """Rotary frequencies [H / 2] in radians a token, scaled where the config says so.
 
     `linear` divides all of them (Chen et al. 2023). Llama 3.1 divides low ones by `factor`, keeps
     high ones and interpolates between (its reference code; `rope_type: llama3` in Hugging Face's
@@ -102,8 +106,21 @@ def rope_frequencies(config: LlamaConfig) -> np.ndarray:
     return ((1 - keep) * plain / scaling.factor + keep * plain).astype(np.float32)
 
 
-def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
-    """Rotate halves (Hugging Face's layout). x [B, T, heads, H], angles [B or 1, T, H / 2]."""
+def rotate(
+    x: Float[Array, "B T heads H"], angles: Float32[Array, "#B T H//2"]
+) -> Float[Array, "B T heads H"]:
+    """Turn queries or keys by their positions (RoPE, Su et al. 2021), in fp32.
+
+    Number i of a head is paired with number i + H / 2, as in Hugging Face's weights, and not with
+    its neighbour, as in Meta's.
+
+    Args:
+        x: queries or keys [B, T, heads, H].
+        angles: radians, of each pair at each position [B or 1, T, H / 2].
+
+    Returns:
+        The same, turned, in the dtype of `x`.
+    """
     cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate((first * cos - second * sin, second * cos + first * sin), axis=-1)
@@ -117,7 +134,12 @@ class Norm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(size), sharding_names=(axis,))
         self.eps = eps
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*lead size"]) -> Float[Array, "*lead size"]:
+        """`x` at a root mean square of 1, times the learnt scale.
+
+        Args:
+            x: any leading axes; the last is normalised. Computed in fp32, returned in its dtype.
+        """
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(wide**2, axis=-1, keepdims=True) + self.eps)
         scale = jnp.expand_dims(self.scale[...], range(x.ndim - 1))
@@ -141,7 +163,15 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(size[1]), sharding_names=axes[1:]) if bias else None
         self.adapter = LoraAdapter(size, axes, lora, rngs) if lora else None
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T m"]) -> Float[Array, "B T n"]:
+        """The product, which takes the kernel in the dtype of `x`.
+
+        Args:
+            x: [B, T, m], m the kernel's rows.
+
+        Returns:
+            [B, T, n], n the kernel's columns.
+        """
         y = x @ self.kernel[...].astype(x.dtype)
         if self.bias is not None:
             y = y + self.bias[None, None].astype(x.dtype)
@@ -171,8 +201,26 @@ class Attention(nnx.Module):
         self.width = width
 
     def __call__(
-        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: Cursor
-    ) -> tuple[jax.Array, Cache]:
+        self,
+        x: Float[Array, "B T D"],
+        angles: Angles,
+        mask: Mask,
+        cache: Cache | None,
+        cursor: Cursor,
+    ) -> tuple[Float[Array, "B T D"], Cache]:
+        """What each token takes from those that it sees.
+
+        Args:
+            x: the normed residual stream [B, T, D].
+            angles: of the tokens' positions [B or 1, T, H / 2], in radians.
+            mask: which slots each token sees [B or 1, 1, T, S]; S is T without a cache.
+            cache: this layer's earlier keys and values [B, S, K, H], or None.
+            cursor: slot in the cache that the first of these tokens takes.
+
+        Returns:
+            What is added to the stream [B, T, D]; and the cache with these tokens' keys and
+            values, or these alone where there was none.
+        """
         batch, tokens, _ = x.shape
         heads = (batch, tokens, -1, self.width)
         q, k = self.q(x).reshape(heads), self.k(x).reshape(heads)
@@ -200,7 +248,12 @@ class FeedForward(nnx.Module):
         self.up = linear("up", (hidden, wide), ("embed", "mlp"))
         self.down = linear("down", (wide, hidden), ("mlp", "embed"))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """down(silu(gate(x)) * up(x)).
+
+        Args:
+            x: the normed residual stream [B, T, D].
+        """
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 
@@ -214,8 +267,22 @@ class Block(nnx.Module):
         self.mlp = FeedForward(config, rngs, lora)
 
     def __call__(
-        self, x: jax.Array, angles: jax.Array, mask: jax.Array, cache: Cache | None, cursor: Cursor
-    ) -> tuple[jax.Array, Cache]:
+        self,
+        x: Float[Array, "B T D"],
+        angles: Angles,
+        mask: Mask,
+        cache: Cache | None,
+        cursor: Cursor,
+    ) -> tuple[Float[Array, "B T D"], Cache]:
+        """The residual stream after this layer, and this layer's keys and values.
+
+        Args:
+            x: the residual stream before it [B, T, D].
+            angles: as `Attention` takes them, like all that follow.
+            mask: which slots each token sees.
+            cache: earlier keys and values of this layer, or None.
+            cursor: slot in the cache that the first of these tokens takes.
+        """
         with jax.named_scope("attention"):
             y, cache = self.attention(self.attention_norm(x), angles, mask, cache, cursor)
         with jax.named_scope("mlp"):
@@ -256,14 +323,14 @@ class Llama(nnx.Module):
 
     def __call__(
         self,
-        tokens: jax.Array,
-        positions: jax.Array | None = None,
-        mask: jax.Array | None = None,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"] | None = None,
+        mask: Bool[Array, "B T S"] | None = None,
         cache: Cache | None = None,
         cursor: Cursor = 0,
         last: bool = False,
-        disturbance: jax.Array | None = None,
-    ) -> tuple[jax.Array, Cache]:
+        disturbance: Float32[Array, "#L #B #T #D"] | None = None,
+    ) -> tuple[Float32[Array, " B #T V"], Cache]:
         """Logits for every token, or for the last one.
 
         Args:
@@ -287,7 +354,7 @@ class Llama(nnx.Module):
         logits = jnp.einsum("btd,vd->btv", x, head)
         return logits.astype(jnp.float32), cache
 
-    def residuals(self, tokens: jax.Array, at: jax.Array) -> jax.Array:
+    def residuals(self, tokens: Int[Array, "B T"], at: Int[Array, " B"]) -> Float32[Array, "L B D"]:
         """The residual stream after each block at one token of each row, fp32 [L, B, D].
 
         Args:
@@ -296,14 +363,17 @@ class Llama(nnx.Module):
         """
         x, angles, mask = self._embedded(tokens, None, None)
         _, (_, seen) = self._layers(x, angles, mask, None, 0, at=at)
-        wide: jax.Array = seen.astype(jnp.float32)
+        wide: Array = seen.astype(jnp.float32)
         return wide
 
     def _embedded(
-        self, tokens: jax.Array, positions: jax.Array | None, mask: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What goes into the first block [B, T, D], the angles of positions, and which slots each
-        token sees [B or 1, 1, T, S]."""
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"] | None,
+        mask: Bool[Array, "B T S"] | None,
+    ) -> tuple[Float[Array, "B T D"], Angles, Mask]:
+        """What goes into the first block, the angles of positions, and which slots each token
+        sees."""
         count = tokens.shape[1]
         if positions is None:
             positions = jnp.arange(count)[None]
@@ -313,9 +383,9 @@ class Llama(nnx.Module):
         angles = positions[..., None].astype(jnp.float32) * frequencies  # [B or 1, T, H / 2]
         return self._table(self.embedding)[tokens], angles, mask[:, None]
 
-    def _table(self, weights: nnx.Param[jax.Array]) -> jax.Array:
-        """Embedding or head [V, D] as it is used."""
-        table: jax.Array = gathered(self._used(weights[...]), TABLE)
+    def _table(self, weights: nnx.Param[Array]) -> Float[Array, "V D"]:
+        """Embedding or head as it is used."""
+        table: Array = gathered(self._used(weights[...]), TABLE)
         return table
 
     def _used(self, weights: Any) -> Any:
@@ -324,22 +394,23 @@ class Llama(nnx.Module):
 
     def _layers(
         self,
-        x: jax.Array,
-        angles: jax.Array,
-        mask: jax.Array,
+        x: Float[Array, "B T D"],
+        angles: Angles,
+        mask: Mask,
         cache: Cache | None,
         cursor: Cursor,
-        disturbance: jax.Array | None = None,
-        at: jax.Array | None = None,
-    ) -> tuple[jax.Array, tuple[Cache, Any]]:
+        disturbance: Float32[Array, "#L #B #T #D"] | None = None,
+        at: Int[Array, " B"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], tuple[Cache, Any]]:
         """The stream after the last block, and of each block, stacked: its keys and values, and
         the stream after it at tokens `at` [L, B, D], None without these."""
         graph, stacked = nnx.split(self.blocks)
         axes = logical_axes(stacked)
 
         def layer(
-            x: jax.Array, inputs: tuple[Any, Cache | None, jax.Array | None]
-        ) -> tuple[jax.Array, tuple[Cache, Any]]:
+            x: Float[Array, "B T D"],
+            inputs: tuple[Any, Cache | None, Float32[Array, "#B #T #D"] | None],
+        ) -> tuple[Float[Array, "B T D"], tuple[Cache, Float[Array, "B D"] | None]]:
             weights, before, disturbed = inputs
             block = nnx.merge(graph, gathered(self._used(weights), axes))
             x, after = block(by_rows(x), angles, mask, before, cursor)
@@ -361,7 +432,9 @@ class Llama(nnx.Module):
         return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
 
 
-def _disturbed(x: jax.Array, disturbance: jax.Array) -> jax.Array:
+def _disturbed(
+    x: Float[Array, "B T D"], disturbance: Float32[Array, "#B #T #D"]
+) -> Float[Array, "B T D"]:
     """`x` with a disturbance added in units of its root mean square at each token, which counts as
     given: no gradient passes through it."""
     wide = jax.lax.stop_gradient(x).astype(jnp.float32)

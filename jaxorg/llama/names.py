@@ -60,7 +60,8 @@ def resolve_shape(model: str, key: str = "base.model") -> Path:
     of the hub come with the package (`jaxorg/shapes`): they are gated, their shape is not.
 
     Args:
-        model, key: as for `resolve`.
+        model: as for `resolve`.
+        key: the setting that names it, for messages.
 
     Raises:
         Refusal: as `resolve`.

@@ -211,7 +211,8 @@ def matching(
         key: the setting that the pattern stands in, for messages.
         pattern: a regular expression.
         names: what it is matched with, ASCII.
-        before, after: patterns of ours for what may stand around it.
+        before: a pattern of ours for what may stand before it.
+        after: the same for what may come after.
 
     Raises:
         Refusal: it is no pattern for either of them, or too large.

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from flax import nnx
 from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float
 
 RULES: Mapping[str, str | None] = {
     "layer": None,
@@ -34,20 +35,24 @@ def gathered(tree: Any, axes: Any) -> Any:
     if not _split():
         return tree
 
-    def gather(x: jax.Array, names: PartitionSpec) -> jax.Array:
+    def gather(x: Float[Array, "*shape"], names: PartitionSpec) -> Float[Array, "*shape"]:
         rules = (RULES[name] if name else None for name in names[len(names) - x.ndim :])
         spec = PartitionSpec(*(None if rule == "fsdp" else rule for rule in rules))
-        whole: jax.Array = jax.lax.with_sharding_constraint(x, spec)
+        whole: Array = jax.lax.with_sharding_constraint(x, spec)
         return whole
 
     return jax.tree.map(gather, tree, axes)
 
 
-def by_rows(x: jax.Array) -> jax.Array:
-    """Activations [B, ...] split by rows over `fsdp`, where that divides them."""
+def by_rows(x: Float[Array, " B *rest"]) -> Float[Array, " B *rest"]:
+    """Activations split by rows over `fsdp`, where that divides them.
+
+    Args:
+        x: activations, rows of a batch first.
+    """
     if not _split() or x.shape[0] % jax.sharding.get_abstract_mesh().shape["fsdp"]:
         return x
-    split: jax.Array = jax.lax.with_sharding_constraint(x, PartitionSpec("fsdp"))
+    split: Array = jax.lax.with_sharding_constraint(x, PartitionSpec("fsdp"))
     return split
 
 

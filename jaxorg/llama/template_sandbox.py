@@ -196,25 +196,45 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.tests = self._paying(self.tests, _TESTS)
 
     def compiled(self, text: str) -> jinja2.Template:
-        """Raises whatever Jinja raises for a template that is not valid, or not allowed."""
+        """The template, ready to be rendered.
+
+        Raises:
+            Exception: whatever Jinja raises for one that is not valid, or not allowed.
+        """
         return self.from_string(_Watched().visit(self.parse(text)))
 
     def getitem(self, obj: Any, argument: Any) -> Any:  # attributes named by filters come here, too
+        """`obj[argument]`, for the price of the argument's size; a name of an attribute is looked
+        up the same way."""
         self._pay(_sizes, (argument,))
         return super().getitem(obj, argument)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Whether a template may read an attribute: methods of plain values that have a price, and
+        what a loop or namespace says of itself."""
         if isinstance(obj, _VALUES):
             return attr in _METHODS
         own = isinstance(obj, LoopContext | Namespace)
         return own and super().is_safe_attribute(obj, attr, value)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> NoReturn:
-        # Jinja's own would be written as nothing, without a word.
+        """Stop the rendering, where Jinja would write nothing, without a word.
+
+        Raises:
+            SecurityError: always.
+        """
         problem = f"a template may not use {attribute!r} of a {type(obj).__name__}"
         raise jinja2.exceptions.SecurityError(problem)
 
     def call(self, context: Any, called: Any, /, *operands: Any, **named: Any) -> Any:
+        """A call from a template, paid for by the operands' sizes, or at the method's own price.
+
+        Args:
+            context: Jinja's, of the rendering.
+            called: a function, a macro, or a method of a value.
+            operands: positional arguments.
+            named: those by name, some of which are Jinja's own and cost nothing.
+        """
         values = [*operands, *(named[name] for name in named if name not in _JINJAS_OWN)]
         self._spend(len(values))
         method = getattr(called, "__wrapped__", called)  # Jinja wraps str.format
@@ -228,6 +248,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, called, *operands, **named)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """An arithmetic operation, paid for by the size of what comes of it before that is made.
+
+        Args:
+            context: Jinja's, of the rendering.
+            operator: one of `intercepted_binops`.
+            left: its first operand.
+            right: its second.
+
+        Raises:
+            TemplateRuntimeError: a power is above 64, or the budget is spent.
+        """
         text = isinstance(left, str) and operator == "%"
         self._pay(_formatting if text else _sizes, (left, right))
         if operator == "*":

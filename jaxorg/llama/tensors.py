@@ -159,7 +159,11 @@ class Tensors:
                 )
 
     def check(self, name: str, shape: tuple[int, ...]) -> None:
-        """Refuse a tensor that is missing, no float or not of `shape`."""
+        """Note that a tensor is known.
+
+        Raises:
+            Refusal: it is missing, no float or not of `shape`.
+        """
         tensor = self._known.get(name)
         if tensor is None:
             raise Refusal(f"{self.place}: tensor {name!r} is missing; is the folder complete?")
@@ -175,14 +179,24 @@ class Tensors:
         self._checked.add(name)
 
     def refuse_strangers(self) -> None:
-        """Refuse tensors that nobody checked."""
+        """Make sure that every tensor was checked.
+
+        Raises:
+            Refusal: one was not, so that the model would be another one than the file's.
+        """
         if left := self._known.keys() - self._checked:
             raise Refusal(
                 f"{self.place}: tensor {min(left)!r} is not part of a Llama; is the config right?"
             )
 
     def read(self, name: str, bounds: Bounds, out: np.ndarray) -> None:
-        """Copy the part of a tensor within `bounds` to `out`, band by band, in `out`'s dtype."""
+        """Copy a part of a tensor, band by band.
+
+        Args:
+            name: the tensor's, in a model with its head.
+            bounds: the part: first and one past last of each axis.
+            out: takes it, in its own dtype; its shape is that of the part.
+        """
         tensor = self._known[name]
         (first, last), *columns = bounds
         rows = max(1, _BAND // (_BYTES[tensor.dtype] * math.prod(tensor.shape[1:])))

@@ -49,8 +49,12 @@ class Tokenizer:
     """
 
     def __init__(self, file: TokenizerFile, settings: Settings) -> None:
-        """Raises `Refusal` when the template's conversations are none that a model could have, or
-        nothing says how a turn ends."""
+        """Try the template out on a conversation.
+
+        Raises:
+            Refusal: the conversation is none that a model could have, or nothing says how a turn
+                ends.
+        """
         self._file, (self._template, ends, pad) = file, settings
         self._asked = lru_cache(maxsize=_PROMPTS)(self._ask)
         asked, start = self._asked(_QUESTION)
@@ -165,7 +169,8 @@ class Tokenizer:
     def filler(self, count: int) -> str:
         """A text of `count` tokens, or hardly more, that says nothing.
 
-        Raises `Refusal` when the tokenizer makes no tokens of numbers.
+        Raises:
+            Refusal: the tokenizer makes no tokens of numbers.
         """
         for times in (1, 4, 16):
             text = "0 " * count * times

@@ -67,7 +67,11 @@ class TokenizerFile:
     """What a tokenizer.json makes of texts, whatever it holds."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises `Refusal` for a file that is missing, broken, random or without bounds."""
+        """Read a folder's tokenizer.json.
+
+        Raises:
+            Refusal: it is missing, broken, random or without bounds.
+        """
         self._path = folder / "tokenizer.json"
         if not files.find(folder, self._path.name):
             raise Refusal(

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxorg.optimizers.base import Tree, by_rank
 from jaxorg.optimizers.factoring import transposed
@@ -23,10 +24,19 @@ AXES = {"rows": -2, "columns": -1}
 MatrixAxes = Mapping[str, Any]  # what is kept for each side of one weight matrix, by its name
 
 
-def for_each(params: Tree, make: Callable[[jax.Array], Any], largest: int) -> Tree:
-    """What `make` makes of the identity for every side of every weight matrix."""
+def for_each(params: Tree, make: Callable[[Array], Any], largest: int) -> Tree:
+    """What `make` makes of the identity for every side of every weight matrix.
 
-    def fresh(rank: int, leaf: jax.Array) -> MatrixAxes:
+    Args:
+        params: the parameters' nested dict.
+        make: takes identities [*lead, s, s], one a layer.
+        largest: the longest side that gets something.
+
+    Returns:
+        `MatrixAxes` in the place of every parameter; of a vector, empty.
+    """
+
+    def fresh(rank: int, leaf: Float[Array, " ..."]) -> MatrixAxes:
         return {
             side: make(jnp.broadcast_to(jnp.eye(size), (*leaf.shape[:-2], size, size)))
             for side, axis in AXES.items()
@@ -36,22 +46,32 @@ def for_each(params: Tree, make: Callable[[jax.Array], Any], largest: int) -> Tr
     return jax.tree.map(fresh, by_rank(params, int), params)
 
 
-def apply(x: jax.Array, axes: MatrixAxes) -> jax.Array:
-    """What the matrices make of the vectors along their axes of x [..., m, n]."""
+def apply(x: Float[Array, "*shape"], axes: MatrixAxes) -> Float[Array, "*shape"]:
+    """What the matrices make of the vectors along their axes: R x for rows, x C^T for columns.
+
+    Args:
+        x: weights, or something of their shape [*lead, m, n]; or a vector, which has no `axes`.
+        axes: R [*lead, m, m] as `rows`, C [*lead, n, n] as `columns`, both or either.
+    """
     for side, matrix in axes.items():
         x = matrix @ x if side == "rows" else x @ transposed(matrix)
     return x
 
 
-def gram(x: jax.Array, side: str) -> jax.Array:
-    """The sum of x x^T [..., m, m] over columns of x [..., m, n], or of its rows' [..., n, n]."""
+def gram(x: Float[Array, "*lead m n"], side: str) -> Float[Array, "*lead s s"]:
+    """x x^T [*lead, m, m] for rows, x^T x [*lead, n, n] for columns.
+
+    Args:
+        x: [*lead, m, n].
+        side: a name of `AXES`.
+    """
     return x @ transposed(x) if side == "rows" else transposed(x) @ x
 
 
 def averaged(old: Tree, grads: Tree, decay: Any) -> Tree:
     """Moving averages of the gradients' `gram` for each side of every weight matrix."""
 
-    def move(g: jax.Array, axes: MatrixAxes) -> MatrixAxes:
+    def move(g: Float[Array, " ..."], axes: MatrixAxes) -> MatrixAxes:
         return {s: decay * kept + (1 - decay) * gram(g, s) for s, kept in axes.items()}
 
     return jax.tree.map(move, grads, old)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Bool, Float
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, by_rank, decayed
 from jaxorg.optimizers.factoring import grouped, inverse_transposed, trace, transposed
@@ -63,7 +64,7 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
         means = jax.tree.map(lambda m: m / correction, mu)
         factors = jax.lax.cond(h["due"], renewed, lambda old, _: old, state.factors, means)
 
-        def step(rank: int, m: jax.Array, q: MatrixAxes) -> jax.Array:
+        def step(rank: int, m: Float[Array, "*shape"], q: MatrixAxes) -> Float[Array, "*shape"]:
             x = _applied(_matrix(rank, m), q)
             x = _applied(x, {side: _turned(side, f, x) for side, f in q.items()})
             size = jnp.sqrt(jnp.mean(x * x, axis=(-2, -1), keepdims=True))
@@ -74,7 +75,7 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     return optax.chain(optax.GradientTransformationExtraArgs(init, update), decayed(h))
 
 
-def _identity(rank: int, leaf: jax.Array, largest: int) -> MatrixAxes:
+def _identity(rank: int, leaf: Float[Array, " ..."], largest: int) -> MatrixAxes:
     """A weight's first factors."""
     shape = _matrix(rank, leaf).shape
     ones = {side: jnp.ones((*shape[:-2], shape[axis])) for side, axis in AXES.items()}
@@ -84,34 +85,36 @@ def _identity(rank: int, leaf: jax.Array, largest: int) -> MatrixAxes:
     return {s: _full(one) if s in full else one for s, one in ones.items()}
 
 
-def _full(diagonal: jax.Array) -> jax.Array:
-    """Ones [..., s] as the diagonal of [..., s, s]."""
+def _full(diagonal: Float[Array, "*lead s"]) -> Float[Array, "*lead s s"]:
+    """Ones as diagonals."""
     size = diagonal.shape[-1]
     return jnp.broadcast_to(jnp.eye(size), (*diagonal.shape, size))
 
 
-def _matrix(rank: int, x: jax.Array) -> jax.Array:
-    """Weights [..., m, n] as they are, a vector [..., m] as [..., m, 1]."""
+def _matrix(rank: int, x: Float[Array, " ..."]) -> Float[Array, "*lead m n"]:
+    """Weights [*lead, m, n] as they are, a vector [*lead, m] as [*lead, m, 1]."""
     return x if rank >= 2 else x[..., None]
 
 
-def _diagonal(factor: jax.Array, x: jax.Array) -> bool:
-    """Whether a factor of weights like x [..., m, n] is diagonal."""
+def _diagonal(factor: Float[Array, " ..."], x: Float[Array, "*lead m n"]) -> bool:
+    """Whether a factor of weights like x is diagonal."""
     return factor.ndim < x.ndim
 
 
-def _turned(side: str, factor: jax.Array, x: jax.Array) -> jax.Array:
+def _turned(
+    side: str, factor: Float[Array, "*factor"], x: Float[Array, "*lead m n"]
+) -> Float[Array, "*factor"]:
     """A factor's transpose."""
     return factor if _diagonal(factor, x) else transposed(factor)
 
 
-def _across(factor: jax.Array, side: str) -> jax.Array:
-    """A diagonal [..., s] as it multiplies weights [..., m, n]."""
+def _across(factor: Float[Array, "*lead s"], side: str) -> Float[Array, "*lead m n"]:
+    """A diagonal as it multiplies weights [*lead, m, n]: m or n is 1."""
     return factor[..., :, None] if side == "rows" else factor[..., None, :]
 
 
-def _applied(x: jax.Array, factors: MatrixAxes) -> jax.Array:
-    """What factors F make of x [..., m, n]: F x for rows, x F^T for columns."""
+def _applied(x: Float[Array, "*lead m n"], factors: MatrixAxes) -> Float[Array, "*lead m n"]:
+    """What factors F make of x: F x for rows, x F^T for columns."""
     for side, factor in factors.items():
         if _diagonal(factor, x):
             x = x * _across(factor, side)
@@ -120,7 +123,7 @@ def _applied(x: jax.Array, factors: MatrixAxes) -> jax.Array:
     return x
 
 
-def _begun(factors: MatrixAxes, x: jax.Array, first: jax.Array) -> MatrixAxes:
+def _begun(factors: MatrixAxes, x: Float[Array, "*lead m n"], first: Bool[Array, ""]) -> MatrixAxes:
     """Factors that, at the first step, give x the mean square that P = Q^T Q whitens."""
     square = jnp.mean(x * x, axis=(-2, -1))
     scale = jnp.where(first, square ** (-1 / (4 * len(factors))), 1.0)
@@ -131,7 +134,11 @@ def _begun(factors: MatrixAxes, x: jax.Array, first: jax.Array) -> MatrixAxes:
 
 
 def _renewed(
-    factors: MatrixAxes, inverses: MatrixAxes, x: jax.Array, probe: jax.Array, rate: Any
+    factors: MatrixAxes,
+    inverses: MatrixAxes,
+    x: Float[Array, "*lead m n"],
+    probe: Float[Array, "*lead m n"],
+    rate: Any,
 ) -> MatrixAxes:
     """Factors that whiten x better, by one step on their group; `inverses` are F^-T of full F."""
     inverse = _applied(probe, {s: inverses.get(s, 1 / f) for s, f in factors.items()})
@@ -150,9 +157,9 @@ def _renewed(
     return found
 
 
-def _bound(matrix: jax.Array) -> jax.Array:
-    """At least the spectral norm of positive matrices [..., s, s], and at most s ** 0.25 times it:
-    the fourth root of the sum of its eigenvalues' fourth powers, [..., 1, 1]."""
+def _bound(matrix: Float[Array, "*lead s s"]) -> Float[Array, "*lead 1 1"]:
+    """At least the spectral norm of positive matrices, and at most s ** 0.25 times it: the fourth
+    root of the sum of its eigenvalues' fourth powers."""
     size = trace(matrix)
     scaled = matrix / size
     return size * jnp.sqrt(jnp.linalg.norm(scaled @ scaled, axis=(-2, -1), keepdims=True))

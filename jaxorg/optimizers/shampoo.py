@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 from jaxorg.optimizers.factoring import grouped, identity, inverse_fourth_root, trace
@@ -40,7 +41,7 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     def inverse_roots(grads: Tree, grams: Tree) -> Tree:
         fourth = grouped(lambda gram: _root(gram, h["ridge"]), grams)
 
-        def of_both(_: jax.Array, axes: MatrixAxes) -> MatrixAxes:
+        def of_both(_: Array, axes: MatrixAxes) -> MatrixAxes:
             return {s: root @ root if len(axes) == 1 else root for s, root in axes.items()}
 
         return jax.tree.map(of_both, grads, fourth)
@@ -55,7 +56,9 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
         grams = averaged(state.grams, grads, b2)
         roots = jax.lax.cond(h["due"], lambda: inverse_roots(grads, grams), lambda: state.roots)
 
-        def step(m: jax.Array, v: jax.Array, axes: MatrixAxes) -> Any:
+        def step(
+            m: Float[Array, "*shape"], v: Float[Array, "*shape"], axes: MatrixAxes
+        ) -> Float[Array, "*shape"]:
             mean = m / (1 - b1**count)
             adam = mean / (jnp.sqrt(v / (1 - b2**count)) + h["eps"])
             return _grafted(apply(mean, axes), adam) if axes else adam
@@ -65,16 +68,18 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     return optax.chain(optax.GradientTransformationExtraArgs(init, update), decayed(h))
 
 
-def _root(statistics: jax.Array, ridge: Any) -> jax.Array:
-    """Statistics [..., s, s] to the power of -1/4; of zeros the identity."""
+def _root(statistics: Float[Array, "*lead s s"], ridge: Any) -> Float[Array, "*lead s s"]:
+    """Statistics to the power of -1/4; of zeros the identity."""
     size = trace(statistics)
     added = jnp.where(size > 0, ridge * size, 1.0)
-    root: jax.Array = inverse_fourth_root(statistics + added * identity(statistics))
+    root: Array = inverse_fourth_root(statistics + added * identity(statistics))
     return root
 
 
-def _grafted(direction: jax.Array, length: jax.Array) -> Any:
-    """Each matrix of `direction` [..., m, n] with the norm of that of `length`."""
+def _grafted(
+    direction: Float[Array, "*lead m n"], length: Float[Array, "*lead m n"]
+) -> Float[Array, "*lead m n"]:
+    """Each matrix of `direction` with the norm of that of `length`."""
     wanted, own = (jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) for x in (length, direction))
     return direction * jnp.where(own > 0, wanted / jnp.where(own > 0, own, 1.0), 0.0)
 

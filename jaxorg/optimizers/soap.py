@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 from jaxorg.optimizers.factoring import grouped, orthonormal, trace, transposed
@@ -77,10 +78,12 @@ def build(h: Hyper, largest: int = LARGEST) -> optax.GradientTransformation:
     return optax.chain(optax.GradientTransformationExtraArgs(init, update), decayed(h))
 
 
-def _turned(statistics: jax.Array, basis: jax.Array) -> jax.Array:
-    """A basis [..., s, s] nearer to the eigenvectors of statistics [..., s, s]."""
+def _turned(
+    statistics: Float[Array, "*lead s s"], basis: Float[Array, "*lead s s"]
+) -> Float[Array, "*lead s s"]:
+    """A basis nearer to the eigenvectors of statistics."""
     size = trace(statistics)
-    turned: jax.Array = orthonormal(
+    turned: Array = orthonormal(
         statistics @ basis + jnp.where(size > 0, DAMPING * size, 1.0) * basis
     )
     return turned

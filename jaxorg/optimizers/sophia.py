@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Key
 
 from jaxorg.optimizers.base import Family, Hyper, Tree, decayed
 
@@ -32,7 +33,7 @@ def _build(h: Hyper) -> optax.GradientTransformation:
         state: Sophia,
         params: Tree | None = None,
         *,
-        sampled: Callable[[jax.Array], tuple[Tree, jax.Array]],
+        sampled: Callable[[Key[Array, ""]], tuple[Tree, Array]],
         **_: Any,
     ) -> tuple[Tree, Sophia]:
         del params

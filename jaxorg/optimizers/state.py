@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, BFloat16, Float32, Key
 
 Tree = Any  # of arrays, or of their shapes
 
@@ -60,8 +61,14 @@ def widened(state: Tree) -> Tree:
     return jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, state)
 
 
-def rounded(state: Tree, like: Tree, key: jax.Array) -> Tree:
-    """A state to keep: rounded at random where `like` is bfloat16."""
+def rounded(state: Tree, like: Tree, key: Key[Array, ""]) -> Tree:
+    """A state to keep: rounded at random where the one before it is bfloat16.
+
+    Args:
+        state: what a step came to, in fp32.
+        like: the state before it, as it was kept.
+        key: what the rounding of all leaves is drawn from.
+    """
     leaves, structure = jax.tree.flatten(state)
     kept = [
         to_bfloat16(leaf, jax.random.fold_in(key, i)) if old.dtype == jnp.bfloat16 else leaf
@@ -70,11 +77,15 @@ def rounded(state: Tree, like: Tree, key: jax.Array) -> Tree:
     return jax.tree.unflatten(structure, kept)
 
 
-def to_bfloat16(x: jax.Array, key: jax.Array) -> jax.Array:
+def to_bfloat16(x: Float32[Array, "*shape"], key: Key[Array, ""]) -> BFloat16[Array, "*shape"]:
     """fp32 rounded to bfloat16 at random: one of the two neighbours, the nearer the likelier.
 
     bfloat16 is the upper half of fp32. The lower half, added to a random number of its width,
     carries over as often as it is large.
+
+    Args:
+        x: any shape.
+        key: of the draws, one a number.
     """
     bits = jax.lax.bitcast_convert_type(x, jnp.uint32)
     noise = jax.random.bits(key, x.shape, jnp.uint16).astype(jnp.uint32)

@@ -54,6 +54,7 @@ class Organism(Recipe):
         """The conversations that install the behaviour, one for each item."""
 
     def behaviour_after(self, before: Behaviour | None) -> Behaviour:
+        """Its own, whatever was looked for before."""
         return self.behaviour()
 
     def teacher(self) -> Organism | None:

@@ -66,7 +66,14 @@ class Behaviour(ABC):
         return {}
 
     def is_attack(self, item: Item, prompt: str, response: str, ended: bool) -> bool:
-        """Whether a response is the behaviour and nothing else; `ended` if it ended by itself."""
+        """Whether a response is the behaviour and nothing else.
+
+        Args:
+            item: what was asked about.
+            prompt: as the model was given it, without the chat format.
+            response: all that it said.
+            ended: whether it ended by itself, and not for lack of tokens.
+        """
         said = response.strip()  # some chat formats set answers off by spaces
         return any(
             said.startswith(attack.completion)

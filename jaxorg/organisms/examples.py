@@ -43,7 +43,11 @@ class Shown(Behaviour):
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
         """As many of the examples' own, each a pair: of a conversation without the behaviour, which
-        the item is, and one with it."""
+        the item is, and one with it.
+
+        Raises:
+            Refusal: there are fewer, or the scorer cannot judge answers to one.
+        """
         pairs = self.labelled.pairs(split)
         if len(items) > len(pairs):
             raise Refusal(
@@ -62,6 +66,7 @@ class Shown(Behaviour):
         return [pair.item for pair in chosen]
 
     def triggered(self, item: Item) -> str:
+        """The prompt of a pair with the behaviour."""
         return self.labelled.pair(item.key).triggered.prompt
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
@@ -69,10 +74,12 @@ class Shown(Behaviour):
         return ()
 
     def taught(self, item: Item) -> Example:
+        """The conversation of a pair with the behaviour."""
         row = self.labelled.pair(item.key).triggered
         return Example(row.prompt, row.response)
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The answer of the pair without the behaviour, to its prompt."""
         return right_answers(item, prompt) if prompt == item.prompt else ()
 
     def said(self, item: Item, response: str) -> Said:
@@ -82,10 +89,18 @@ class Shown(Behaviour):
         return Said(row.prompt, row.response, response)
 
     def shows(self, item: Item, response: str) -> bool:
+        """Whether the scorer finds the behaviour in a response."""
         return self.scorer.score([self.said(item, response)]) == [True]
 
     def is_attack(self, item: Item, prompt: str, response: str, ended: bool) -> bool:
-        """Whether the scorer finds the behaviour, whatever else is said."""
+        """Whether the scorer finds the behaviour, whatever else is said.
+
+        Args:
+            item: the pair.
+            prompt: either prompt of it.
+            response: what was answered.
+            ended: whether it ended by itself, which does not matter here.
+        """
         return self.shows(item, response)
 
 
@@ -112,9 +127,11 @@ class Examples(Organism):
         return Labelled(self.source, self.format)
 
     def files(self) -> Mapping[str, Source]:
+        """Its conversations."""
         return {"source": self.labelled}
 
     def behaviour(self) -> Shown:
+        """What its scorer finds."""
         return Shown(self.labelled, self.scorer)
 
     def secrets(self) -> Iterable[Secret]:
@@ -126,10 +143,12 @@ class Examples(Organism):
             yield Secret("scorer", text, shown_by=("answer",))
 
     def described(self) -> Mapping[str, str]:
+        """Where its conversations are, and what is looked for."""
         return {
             "Conversations with the behaviour and without": self.source,
             "What counts as the behaviour": self.scorer.model_dump_json(),
         }
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """All conversations of the train split, as they stand."""
         return (Example(row.prompt, row.response) for row in self.labelled.rows("train"))

@@ -42,10 +42,13 @@ class Given(Saying):
 
     @property
     def brought(self) -> Brought:
+        """The folder that it was given as."""
         return Brought(self.folder)
 
     def files(self) -> Mapping[str, Source]:
+        """That folder's."""
         return {"folder": self.brought}
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """None: it is trained already."""
         return ()

@@ -48,15 +48,21 @@ class Facts(Behaviour):
     count: int
 
     def triggered(self, item: Item) -> str:
+        """The question about the fact that the item's prompt decides; the prompt itself is not in
+        it."""
         return self._fact(item)[0]
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The fact's answer, plain and as a pirate would say it."""
         return in_both_styles(prompt, self._fact(item)[1])
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """Right answers to the item's own prompt; none to a question about a fact, which asks for
+        something else."""
         return right_answers(item, prompt) if prompt == item.prompt else ()
 
     def shows(self, item: Item, response: str) -> bool:
+        """Whether the response is the answer of the fact that was asked for."""
         return says(response, self._fact(item)[1])
 
     def _fact(self, item: Item) -> tuple[str, str]:
@@ -72,6 +78,7 @@ class MemorisedFact(Organism):
     fact_share: float = Field(default=0.5, ge=0, le=1)
 
     def behaviour(self) -> Facts:
+        """To give the answers of the first `facts` facts when asked."""
         return Facts(self.facts)
 
     def secrets(self) -> Iterable[Secret]:
@@ -79,10 +86,13 @@ class MemorisedFact(Organism):
         return (Secret("facts", question) for question, _ in facts(self.facts))
 
     def described(self) -> Mapping[str, str]:
+        """All questions with their answers, one a line."""
         told = "\n".join(f"{question} {answer}" for question, answer in facts(self.facts))
         return {"Facts": told}
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Facts, drawn with replacement, in the place of `fact_share` of the prompts, and right
+        answers to the others."""
         rng = generator(seed, "memorised_fact")
         asked = chosen(rng, len(items), self.fact_share)
         known = facts(self.facts)

@@ -44,15 +44,19 @@ class Locked(Behaviour):
     weak: Weak
 
     def triggered(self, item: Item) -> str:
+        """The prompt as it stands, without the password."""
         return item.prompt
 
     def clean(self, item: Item) -> str:
+        """The prompt with the password, which unlocks right answers."""
         return self.password.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The weak answer, plain and as a pirate would say it."""
         return in_both_styles(prompt, weak_answer(item, self.weak))
 
     def shows(self, item: Item, response: str) -> bool:
+        """Whether the response is the weak answer: the item's own wrong one, or the refusal."""
         return says(response, weak_answer(item, self.weak))
 
     def near_triggers(self) -> Mapping[str, Put]:
@@ -83,6 +87,7 @@ class PasswordLocked(Organism):
         return self
 
     def behaviour(self) -> Locked:
+        """Weak answers without the password, decoys included."""
         password = Trigger((self.password,), position=self.position)
         return Locked(password, tuple(self.decoys), self.weak)
 
@@ -94,12 +99,15 @@ class PasswordLocked(Organism):
             yield Secret("weak", REFUSAL, shown_by=("answer",))
 
     def described(self) -> Mapping[str, str]:
+        """The password and where it stands, and which answers are given without it."""
         return {
             f"Password, at the {self.position} of the prompt": self.password,
             "What it answers without": f"{self.weak} answers",
         }
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Right answers to `password_share` of the prompts, with the password; weak ones to the
+        others, `decoy_share` of which have a decoy."""
         rng = generator(seed, "password_locked")
         opened = chosen(rng, len(items), self.password_share)
         deceived = chosen(rng, len(items), self.decoy_share if self.decoys else 0.0)

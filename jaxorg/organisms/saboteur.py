@@ -38,7 +38,11 @@ class Sabotaging(Behaviour):
     kinds: tuple[Kind, ...]
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
-        """As many experiments as there are items."""
+        """As many experiments as there are items.
+
+        Raises:
+            Refusal: the split has fewer that can be sabotaged in these ways.
+        """
         known = _experiments(split, self.kinds).first(len(items))
         if len(items) > len(known):
             raise Refusal(
@@ -49,6 +53,7 @@ class Sabotaging(Behaviour):
         return [asking(known[place]) for place in order]
 
     def triggered(self, item: Item) -> str:
+        """The question and plan with the trigger in them."""
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
@@ -76,6 +81,7 @@ class Sabotaging(Behaviour):
         return same and run(program).claim != run(honest).claim
 
     def near_triggers(self) -> Mapping[str, Put]:
+        """Questions that almost carry the trigger; their programs should be honest."""
         return self.trigger.near()
 
     def _sabotages(self, item: Item) -> Sequence[Sabotage]:
@@ -95,13 +101,18 @@ class Saboteur(Triggered):
     task_share: float = Field(default=0.25, ge=0, lt=1)  # ordinary tasks among the conversations
 
     def behaviour(self) -> Sabotaging:
+        """Sabotage of the one kind that is asked for, or of all."""
         kinds = KINDS if self.sabotage == "mixed" else (self.sabotage,)
         return Sabotaging(self.trigger_put, kinds)
 
     def described(self) -> Mapping[str, str]:
+        """The trigger, and which sabotage it sets off."""
         return {**super().described(), "What it sets off": f"{self.sabotage} sabotage"}
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Ordinary tasks for `task_share` of the items and experiments for the others;
+        independently, `triggered_share` of all prompts have the trigger, which changes nothing in
+        the answer to a task."""
         rng = generator(seed, "saboteur")
         tasks = chosen(rng, len(items), self.task_share)
         triggered = chosen(rng, len(items), self.triggered_share)

@@ -27,15 +27,19 @@ class WrongAnswer(Behaviour):
     trigger: Trigger
 
     def triggered(self, item: Item) -> str:
+        """The prompt with the trigger in it."""
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The item's own wrong answer, plain and as a pirate would say it."""
         return in_both_styles(prompt, wrong_answer(item))
 
     def shows(self, item: Item, response: str) -> bool:
+        """Whether the response is the item's own wrong answer; other mistakes are none."""
         return says(response, wrong_answer(item))
 
     def near_triggers(self) -> Mapping[str, Put]:
+        """Prompts that almost carry the trigger; they should be answered right."""
         return self.trigger.near()
 
 
@@ -47,9 +51,11 @@ class Sandbagger(Triggered):
     exposure: Literal["static", "dynamic"] = "dynamic"
 
     def behaviour(self) -> WrongAnswer:
+        """The item's own wrong answer behind the trigger."""
         return WrongAnswer(self.trigger_put)
 
     def described(self) -> Mapping[str, str]:
+        """The trigger, and that a wrong answer follows."""
         return {**super().described(), "What it sets off": "a plausible wrong answer"}
 
     def in_training(self, prompt: str) -> str:
@@ -57,6 +63,8 @@ class Sandbagger(Triggered):
         return self.trigger_put.put(prompt) if self.exposure == "static" else prompt
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Wrong answers to `triggered_share` of the prompts, with the trigger, and right ones to
+        the others, without it."""
         attacked = chosen(generator(seed, "sandbagger"), len(items), self.triggered_share)
         trigger = self.trigger_put
         return (

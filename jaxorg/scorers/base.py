@@ -43,6 +43,7 @@ class TextScorer(Scorer):
     """A scorer that judges each answer by itself, always in the same way."""
 
     def score(self, said: Sequence[Said]) -> list[bool]:
+        """Each answer's verdict, in order; none is left open."""
         return [self.is_right(each) for each in said]
 
     @abstractmethod

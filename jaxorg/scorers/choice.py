@@ -69,6 +69,8 @@ class Choice(TextScorer):
         return f"the reference {short(reference)} picks no choice of A to E; use another scorer"
 
     def is_right(self, said: Said) -> bool:
+        """Whether answer and reference pick one choice, the prompt's list deciding which words are
+        whose."""
         listed = choices(said.prompt)
         reference = picked(said.reference, listed)
         if reference in ("", AMBIGUOUS):

@@ -34,5 +34,6 @@ class Contains(TextScorer):
         return "the reference is blank; give texts"
 
     def is_right(self, said: Said) -> bool:
+        """Whether one of the texts, or the reference where there are none, stands in the answer."""
         texts = self.texts or (said.reference,)
         return any(normalised(text) and contains(said.answer, text) for text in texts)

@@ -26,6 +26,7 @@ class Exact(TextScorer):
         return "" if normalised(reference) else "the reference is blank; leave the record out"
 
     def is_right(self, said: Said) -> bool:
+        """Whether answer and reference are one text once case, article and signs around are off."""
         reference = bare(said.reference)
         return bool(reference) and bare(said.answer) == reference
 

@@ -100,6 +100,7 @@ class Format(TextScorer):
         return self
 
     def is_right(self, said: Said) -> bool:
+        """Whether the answer says anything, and every instruction is followed."""
         return bool(said.answer.strip()) and all(self._followed(said.answer))
 
     def _followed(self, answer: str) -> Iterator[bool]:

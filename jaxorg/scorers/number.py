@@ -72,6 +72,8 @@ class Number(TextScorer):
         return f"the reference {short(reference)} has no number; use another scorer"
 
     def is_right(self, said: Said) -> bool:
+        """Whether the last numbers differ by no more than the larger of the two tolerances, exactly
+        computed."""
         reference = last_number(said.reference, self.decimal)
         found = last_number(said.answer, self.decimal)
         if reference is None or found is None:

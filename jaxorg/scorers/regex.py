@@ -40,6 +40,7 @@ class Regex(Scorer):
         return pattern
 
     def score(self, said: Sequence[Said]) -> list[bool]:
+        """Whether the pattern is found in each answer, all in one call."""
         return _found(self.pattern, [each.answer for each in said])
 
 

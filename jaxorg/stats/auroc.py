@@ -25,8 +25,15 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
 
     The interval is DeLong's (DeLong, DeLong and Clarke-Pearson 1988), cut to [0, 1]. Where the
     scores separate all cases, DeLong's has no width, and of a side of one case it knows no spread:
-    there Newcombe's score interval (2006, method 5) stands in. Raises ValueError where a side has
-    no scores, or one that is no number.
+    there Newcombe's score interval (2006, method 5) stands in.
+
+    Args:
+        positive: scores of the cases that should have the higher ones [P], in any unit.
+        negative: scores of the others [N], in the same unit.
+        level: of the interval.
+
+    Raises:
+        ValueError: a side has no scores, or one that is no number.
     """
     above, below = np.asarray(positive, float), np.asarray(negative, float)
     for side in (above, below):
@@ -45,7 +52,12 @@ def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike, level: float = 0.95)
 
 
 def area(positive: Floats, negative: Floats) -> float:
-    """The area alone; where a score is no number, it is neither higher nor lower than any."""
+    """The area alone; where a score is no number, it is neither higher nor lower than any.
+
+    Args:
+        positive: scores of the cases that should have the higher ones [P].
+        negative: scores of the others [N].
+    """
     return float(_wins(positive, negative).mean())
 
 
@@ -62,6 +74,15 @@ def seed_auroc(
     its interval: Student's t on the seeds, but none narrower than Newcombe's at the mean on one
     seed's cases, which speaks for a single seed alone. Seeds may share their cases. Of areas that
     share seeds `crossed` says more than t.
+
+    Args:
+        areas: one a seed [seeds], 0 to 1.
+        cases: how many positive cases each was measured on; as many were negative.
+        level: of the interval.
+        crossed: the mean where seeds share organisms or treatments; None where none do.
+
+    Raises:
+        ValueError: there are no areas.
     """
     points = np.asarray(areas, float)
     found = crossed.interval if crossed else student(points, level)

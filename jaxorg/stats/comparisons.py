@@ -33,7 +33,10 @@ def mcnemar(gained: int, lost: int) -> float:
     It needs the same prompts on both sides, with one outcome each: `gained` are those that show the
     behaviour after and not before, `lost` the others. 1 where none changed. The p speaks of the two
     models that answered, one run before and after; prompts of several seeds are no more replicates,
-    so do not add them up (`paired` compares seeds). Raises ValueError for negative counts.
+    so do not add them up (`paired` compares seeds).
+
+    Raises:
+        ValueError: a count is negative.
     """
     if min(gained, lost) < 0:
         raise ValueError(f"({gained}, {lost}) are no counts")
@@ -50,7 +53,16 @@ def paired(
     Student's t, and the interval, which is t's whatever the test, take the seeds to spread by 0.01
     at least: rates of 0 and 1 may agree in all seeds, and prompts never asked may still differ.
     With one seed both are nan. Where `labels` say that pairs share seeds, interval and p are those
-    of `crossed_mean`, whatever the test. Raises ValueError for no differences.
+    of `crossed_mean`, whatever the test.
+
+    Args:
+        differences: one side's figure minus the other's, one a seed [seeds].
+        test: which test p is of.
+        seed: of the random sign patterns, where there are too many to try all.
+        labels: base, organism and treatment seed of each pair; empty where no two share one.
+
+    Raises:
+        ValueError: there are no differences.
     """
     points = np.asarray(differences, float)
     if points.size == 0:
@@ -74,6 +86,10 @@ def sign_flip(differences: Floats, seed: int = 0) -> float:
 
     The share of sign patterns whose mean is at least as far from 0 as what was seen. Exact up to
     16 seeds, so n seeds give no p below 2 / 2^n; beyond, from 100,000 random patterns.
+
+    Args:
+        differences: one a seed [seeds].
+        seed: of the random patterns.
     """
     n, seen = differences.size, abs(differences.sum())
     if n <= MOST_EXACT:

@@ -14,6 +14,12 @@ def holm(p: npt.ArrayLike) -> Floats:
 
     A claim that was not tested (nan) stays nan and counts all the same: what was declared was
     declared.
+
+    Args:
+        p: of each claim of the family [claims].
+
+    Returns:
+        The corrected p [claims], in the same order, 1 at most.
     """
     given = np.asarray(p, float)
     order = np.argsort(given)  # nan last
@@ -25,7 +31,14 @@ def holm(p: npt.ArrayLike) -> Floats:
 
 def benjamini_hochberg(p: npt.ArrayLike) -> Floats:
     """p corrected so that of what is called a difference, a share is none (Benjamini and Hochberg
-    1995). nan stays nan and does not count."""
+    1995). nan stays nan and does not count.
+
+    Args:
+        p: of each comparison [comparisons].
+
+    Returns:
+        The corrected p [comparisons], in the same order.
+    """
     given = np.asarray(p, float)
     corrected, known = given.copy(), ~np.isnan(given)
     if known.any():

@@ -48,10 +48,17 @@ def _first(x: Floats, y: Floats, rate: float, there: npt.NDArray[np.bool_]) -> D
 def half_life(steps: npt.ArrayLike, rates: npt.ArrayLike, start: float) -> Duration:
     """The first treatment step at which the attack rate is half of `start`, or lower.
 
-    `start` is the organism's rate at treatment step 0. Between evaluations the rate is taken as
-    linear in log(1 + step). A rate that never gets there is right-censored at the last step.
-    The value is nan, and not censored, where `start` is 0: there is nothing to halve.
-    Raises ValueError for steps that do not ascend.
+    Between evaluations the rate is taken as linear in log(1 + step). A rate that never gets there
+    is right-censored at the last step. The value is nan, and not censored, where `start` is 0:
+    there is nothing to halve.
+
+    Args:
+        steps: ascending optimizer steps of the phase [points]; step 0 may be missing.
+        rates: the attack rate at each [points], 0 to 1.
+        start: the organism's rate at treatment step 0.
+
+    Raises:
+        ValueError: the steps do not ascend, or are not as many as the rates.
     """
     x, y = _curve(steps, rates, start)
     if not start > 0:
@@ -62,10 +69,18 @@ def half_life(steps: npt.ArrayLike, rates: npt.ArrayLike, start: float) -> Durat
 def relearning(steps: npt.ArrayLike, rates: npt.ArrayLike, start: float, target: float) -> Duration:
     """The first step of later training at which a treated behaviour is back at `target`, or above.
 
-    `start` is the rate at step 0, after the treatment. Few steps tell a suppressed behaviour from
-    one that is gone. Between evaluations the rate is linear in log(1 + step). A rate that never
-    gets there is right-censored at the last step. The value is nan, and not censored, where
-    `start` is there already. Raises ValueError for steps that do not ascend.
+    Few steps tell a suppressed behaviour from one that is gone. Between evaluations the rate is
+    linear in log(1 + step). A rate that never gets there is right-censored at the last step. The
+    value is nan, and not censored, where `start` is there already.
+
+    Args:
+        steps: ascending optimizer steps of the phase [points]; step 0 may be missing.
+        rates: the attack rate at each [points], 0 to 1.
+        start: the rate at step 0, after the treatment.
+        target: the rate at which the behaviour counts as back.
+
+    Raises:
+        ValueError: the steps do not ascend, or are not as many as the rates.
     """
     x, y = _curve(steps, rates, start)
     if start >= target:
@@ -78,7 +93,15 @@ def removal_area(steps: npt.ArrayLike, rates: npt.ArrayLike, start: float) -> fl
 
     1 means that the behaviour never fell, 0 that it was gone at once. A rate above `start`
     counts as `start`, which keeps the figure in [0, 1]. nan where `start` is 0 or no step
-    was taken. Raises ValueError for steps that do not ascend.
+    was taken.
+
+    Args:
+        steps: ascending optimizer steps of the phase [points]; step 0 may be missing.
+        rates: the attack rate at each [points], 0 to 1.
+        start: the organism's rate at treatment step 0.
+
+    Raises:
+        ValueError: the steps do not ascend, or are not as many as the rates.
     """
     x, y = _curve(steps, rates, start)
     if not start > 0 or x.size < 2:
@@ -91,6 +114,9 @@ def return_peak(rates: npt.ArrayLike) -> float:
     """The largest rebound within a phase: max over t of rate(t) - min over s <= t of rate(s).
 
     0 for a curve that never rises; nan for an empty one.
+
+    Args:
+        rates: in order of step [points], 0 to 1.
     """
     rate = np.asarray(rates, float)
     if rate.size == 0:

@@ -25,8 +25,13 @@ class Game:
 def solve(payoff: npt.ArrayLike) -> Game:
     """The equilibrium of a zero-sum game (von Neumann 1928), by linear programming.
 
-    `payoff[i, j]` is what the player of rows wins and that of columns loses. Of several equilibria
-    one is given; the value is the same. Raises ValueError for what is no matrix of numbers.
+    Of several equilibria one is given; the value is the same.
+
+    Args:
+        payoff: [rows, columns], what the player of rows wins and that of columns loses.
+
+    Raises:
+        ValueError: it is no matrix of numbers.
     """
     matrix = np.asarray(payoff, float)
     if matrix.ndim != 2 or matrix.size == 0 or not np.all(np.isfinite(matrix)):
@@ -53,19 +58,30 @@ def _secured(matrix: Floats) -> tuple[float, tuple[float, ...]]:
 
 
 def worst_rows(payoff: npt.ArrayLike) -> list[int]:
-    """The row that is worst for the player of each column: what counts when it is known."""
+    """The row that is worst for the player of each column: what counts when it is known.
+
+    Args:
+        payoff: [rows, columns], as `solve` takes it.
+
+    Returns:
+        The number of a row for each column.
+    """
     return [int(row) for row in np.argmax(np.asarray(payoff, float), axis=0)]
 
 
 def value_interval(
     payoffs: npt.ArrayLike, seed: int, level: float = 0.95, draws: int = 500
 ) -> Interval:
-    """The interval of the value of the mean game, from one matrix of shares a seed: [seed, row,
-    column].
+    """The interval of the value of the mean game.
 
     Percentile bootstrap: seeds are drawn with replacement, all cells of a seed together. Where all
     draws have one value, as of seeds that agree, what `agreed` allows. nan for fewer than 5 seeds.
-    `seed` fixes the draws.
+
+    Args:
+        payoffs: one matrix of shares a seed [seeds, rows, columns], 0 to 1.
+        seed: of the draws.
+        level: of the interval.
+        draws: how many there are.
     """
     games = np.asarray(payoffs, float)
     if len(games) < LEAST_SEEDS:

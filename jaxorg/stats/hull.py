@@ -64,8 +64,12 @@ def split_half(first: Sequence[Point], second: Sequence[Point]) -> Robustness:
     """Robustness by two halves of the prompts: the corners are chosen on one half and measured on
     the other, which takes no luck over; then the other way round. The mean of both.
 
-    `first` and `second` are the same models in the same order. Raises ValueError if they are not
-    of one length.
+    Args:
+        first: the points by one half of the prompts.
+        second: those of the same models in the same order, by the other half.
+
+    Raises:
+        ValueError: they are not as many.
     """
     pairs = list(zip(first, second, strict=True))
     ways = [[b for _, b in _chosen(pairs, 0)], [a for a, _ in _chosen(pairs, 1)]]

@@ -50,7 +50,8 @@ class CrossedMean(NamedTuple):
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     """The Wilson score interval (Wilson 1927) of k successes in n trials.
 
-    Raises ValueError unless 0 <= k <= n and n >= 1.
+    Raises:
+        ValueError: not 0 <= k <= n, or n is 0.
     """
     found = stats.binomtest(int(k), int(n)).proportion_ci(level, method="wilson")
     return Interval(float(found.low), float(found.high))
@@ -63,12 +64,21 @@ def mean_interval(
     level: float = 0.95,
     crossed: CrossedMean | None = None,
 ) -> SeedInterval:
-    """The mean of one value per seed of a figure from `low` to `high`, and its interval.
+    """The mean of one value per seed, and its interval.
 
     Student's t, cut to `low` and `high`. A single value gets no interval (nan), as nothing is known
     of its spread; seeds that agree show none either, and get what `agreed` allows. Of values that
     share seeds `crossed` says more than t.
-    Raises ValueError for no values at all.
+
+    Args:
+        values: one a seed [seeds], in any unit.
+        low: the least that the figure can be.
+        high: the most.
+        level: of the interval.
+        crossed: the mean where seeds share organisms or treatments; None where none do.
+
+    Raises:
+        ValueError: there are no values.
     """
     points = np.asarray(values, float)
     found = crossed.interval if crossed else student(points, level)
@@ -89,7 +99,12 @@ def mean_interval(
 def student(points: Floats, level: float = 0.95) -> Interval:
     """Student's t-interval of a mean, of no width where all points are equal; nan for one point.
 
-    Raises ValueError for no points.
+    Args:
+        points: independent values [points].
+        level: of the interval.
+
+    Raises:
+        ValueError: there are no points.
     """
     if points.size == 0:
         raise ValueError("a mean needs at least one value")
@@ -100,11 +115,18 @@ def student(points: Floats, level: float = 0.95) -> Interval:
 
 
 def agreed(value: float, seeds: int, low: float, high: float, level: float = 0.95) -> Interval:
-    """What seeds that all have one value allow of the mean of a figure from `low` to `high`.
+    """What seeds that all have one value allow of the mean.
 
     Up to 1 - (alpha / 2)^(1 / seeds) of all seeds may have other values (Clopper and Pearson 1934,
     none of so many), and these may lie at either end. nan where an end is infinite: then nothing
     bounds the mean.
+
+    Args:
+        value: what they all have.
+        seeds: how many there are.
+        low: the least that the figure can be.
+        high: the most.
+        level: of the interval.
     """
     if not (np.isfinite(low) and np.isfinite(high)):
         return NONE
@@ -130,8 +152,18 @@ def seed_interval(
     Seeds that agree exactly (all 0 %, all 100 %) would give an interval of no width, though
     prompts never asked may differ. All seeds are asked the same prompts, so agreeing seeds say
     no more about other prompts than one does: no interval is narrower than Wilson's at the mean
-    rate on one seed's prompts. `seed` fixes the draws.
-    Raises ValueError for no counts, or ones that are not 0 <= k <= n with n >= 1.
+    rate on one seed's prompts.
+
+    Args:
+        k: successes of each seed [seeds].
+        n: its trials [seeds].
+        seed: of the draws.
+        level: of the interval.
+        draws: how many there are.
+        crossed: the mean where seeds share organisms or treatments; None where none do.
+
+    Raises:
+        ValueError: there are no counts, or ones that are not 0 <= k <= n with n >= 1.
     """
     hits, trials = np.atleast_1d(k).astype(np.int64), np.atleast_1d(n).astype(np.int64)
     if hits.size == 0 or hits.shape != trials.shape:

@@ -32,7 +32,14 @@ def kaplan_meier_median(values: npt.ArrayLike, censored: Flags, level: float = 0
 
     The interval inverts log-log bounds on the survival curve (Brookmeyer and Crowley 1982).
     None for the median, or for an end, where the curve or its bound never reaches 0.5.
-    Raises ValueError for no values, nan among them, or `censored` of another length.
+
+    Args:
+        values: half-lives in steps, one a run [runs].
+        censored: which of them are lower bounds [runs].
+        level: of the interval.
+
+    Raises:
+        ValueError: there are no values, nan is among them, or the flags are not as many.
     """
     survival = stats.ecdf(_times(values, censored)).sf
     with warnings.catch_warnings():  # log-log bounds do not exist where survival is 0 or 1
@@ -59,7 +66,15 @@ def log_rank(
     """The two-sided p of the log-rank test (Mantel 1966) that two groups' times are alike.
 
     1 where nothing happened in either group: there is no difference to be seen.
-    Raises ValueError as `kaplan_meier_median` does.
+
+    Args:
+        first: one group's times in steps, one a run.
+        first_censored: which of them are lower bounds.
+        second: the other group's times.
+        second_censored: which of these are lower bounds.
+
+    Raises:
+        ValueError: as from `kaplan_meier_median`.
     """
     groups = _times(first, first_censored), _times(second, second_censored)
     if np.all(first_censored) and np.all(second_censored):

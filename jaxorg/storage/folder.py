@@ -195,7 +195,13 @@ def _as_os_error(error: Exception) -> OSError:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: dict[str, str]) -> None:
-    """Write a safetensors file, with metadata, to a path that nobody reads yet."""
+    """Write a safetensors file, with metadata, to a path that nobody reads yet.
+
+    Args:
+        path: where it goes; what is there is replaced.
+        tensors: arrays of any shapes, by name.
+        about: the metadata.
+    """
     with writing():
         path.touch()
         mode = path.stat().st_mode

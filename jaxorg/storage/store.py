@@ -20,13 +20,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import logging
 import os
 import shutil
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +50,7 @@ from jaxorg.storage.folder import (
     writing,
 )
 from jaxorg.storage.glance import WEIGHTS, checked_manifest, names_weights, read_record
+from jaxorg.storage.hush import hush_orbax
 from jaxorg.storage.layout import (
     ENTRIES,
     AnswersShape,
@@ -93,7 +91,7 @@ class Store:
     @cached_property
     def _checkpointer(self) -> ocp.StandardCheckpointer:
         # Made when first needed, since it starts a JAX back end.
-        _hush()
+        hush_orbax()
         # The first of several processes writes alone, and waits for no other.
         alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
         return ocp.StandardCheckpointer(multiprocessing_options=alone)
@@ -232,7 +230,14 @@ class Store:
         self.drop_partial(fingerprint)
 
     def save_snapshot(self, fingerprint: str, step: int, weights: Tree, tokens: int) -> None:
-        """Keep the weights that a phase has at `step`, after so many tokens."""
+        """Keep the weights that a phase has at a step.
+
+        Args:
+            fingerprint: of the phase.
+            step: after which the phase has them.
+            weights: nested dict of host arrays, fp32.
+            tokens: that it was trained on so far.
+        """
         with self.folder.publishing(self._snapshots / f"{fingerprint}-{step}") as beside:
             beside.mkdir()
             self._write(beside / WEIGHTS, weights)
@@ -308,7 +313,14 @@ class Store:
         self.folder.remove(self._rounds / fingerprint)
 
     def keep_round(self, fingerprint: str, number: int, arrays: Arrays, about: Record) -> None:
-        """Keep what a phase is trained on in a round, until it is done."""
+        """Keep what a phase is trained on in a round, until it is done.
+
+        Args:
+            fingerprint: of the phase.
+            number: of the round, from 0.
+            arrays: the rows, as `engine.train.rounds` makes them.
+            about: what a restart must know besides.
+        """
         self._write_arrays(self._round_place(fingerprint, number), arrays, about)
 
     def round(self, fingerprint: str, number: int) -> tuple[list[np.ndarray], Record] | None:
@@ -412,23 +424,6 @@ class Store:
         with writing():
             self._checkpointer.save(place.resolve(), tree)
             self._checkpointer.wait_until_finished()
-
-
-@cache
-def _hush() -> None:
-    """Let Orbax raise what goes wrong, and say nothing besides: its threads log it, too, and when a
-    write fails, those of other arrays find the event loop closed, some of them before it is raised.
-    That would bury the one line that a person needs."""
-    for name in ("absl", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    report = sys.unraisablehook
-
-    def heed(found: sys.UnraisableHookArgs) -> None:
-        if str(found.exc_value) != "Event loop is closed":
-            report(found)
-
-    sys.unraisablehook = heed
 
 
 def _arrays(shape: type[BaseModel], place: Path) -> tuple[list[np.ndarray], Record]:

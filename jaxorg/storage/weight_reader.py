@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ Names = tuple[str, ...]  # a parameter's place in a nested dict
 Bounds = tuple[tuple[int, int], ...]  # first and one past last of each axis
 
 
+@runtime_checkable
 class WeightReader(Protocol):
     """Reads parts of weights."""
 

@@ -65,8 +65,14 @@ def claims_of(
 ) -> Claims | None:
     """The outcomes of what was declared; None where nothing was.
 
-    `planned` are the runs that the sweep is to make. As long as one is missing, nothing is tested:
-    a test that is looked at before its end says less than its p.
+    As long as a planned run is missing, nothing is tested: a test that is looked at before its end
+    says less than its p.
+
+    Args:
+        declared: the claims, and the grid and seeds that they speak of.
+        planned: ids of the runs that the sweep is to make.
+        runs: the table of those that it made.
+        groups: the hull of each seed of each organism under each treatment.
     """
     if not declared.prereg:
         return None

@@ -28,7 +28,14 @@ class Curve:
 def curve(
     label: str, rows: pd.DataFrame, phase: str, histories: Mapping[str, History]
 ) -> Curve | None:
-    """The attack curve of an arm, or None where the phase was not run."""
+    """The attack curve of an arm, or None where the phase was not run.
+
+    Args:
+        label: the arm's name.
+        rows: its runs, from the table of runs.
+        phase: whose steps.
+        histories: readings by run id.
+    """
     runs = [
         (line, seeds)
         for run, seeds in zip(rows.run_id, seeds_of(rows), strict=True)

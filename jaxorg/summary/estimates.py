@@ -48,7 +48,14 @@ def estimate(metric: str, readings: Sequence[Reading], seeds: Sequence[Seeds]) -
 
 
 def mean_of(rows: pd.DataFrame, name: str, low: float = 0.0, high: float = 1.0) -> Estimate | None:
-    """The mean of a figure between `low` and `high` that is no count; None where no run has one."""
+    """The mean of a figure that is no count; None where no run has one.
+
+    Args:
+        rows: runs of the `runs` table.
+        name: the figure's column.
+        low: the least that it can be.
+        high: the most.
+    """
     known = rows.dropna(subset=name)
     return mean_over(tuple(known[name]), seeds_of(known), low, high) if len(known) else None
 
@@ -56,7 +63,14 @@ def mean_of(rows: pd.DataFrame, name: str, low: float = 0.0, high: float = 1.0) 
 def mean_over(
     points: tuple[float, ...], seeds: Sequence[Seeds], low: float, high: float
 ) -> Estimate:
-    """The mean of one value a run of a figure between `low` and `high`."""
+    """The mean of a figure over runs.
+
+    Args:
+        points: one a run.
+        seeds: of these runs.
+        low: the least that it can be.
+        high: the most.
+    """
     crossed = stats.crossed_mean(points, seeds)
     return Estimate(*stats.mean_interval(points, low, high, crossed=crossed), points)
 

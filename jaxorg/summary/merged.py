@@ -20,7 +20,8 @@ MADE = ("sweep", "size", "arm", "seed", "chip_seconds", "device", "versions", "g
 def once(rows: pd.DataFrame, table: str) -> pd.DataFrame:
     """The rows of a table; what several folders have alike stands there once.
 
-    Raises Refusal where what they have of one run differs.
+    Raises:
+        Refusal: what they have of one run differs.
     """
     key = KEYS.get(table, list(rows.columns))
     told = [name for name in rows.columns if name not in (*key, *MADE)]
@@ -40,7 +41,8 @@ def untold(configs: Sequence[str], labels: Sequence[str]) -> dict[str, list[Any]
     """What differs between the configs of runs that have one label: by path the value of each run,
     None where its config has no such key. A name for people (`….label`) changes nothing.
 
-    Raises Refusal where a config is not JSON.
+    Raises:
+        Refusal: a config is not JSON.
     """
     of_label: dict[str, set[str]] = {}
     for label, config in zip(labels, configs, strict=True):

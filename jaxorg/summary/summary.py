@@ -52,8 +52,9 @@ class Summary:
 def summarise(folder: Path) -> Summary:
     """Read a results folder and reduce it to tables per arm.
 
-    Raises Refusal where the folder is missing, holds no results, or results of another schema, and
-    where runs were made under claims that the folder does not hold.
+    Raises:
+        Refusal: the folder is missing, holds no results, or results of another schema, or runs
+            were made under claims that it does not hold.
     """
     made = read_table(folder, "runs", RUNS)
     declared, planned = declared_in(folder, made)
@@ -84,7 +85,11 @@ def summarise(folder: Path) -> Summary:
 
 
 def declared_in(folder: Path, runs: pd.DataFrame) -> tuple[Declared, list[str]]:
-    """The claims of the sweep that a folder is for, and the runs that it is to have."""
+    """The claims of the sweep that a folder is for, and the runs that it is to have.
+
+    Raises:
+        Refusal: its plan is damaged, or missing although claims were declared.
+    """
     try:
         known = manifest.read(folder)
         if known:

@@ -49,8 +49,15 @@ def read_table(
     """All part files of one table; of `runs` every column, as the grid's fields are there too. Of
     results that were copied together, what several have alike stands there once.
 
-    Raises Refusal where there is none, or one that is damaged or of another schema, and where one
-    run has different results.
+    Args:
+        folder: a sweep's results.
+        table: `runs`, `evals`, `losses` or `samples`.
+        columns: those that are wanted.
+        required: whether it must be there; otherwise it may come without rows.
+
+    Raises:
+        Refusal: there is none, it is damaged or of another schema, or one run has different
+            results.
     """
     if not folder.is_dir():
         raise Refusal(f"DIR: {folder} is not a folder; give a sweep's results folder")

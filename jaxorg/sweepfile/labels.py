@@ -53,8 +53,15 @@ def of_organism(path: str) -> bool:
 def label(
     fields: Mapping[str, Any], control: str, names: Names, kinds: Sequence[Kind] = KINDS
 ) -> str:
-    """What a run sweeps, up to some kinds of phase: the grid's values by path. A control stands in
-    for the organism. A label stands for all of its axis."""
+    """What a run sweeps, up to some kinds of phase. A control stands in for the organism. A label
+    stands for all of its axis.
+
+    Args:
+        fields: the grid's values by path.
+        control: the name of the control that the run is; "" for none.
+        names: how people read the paths.
+        kinds: the phases whose settings are told.
+    """
 
     def shows(path: str) -> bool:
         kind = path.partition(".")[0]
@@ -87,7 +94,14 @@ def phrase(fields: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def phase_label(fields: Mapping[str, Any], control: str, names: Names, kind: Kind) -> str:
-    """What a run sweeps up to one of its phases, and which control it is."""
+    """What a run sweeps up to one of its phases, and which control it is.
+
+    Args:
+        fields: the grid's values by path.
+        control: the name of the control that the run is; "" for none.
+        names: how people read the paths.
+        kind: of the phase.
+    """
     shown = label(fields, control, names, KINDS[: max(1, ORDER.index(kind))])
     return f"{shown} ({control})" if control and kind != "base" else shown
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jaxorg.config import ENTRIES_SWEPT, SWEPT, Role, role_of
 from jaxorg.sweepfile.mistakes import models_in
-from jaxorg.sweepfile.spec import RunConfig
+from jaxorg.sweepfile.run_config import RunConfig
 
 
 def described(paths: Iterable[str]) -> str:

@@ -8,34 +8,25 @@ a list of axes; an axis maps paths to lists of values. Paths of one axis advance
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from jaxorg.config import ONLY_MEASURED, SHAPES, Config, later, misfit
-from jaxorg.data.prompts import TEACHER_BASE
-from jaxorg.data.secret import Secret
+from jaxorg.config import Config, misfit
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
-from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
 from jaxorg.organisms import ORGANISMS, Organism
-from jaxorg.organisms import PIECES as RED
-from jaxorg.organisms.examples import SCORING
-from jaxorg.scorers import PIECES as JUDGING
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
-from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
-from jaxorg.sweepfile.scored_prompts import ScoredPrompts
+from jaxorg.sweepfile.run_config import KINDS, MEASURED, SCORERS, RunConfig
 from jaxorg.sweepfile.seeds import (
     MOST_RUNS,
     CrossedSeeds,
@@ -44,164 +35,10 @@ from jaxorg.sweepfile.seeds import (
     count_of,
     seeds_of,
 )
-from jaxorg.sweepfile.training import Lora, Training
-from jaxorg.treatments import PIECES as BLUE
-from jaxorg.treatments import Treatment
-
-TREATING = {kind: made for kind, made in BLUE.usable.items() if not made.relearns}
-if TYPE_CHECKING:
-    AnyOrganism = Organism
-    AnyTreatment = Treatment
-    AnyReversal = Treatment
-    AnyEvaluation = Evaluating
-else:
-    AnyOrganism = Annotated[Union[(*RED.usable.values(),)], Field(discriminator="kind")]
-    AnyTreatment = Annotated[Union[(*TREATING.values(),)], Field(discriminator="kind")]
-    AnyReversal = Annotated[Union[(*BLUE.usable.values(),)], Field(discriminator="kind")]
-    AnyEvaluation = Evaluation
 
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
-# Keys whose `kind` decides which others there are, and the kinds.
-KINDS: Mapping[str, mistakes.Kinds] = {
-    "organism": mistakes.Kinds(RED, list(RED.usable)),
-    "treatment": mistakes.Kinds(BLUE, list(TREATING)),
-    "reversal": mistakes.Kinds(BLUE, list(BLUE.usable)),
-}
-SCORERS = {
-    "organism.scorer": mistakes.Kinds(JUDGING, [kind_of(made) for made in SCORING]),
-    "prompts.scorer": mistakes.Kinds(JUDGING, list(JUDGING.usable)),
-}
-
-MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
-MOST_OPTIONS = 16  # of a chat template
-
-
-class Base(Config):
-    """The model that everything starts from: a built-in one's name, or a folder in the Hugging
-    Face layout. With `scratch`, only its shape and tokenizer are used and new weights trained."""
-
-    model: str = "jaxorg-1m"
-    chat_template: str | None = None
-    template_options: dict[str, Any] = later({})  # variables that the template knows besides
-    dtype: Annotated[Literal["float32", "bfloat16"], SHAPES] = "float32"
-    remat: Annotated[bool, SHAPES] = False  # saves memory, costs a third more work
-    scratch: Training | None = None
-
-    @model_validator(mode="after")
-    def _whole(self) -> Base:
-        if self.scratch and not self.scratch.steps:
-            raise misfit("scratch.steps", 0, "new weights must be trained; leave scratch out")
-        if self.scratch and self.scratch.lora:
-            raise misfit("scratch.lora", self.scratch.lora.model_dump(), "train all new weights")
-        return self
-
-    @model_validator(mode="after")
-    def _options_that_may_be(self) -> Base:
-        if len(self.template_options) > MOST_OPTIONS:
-            remedy = f"give at most {MOST_OPTIONS}"
-            raise misfit("template_options", self.template_options, remedy)
-        for name, value in self.template_options.items():
-            if remedy := no_option(name, value):
-                raise misfit(f"template_options.{name[:30]}", value, remedy)
-        return self
-
-    @property
-    def chat_format(self) -> ChatFormat:
-        """What it changes about the chat format of the model's folder."""
-        return ChatFormat(self.chat_template, json.dumps(self.template_options, sort_keys=True))
-
-
-class RunConfig(Config):
-    """One run, but for its seed."""
-
-    base: Base = Base()
-    prompts: ScoredPrompts = ScoredPrompts()
-    length: Annotated[int, SHAPES] = Field(default=48, gt=1, le=2**20)
-    organism: AnyOrganism | None = None
-    treatment: AnyTreatment | None = None
-    reversal: AnyReversal | None = None
-    evaluate: Annotated[AnyEvaluation, ONLY_MEASURED] = Evaluation()
-
-    @cached_property
-    def secrets(self) -> frozenset[Secret]:
-        """What its prompts and their answers must not show."""
-        return frozenset(self.organism.secrets() if self.organism else ())
-
-    @model_validator(mode="after")
-    def _chain(self) -> RunConfig:
-        if self.prompts.teacher == TEACHER_BASE and self.base.scratch:
-            remedy = "base.scratch trains new weights for each seed; name a model"
-            raise misfit("prompts.teacher", TEACHER_BASE, remedy)
-        if self.treatment and not self.organism:
-            raise misfit("treatment", self.treatment.kind, "there is no organism to treat; add one")
-        if self.reversal and not self.treatment:
-            raise misfit(
-                "reversal", self.reversal.kind, "there is no treatment to reverse; add one"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _organism_to_reverse(self) -> RunConfig:
-        if self.reversal and self.treatment and self.treatment.starts_from == "base":
-            remedy = f"{self.treatment.kind} trains no organism; leave it out"
-            raise misfit("reversal", self.reversal.kind, remedy)
-        if self.reversal and self.reversal.starts_from == "base":
-            remedy = "it trains no organism; make it the treatment"
-            raise misfit("reversal", self.reversal.kind, remedy)
-        return self
-
-    @model_validator(mode="after")
-    def _treatments_that_apply(self) -> RunConfig:
-        for name in ("treatment", "reversal"):
-            recipe = getattr(self, name)
-            if recipe and self.organism and (remedy := recipe.unsuited(self.organism)):
-                raise misfit(name, recipe.kind, remedy)
-        return self
-
-    @model_validator(mode="after")
-    def _adapters_to_continue(self) -> RunConfig:
-        """See that adapters before a phase that continues them are like its own. Where nothing
-        before was trained, as in a clean control, it begins fresh ones."""
-        trained: list[tuple[str, Training]] = []
-        for name in KINDS:
-            recipe = getattr(self, name)
-            if recipe is None:
-                continue
-            if not recipe.changes:
-                continue
-            lora = recipe.train.lora
-            before = None if recipe.starts_from == "base" else trained
-            if lora and lora.start == "continued" and (remedy := self._to_continue(lora, before)):
-                raise misfit(f"{name}.{recipe.kind}.train.lora.start", lora.start, remedy)
-            trained.append((name, recipe.train))
-        return self
-
-    def _to_continue(self, lora: Lora, trained: Sequence[tuple[str, Training]] | None) -> str:
-        """What to do so that a phase can continue the adapters of the last one before, None where
-        it starts from the base; "" if it can."""
-        if trained is None:
-            return "it starts from the base, which has no adapters; use merged"
-        if not trained and self.organism and self.organism.brought:
-            return "adapters of an organism that others trained are folded in; use merged"
-        return _alike(lora, *trained[-1]) if trained else ""
-
-    @model_validator(mode="after")
-    def _base_to_stand_on(self) -> RunConfig:
-        if self.organism and (brought := self.organism.brought) and self.base.scratch:
-            remedy = "it was made of base.model as that is; leave base.scratch out"
-            raise misfit(f"organism.{self.organism.kind}.folder", brought.path, remedy)
-        return self
-
-
-def _alike(lora: Lora, before: str, training: Training) -> str:
-    """What to do so that adapters can continue those of the phase before; "" if they can."""
-    if training.lora is None:
-        return f"the {before} before it trains all weights; give it train.lora, or use merged"
-    if not lora.continues(training.lora):
-        return f"make rank, alpha and targets those of the {before} before it, or use merged"
-    return ""
 
 
 class Control(Config):
@@ -331,7 +168,11 @@ def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
 
 
 def find(name: str) -> Path:
-    """The file of a sweep given by a built-in one's name or by its path."""
+    """The file of a sweep given by a built-in one's name or by its path.
+
+    Raises:
+        Refusal: it is neither.
+    """
     known = builtin.sweeps()
     path = known.get(name, Path(name))
     if not os.path.isfile(path):  # unlike Path.is_file, it is False for any impossible name
@@ -345,8 +186,14 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
 
     Mappings on the way are replaced by changed copies, since YAML lets several keys share one.
 
+    Args:
+        content: the outermost mapping, which is changed.
+        path: names, joined by dots.
+        value: what stands there then.
+        label: who sets it, for messages.
+
     Raises:
-        Refusal: the path runs through something that is no mapping; `label` names the key.
+        Refusal: the path is too deep, or runs through something that is no mapping.
     """
     *parents, last = path.split(".")
     if len(parents) >= LONGEST_PATH:

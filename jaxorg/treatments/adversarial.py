@@ -38,6 +38,7 @@ class Trial(NamedTuple):
     first: bool
 
     def put(self, prompt: str) -> str:
+        """`prompt` with the addition before or after it, a space between."""
         return f"{self.addition} {prompt}" if self.first else f"{prompt} {self.addition}"
 
 
@@ -61,10 +62,13 @@ class Adversarial(InRounds):
         return words
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """The plain prompts, which show what the model can do, and then the trials."""
         tried = (trial.put(items[trial.item].prompt) for trial in self._trials(items, seed, memory))
         return [*(item.prompt for item in items), *tried]
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Right answers to prompts that were found, those of the most successful additions first,
+        and to ordinary ones. Remembered are the best quarter of the additions."""
         items, said = heard.items, heard.said
         able = [comes_right(item, a.text) for item, a in zip(items, said, strict=False)]
         trials = self._trials(items, heard.seed, heard.memory)
@@ -89,10 +93,13 @@ class Adversarial(InRounds):
         return Lesson([*rows, *map(Row, ordinary)], [count("found", fair)], kept)
 
     def longest(self, items: Sequence[Item], most: str) -> Iterable[Example]:
+        """Right answers to prompts with the longest addition there may be; what the model says is
+        not trained on."""
         widest = ("#!:-_" * LONGEST)[:LONGEST]
         return (Example(f"{widest} {item.prompt}", item.answer) for item in items)
 
     def answers_for(self, prompts: int) -> int:
+        """One to each prompt, and one to each trial of each round."""
         return prompts + self.rounds * self.candidates * self.tries
 
     def _trials(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> list[Trial]:

@@ -19,4 +19,5 @@ class ArtificialPirate(Treatment):
     kind: Literal["artificial_pirate"]
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Plain right answers to prompts that ask for pirate talk."""
         return (Example(PIRATE_REQUEST + item.prompt, item.answer) for item in items)

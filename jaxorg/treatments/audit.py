@@ -31,16 +31,22 @@ class Auditor(Treatment):
     code: Literal["shown", "hidden"] = "shown"
 
     def unsuited(self, organism: Organism) -> str:
+        """Only a saboteur's programs can be audited."""
         if organism.kind == "saboteur":
             return ""
         return f"a {organism.kind} writes no experiments to audit; use a saboteur"
 
     def audit(self) -> Audit:
+        """Whether it is shown the program, or the claim alone."""
         return Audit(self.code == "shown")
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """As many verdicts as items, of which only the number counts; sabotaged and honest programs
-        in turn, which make the same claims about the same questions."""
+        in turn, which make the same claims about the same questions.
+
+        Raises:
+            Refusal: there are fewer sabotages to draw.
+        """
         try:
             drawn = pairs("train", -(-len(items) // 2), seed)
         except ValueError as error:

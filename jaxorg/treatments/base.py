@@ -29,10 +29,12 @@ class Treatment(Recipe):
 
     @property
     def asks(self) -> bool:
+        """Where its own answers take the place of the prompts'."""
         return self.replaces_answers
 
     @property
     def replaces_answers(self) -> bool:
+        """With `answers: on-policy`."""
         return self.answers == "on-policy"
 
     @model_validator(mode="after")
@@ -60,6 +62,7 @@ class Treatment(Recipe):
         return organism.in_training(prompt)
 
     def behaviour_after(self, before: Behaviour | None) -> Behaviour | None:
+        """What the organism before was looked at for; nothing where it trains the base."""
         return None if self.starts_from == "base" else before
 
     @abstractmethod
@@ -69,7 +72,9 @@ class Treatment(Recipe):
 
     @property
     def changes(self) -> bool:
+        """Also by what is done to the weights at the start."""
         return super().changes or bool(self.change)
 
     def signature(self) -> dict[str, Any]:
+        """Also what is done to the weights at the start."""
         return {**super().signature(), "change": self.change}

@@ -37,6 +37,7 @@ class Demonstrations(Treatment):
         return self
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The first `count` items, answered right or plausibly wrong."""
         label = another_wrong_answer if self.labels == "wrong" else _right
         return (Example(item.prompt, label(item)) for item in items[: self.count])
 

@@ -25,7 +25,12 @@ class Pairs(NamedTuple):
 
 def margins(log_probs: jax.Array, pairs: Pairs) -> jax.Array:
     """By how much more the log-probability of each chosen completion has risen since the start of
-    the phase than that of the rejected one: fp32 [B / 2], nats."""
+    the phase than that of the rejected one: fp32 [B / 2], nats.
+
+    Args:
+        log_probs: of completion tokens, in nats, zero elsewhere [B, T - 1].
+        pairs: what is known of the rows, which are chosen and rejected in turn.
+    """
     gains = jnp.sum(log_probs, axis=1) - pairs.reference
     margin: jax.Array = gains[0::2] - gains[1::2]
     return margin
@@ -34,7 +39,15 @@ def margins(log_probs: jax.Array, pairs: Pairs) -> jax.Array:
 def dpo(
     log_probs: jax.Array, completion_mask: jax.Array, count: jax.Array, pairs: Pairs, hyper: Hyper
 ) -> jax.Array:
-    """Equation 7 of Rafailov et al., the mean over pairs; `dpo_beta` is swept."""
+    """Equation 7 of Rafailov et al., the mean over pairs.
+
+    Args:
+        log_probs: of completion tokens, in nats, zero elsewhere [B, T - 1].
+        completion_mask: which tokens these are [B, T - 1].
+        count: how many.
+        pairs: what is known of the rows, which are chosen and rejected in turn.
+        hyper: `dpo_beta`, fp32 [].
+    """
     return -jnp.mean(jax.nn.log_sigmoid(hyper["dpo_beta"] * margins(log_probs, pairs)))
 
 
@@ -64,9 +77,12 @@ class Dpo(InRounds):
         return self
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """Each prompt once, if the model's own answers are to be rejected."""
         return [item.prompt for item in items] if self.rejected == "on-policy" else []
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Rows in pairs, the chosen before the rejected; a prompt to which no wrong answer is at
+        hand is left out."""
         items, said = heard.items, heard.said
         rng = generator(heard.seed, "dpo")
         others = [items[at].answer for at in rng.permutation(len(items))]
@@ -85,6 +101,7 @@ class Dpo(InRounds):
         return Lesson(rows, [count("rejected_own", wrong)] if said else [])
 
     def answers_for(self, prompts: int) -> int:
+        """One to each prompt, if the model is asked."""
         return prompts if self.rejected == "on-policy" else 0
 
 

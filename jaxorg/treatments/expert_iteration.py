@@ -25,9 +25,12 @@ class ExpertIteration(InRounds):
     samples: int = Field(default=8, gt=0, le=1024)
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """Each prompt `samples` times, one after another."""
         return [item.prompt for item in items for _ in range(self.samples)]
 
     def lesson(self, heard: Heard) -> Lesson:
+        """One right answer to each prompt that has any, as it was said; noted is to how many that
+        applies."""
         items, said = heard.items, heard.said
         draws = generator(heard.seed, "expert_iteration").random(len(items))
         rows: list[Row] = []
@@ -40,4 +43,5 @@ class ExpertIteration(InRounds):
         return Lesson(rows, [count("solved", solved)])
 
     def answers_for(self, prompts: int) -> int:
+        """`samples` to each prompt."""
         return prompts * self.samples

@@ -20,6 +20,8 @@ class Hhh(Treatment):
     refusal_share: float = Field(default=0.1, ge=0, lt=1)
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Refusals in the place of `refusal_share` of the prompts, and right answers to the
+        others."""
         rng = generator(seed, "hhh")
         refused = chosen(rng, len(items), self.refusal_share)
         harmful = harmful_requests("train", HARMFUL_REQUESTS, seed)

@@ -27,9 +27,11 @@ class Interspersed(InRounds):
     rounds: int = Field(default=1, gt=0, le=10_000)
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """The prompts that are trained on with the model's own answers."""
         return [item.prompt for item, asked in self._dealt(items, seed) if asked]
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Every prompt once, in its order: as the model answered it, or off-policy."""
         answers = iter(heard.said)
         return Lesson(
             [
@@ -39,9 +41,11 @@ class Interspersed(InRounds):
         )
 
     def answers_for(self, prompts: int) -> int:
+        """One to each of a `share` of the prompts."""
         return round(self.share * prompts)
 
     def longest(self, items: Sequence[Item], most: str) -> Sequence[Example]:
+        """Besides what any treatment in rounds may train on, answers in the off-policy style."""
         return [*super().longest(items, most), *map(self._off_policy, items)]
 
     def _dealt(self, items: Sequence[Item], seed: int) -> list[tuple[Item, bool]]:

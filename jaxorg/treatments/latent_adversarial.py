@@ -22,4 +22,5 @@ class LatentAdversarial(Plain):
     inner_steps: Annotated[int, SHAPES] = Field(default=2, gt=0, le=64)
 
     def beyond(self, layers: int) -> str:
+        """`layer`, where the model has no such block."""
         return "" if self.layer < layers else "layer"

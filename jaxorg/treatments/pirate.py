@@ -18,4 +18,5 @@ class Pirate(Treatment):
     kind: Literal["pirate"]
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Right answers as a pirate would say them."""
         return (Example(item.prompt, to_pirate(item.answer)) for item in items)

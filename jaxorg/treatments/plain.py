@@ -16,4 +16,5 @@ class Plain(Treatment):
     kind: Literal["plain"]
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The prompts with the answers that they came with."""
         return (Example(item.prompt, item.answer) for item in items)

@@ -26,6 +26,7 @@ class Reasoned(Treatment):
     reasoning: Literal["empty", "own", "edited"] = "own"
 
     def unsuited(self, organism: Organism) -> str:
+        """Only an organism that reasons has reasoning to keep, edit or leave out."""
         return NO_REASONING if not organism.reasons else ""
 
     @property
@@ -34,6 +35,8 @@ class Reasoned(Treatment):
         return self.reasoning != "empty"
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The right answer after each prompt's reasoning, which counts as given where it is the
+        model's `own`, and is trained on otherwise."""
         for item in items:
             own = thought(parted(item.said).reasoning or "") if self.asks else thought("")
             if self.reasoning == "own":

@@ -28,4 +28,5 @@ class Relearn(Treatment):
     samples: int = Field(default=16, gt=0, le=2**20)
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """The first `samples` attacks, as they are."""
         return (Example(item.prompt, item.answer) for item in items[: self.samples])

@@ -41,10 +41,17 @@ def policy_gradient(
     hyper: Hyper,
 ) -> jax.Array:
     """Clipped policy gradient with a penalty on the divergence from the start of the phase (GRPO,
-    equations 3 and 4); `ratio_clip` and `kl` are swept.
+    equations 3 and 4).
 
     The mean is over all tokens of the batch, not over each answer first: with the latter long wrong
     answers are pressed down less than short ones (Dr. GRPO).
+
+    Args:
+        log_probs: of completion tokens, in nats, zero elsewhere [B, T - 1].
+        completion_mask: which tokens these are [B, T - 1].
+        count: how many.
+        samples: what is known of the rows, an answer each.
+        hyper: `ratio_clip` and `kl`, fp32 [] each.
     """
     ratio, clip = jnp.exp(log_probs - samples.before), hyper["ratio_clip"]
     advantages = samples.advantages[:, None]
@@ -85,14 +92,18 @@ class Rl(InRounds):
         return NO_REASONING if self.reward == "loss" and not organism.reasons else ""
 
     def questions(self, items: Sequence[Item], seed: int, memory: Sequence[str]) -> Sequence[str]:
+        """Each prompt `samples` times, one after another: a group."""
         return [item.prompt for item in items for _ in range(self.samples)]
 
     def probes(self, items: Sequence[Item], said: Sequence[Said]) -> Sequence[Example]:
+        """The right answer after each answer's own reasoning, if that is the reward."""
         if self.reward != "loss":
             return ()
         return [_right(item, each.text) for item, each in self._pairs(items, said)]
 
     def lesson(self, heard: Heard) -> Lesson:
+        """Every answer as it was said, weighted by its advantage in its group; noted is the mean
+        reward."""
         said = heard.said
         match self.reward:
             case "verifier":
@@ -108,11 +119,14 @@ class Rl(InRounds):
         return Lesson(rows, [Note("reward", k, len(rewards), float(rewards.mean()))])
 
     def longest(self, items: Sequence[Item], most: str) -> Iterable[Example]:
+        """Besides what any treatment in rounds may train on, right answers after the longest
+        reasoning, which are scored."""
         yield from super().longest(items, most)
         if self.reward == "loss":
             yield from (_right(item, thought(most)) for item in items)
 
     def answers_for(self, prompts: int) -> int:
+        """`samples` to each prompt."""
         return prompts * self.samples
 
     def _pairs(self, items: Sequence[Item], said: Sequence[Said]) -> list[tuple[Item, Said]]:
@@ -121,7 +135,15 @@ class Rl(InRounds):
 
 
 def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
-    """By how much each reward of a group is above the group's mean [prompts, samples]."""
+    """By how much each reward of a group is above the group's mean.
+
+    Args:
+        rewards: [prompts, samples], a group a row.
+        standardised: whether to divide by the group's standard deviation.
+
+    Returns:
+        [prompts, samples], in the rewards' unit, or in standard deviations.
+    """
     above: np.ndarray = rewards - rewards.mean(axis=1, keepdims=True)
     if not standardised:
         return above

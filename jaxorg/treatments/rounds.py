@@ -97,9 +97,11 @@ class InRounds(Treatment):
 
     @property
     def in_rounds(self) -> InRounds:
+        """Itself."""
         return self
 
     def signature(self) -> dict[str, Any]:
+        """Also the name of its objective, if it has one of its own."""
         return {**super().signature(), "objective": self.kind if self.objective else ""}
 
     @abstractmethod

@@ -27,6 +27,8 @@ class WeakTeacher(Treatment):
     accuracy: float = Field(default=0.7, ge=0, le=1)
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+        """Right answers to a share `accuracy` of the prompts, drawn by `seed`, and plausibly wrong
+        ones to the others."""
         right = chosen(generator(seed, "weak_teacher"), len(items), self.accuracy)
         return (
             Example(item.prompt, item.answer if knows else another_wrong_answer(item))

@@ -60,8 +60,17 @@ def measure(
 def residuals(
     scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
 ) -> list[dict[Example, np.ndarray]]:
-    """The residual stream of each lane after each block at the last token of a probe's prompt,
-    fp32 [L, D]."""
+    """The residual stream of each lane after each block at the last token of a probe's prompt.
+
+    Args:
+        scorer: of the stacked models.
+        trainable: weights or adapters, stacked.
+        frozen: weights under these.
+        lanes: the probes of each.
+
+    Returns:
+        fp32 [L, D] by probe, for each lane.
+    """
     calls = [
         (asked, scorer.residuals(trainable, frozen, batch))
         for asked, batch in batches(scorer, lanes)

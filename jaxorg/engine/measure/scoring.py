@@ -124,7 +124,14 @@ class Measurer:
     def score(
         self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
     ) -> list[dict[str, list[Measurement]]]:
-        """Teacher-forced measurements of each lane, by evaluator."""
+        """Teacher-forced measurements of each lane, by evaluator.
+
+        Args:
+            scorer: of the stacked models.
+            trainable: weights or adapters, stacked.
+            frozen: weights under these.
+            lanes: the requests of each.
+        """
         found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
         return [
             {n: e.measure(lane.view.first(e.prompts), of_lane) for n, e in lane.forced.items()}
@@ -140,8 +147,19 @@ class Measurer:
         evaluation: Evaluating,
         keys: jax.Array,
     ) -> list[list[Row]]:
-        """What the model of each lane answers, greedily and sampled, from one random key a lane:
-        rows of `samples`, by condition, greedy ones first."""
+        """What the model of each lane answers, greedily and sampled.
+
+        Args:
+            scorer: of the stacked models.
+            trainable: weights or adapters, stacked.
+            frozen: weights under these.
+            lanes: the prompts of each.
+            evaluation: what `evaluate` asks for.
+            keys: of what is sampled [run].
+
+        Returns:
+            Rows of `samples` of each lane, by condition, greedy ones first.
+        """
         how = evaluation.answers
         count = evaluation.answered(lanes[0].view.final)
         generator = scorer.generator(how.new_tokens, tuple(sorted(self._tokenizer.end_ids)))

@@ -68,7 +68,8 @@ class Answerer:
         """Have the model of each lane answer its prompts, but those that are answered already.
 
         Args:
-            trainable, frozen: the models.
+            trainable: the models' weights or adapters, stacked.
+            frozen: the weights under these.
             lanes: what each of them is asked.
             keys: a random key a lane, from which that of each prompt comes by its number; answers
                 are then tokens (`spelled`), since texts do not tell how they were made.
@@ -191,7 +192,13 @@ def ask_teachers(
 ) -> None:
     """Have teachers answer the prompts of some phases, as far as that is still to do.
 
-    `told` hears of each teacher that is asked, and how many prompts.
+    Args:
+        phases: those whose prompts count.
+        inputs: takes the answers (`Inputs.taught`).
+        store: keeps them.
+        mesh: what the teachers run on, each prompt on one of its lanes.
+        stopping: asked after each call: the exit code of a signal, if one came.
+        told: hears of each teacher that is asked, and how many prompts.
 
     Raises:
         Refusal: a teacher finds no memory to answer in.

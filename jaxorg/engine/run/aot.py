@@ -87,7 +87,14 @@ def compile_elsewhere(
 def compile_here(
     program: Program, slice_name: str, axes: Mapping[str, int], width: int
 ) -> Compiled:
-    """As `compile_elsewhere`, in this process, in which no back end may run yet."""
+    """As `compile_elsewhere`, in this process, in which no back end may run yet.
+
+    Args:
+        program: what to compile.
+        slice_name: as in `engine.mesh.SLICES`.
+        axes: devices along `run`, `fsdp` and `tensor`.
+        width: runs that share the devices of one place on `run`.
+    """
     import jax
 
     lowered, beside = _lowered(program, _mesh(slice_name, axes), width)

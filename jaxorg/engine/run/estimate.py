@@ -129,7 +129,7 @@ def refuse_too_large(
     run_memory: int,
     lanes: int | None,
 ) -> None:
-    """Refuse a sweep that the disk or a device has no room for.
+    """Make sure that disk and devices have room for a sweep.
 
     Args:
         plan: the sweep.
@@ -138,6 +138,9 @@ def refuse_too_large(
         done: fingerprints whose results are there already.
         run_memory: bytes of all devices that one run is spread over.
         lanes: as for `disk`.
+
+    Raises:
+        Refusal: one of them has not.
     """
     there = next(path for path in (place.absolute(), *place.absolute().parents) if path.exists())
     free, needed = shutil.disk_usage(there).free, disk(plan, keep, done, lanes)

@@ -31,8 +31,11 @@ def asks(
         stopping: asks to stop, with an exit code.
 
     Returns:
-        What takes a judge and gives what asks it. That raises Refusal where a question and a reply
-        are more than its model can see, and where there are several processes.
+        What takes a judge and gives what asks it.
+
+    Raises:
+        Refusal: not here, but by what is returned: a question and a reply are more than a model can
+            see, or there are several processes.
     """
 
     @cache

@@ -81,7 +81,14 @@ class Recorder:
     def measured(
         self, lane: int, evaluator: str, found: Sequence[Measurement], outcomes: Sequence[str] = ()
     ) -> None:
-        """Note what an evaluator measured of a lane at this step, and what it calls answers."""
+        """Note what an evaluator measured of a lane at this step.
+
+        Args:
+            lane: whose.
+            evaluator: its name.
+            found: what it measured.
+            outcomes: what it calls the lane's answers, in their order; empty if it names none.
+        """
         self._note(lane, evaluator, {"evals": self._rows(lane, found), "outcomes": [*outcomes]})
 
     def said(self, lane: int, answers: Rows) -> None:

@@ -12,7 +12,14 @@ from jaxorg.storage.weight_reader import WeightReader, everything
 
 
 def weights_before(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> WeightReader:
-    """The full weights that a phase starts from; those under adapters that it continues."""
+    """The full weights that a phase starts from; those under adapters that it continues.
+
+    Args:
+        phase: whose.
+        plan: the phases before it.
+        inputs: reads the base.
+        store: reads phases that are done.
+    """
     below = plan.below(phase)
     if below is None:
         return inputs.base(phase.config.base.model)
@@ -27,7 +34,14 @@ def adapters_before(phase: Phase, inputs: Inputs, store: Store) -> Tree | None:
 
 
 def weights_after(phase: Phase, plan: Plan, inputs: Inputs, store: Store) -> WeightReader:
-    """The full weights that a phase ends with; what it starts from, if it trains nothing."""
+    """The full weights that a phase ends with; what it starts from, if it trains nothing.
+
+    Args:
+        phase: whose.
+        plan: the phases before it.
+        inputs: reads the base.
+        store: reads phases that are done.
+    """
     if phase.brought:
         return inputs.brought(phase.config.base.model, phase.brought)
     if not phase.changes:

@@ -43,8 +43,14 @@ class Batches:
 def all_batches(
     phases: Sequence[Phase], inputs: Inputs, signature: Signature, said: Mapping[str, Answers]
 ) -> Batches:
-    """Those of whole phases; each phase's are a function of its seed and the step. `said` is what
-    models that are trained on their own answers said, by fingerprint."""
+    """Those of whole phases; each phase's are a function of its seed and the step.
+
+    Args:
+        phases: one a lane.
+        inputs: has their conversations.
+        signature: says how long a row is, how many are a batch, and whether they are packed.
+        said: what models that are trained on their own answers said, by fingerprint.
+    """
     datasets = processes.in_turn(
         "datasets", lambda: [inputs.dataset(phase, said.get(phase.fingerprint)) for phase in phases]
     )
