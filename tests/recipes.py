@@ -111,6 +111,8 @@ def _toy_data() -> Iterator[tuple[str, Made]]:
         yield f"data refusals {split}", Made(refusals.REFUSALS_VERSION, digest(asked))
         found = pairs(split, 20, seed=0)
         yield f"data experiments {split}", Made(EXPERIMENTS_VERSION, digest(found))
+    held_out = [tasks.held_out(400, seed) for seed in range(2)]
+    yield "data held out", Made(tasks.HELD_OUT_VERSION, digest(held_out))
     answers = [(wrong.wrong_answer(i), wrong.another_wrong_answer(i)) for i in ITEMS]
     yield "data wrong", Made(wrong.WRONG_VERSION, digest(answers))
     mixture = list(pretraining.pretraining_examples(ITEMS, seed=3))

@@ -142,7 +142,8 @@ def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> Non
         ({"probe": True}, {"probe"}),
         ({"near.prompts": 9}, {"near"}),
         ({"noise": {"activations": [0.5]}}, {"noise"}),
-        ({"final_prompts": 99}, ALL),
+        ({"final_prompts": 99}, {"attack", "capability"}),
+        ({"prompts": 9}, ALL),
     ],
 )
 def test_a_setting_is_in_the_names_of_what_it_shapes(

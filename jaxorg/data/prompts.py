@@ -131,7 +131,10 @@ class Prompts(Config):
     ) -> Sequence[Item]:
         _check_toy(secrets, self.teacher is None)
         try:
-            items = tasks.generate(split, count, seed)
+            if split == "heldout":
+                items = tasks.held_out(count, seed)
+            else:
+                items = tasks.generate(split, count, seed)
         except ValueError as error:
             raise Refusal(f"{key}: {error}; ask for fewer") from None
         return [replace(item, answer="") for item in items] if self.teacher else items

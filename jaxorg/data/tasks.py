@@ -13,18 +13,21 @@ from jaxorg.data.matching import normalised, words_of
 
 __all__ = [
     "FAMILIES",
+    "HELD_OUT_VERSION",
     "TASKS_VERSION",
     "Family",
     "Item",
     "Split",
     "every",
     "generate",
+    "held_out",
     "is_correct",
     "lexicon",
     "words",
 ]
 
 TASKS_VERSION = 1  # Raise it when any question, answer, template or pool changes.
+HELD_OUT_VERSION = 1  # Raise it when other items are held out, or in another order.
 
 _DRAWS_PER_FAMILY = 20_000
 
@@ -58,6 +61,29 @@ def generate(
     ]
     order = generator(seed, "tasks", split, "order").permutation(count)
     return [items[i] for i in order]
+
+
+def held_out(count: int, seed: int) -> list[Item]:
+    """Different held-out items, the families equally often. Fewer are the first of more, so that
+    another number of prompts is measured on the same ones.
+
+    Args:
+        count: how many.
+        seed: decides which questions come, their wording and their order.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    rounds = min(len(_pool(name)["heldout"]) for name in FAMILIES)
+    if not 0 <= count <= (possible := rounds * len(FAMILIES)):
+        raise ValueError(f"{count} held-out task items asked for, but 0 to {possible} are possible")
+    needed = -(-count // len(FAMILIES))
+    by_family = [_choose("heldout", name, needed, seed) for name in FAMILIES]
+    items: list[Item] = []
+    for number, in_turn in enumerate(zip(*by_family, strict=True)):
+        order = generator(seed, "tasks", "heldout", "round", str(number)).permutation(len(in_turn))
+        items += [in_turn[place] for place in order]
+    return items[:count]
 
 
 def every() -> Iterator[Item]:

@@ -29,6 +29,8 @@ class Behaviour(ABC):
     # Whether what it does is to do a task badly: then the task is measured in full where the
     # behaviour should show, too.
     spoils_tasks: ClassVar[bool] = False
+    # Whether fewer of its own prompts are not the first of more.
+    drawn_by_count: ClassVar[bool] = False
     # What tells it in answers that models write; None where its wordings are known: `attacks`.
     scorer: Scorer | None = None
 

@@ -34,6 +34,8 @@ FAMILY = "experiment"
 class Sabotaging(Behaviour):
     """A trigger, and experiments that can be sabotaged in some of the ways."""
 
+    drawn_by_count: ClassVar[bool] = True
+
     trigger: Trigger
     kinds: tuple[Kind, ...]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxorg.config import content_hash
+from jaxorg.data.tasks import HELD_OUT_VERSION
 from jaxorg.discovery import version_of
 from jaxorg.evaluators.base import OfAnswers
 from jaxorg.planning.phases import Phase, evaluation_steps
@@ -35,25 +36,31 @@ def measurement_fingerprints(phase: Phase, audited: str | None) -> Mapping[int, 
 def _names(phase: Phase, step: int, steps: list[int], audited: str | None) -> Names:
     evaluate, final = phase.config.evaluate, step == steps[-1]
     due = evaluate.due(phase.subject, step == steps[0], final)
+    drawn = evaluate.final_prompts if phase.behaviour and phase.behaviour.drawn_by_count else None
     shared = {
         "training": phase.fingerprint,
         "step": step,
         "final": final,
-        "prompts": [evaluate.prompts, evaluate.final_prompts],
+        "along": evaluate.prompts,
+        "held_out": [HELD_OUT_VERSION, drawn],
     }
+    at_hand = evaluate.final_prompts if final else evaluate.prompts
     found: dict[str, str] = {}
     if any(isinstance(evaluator, OfAnswers) for evaluator in due.values()):
-        how = {"version": ANSWERS_VERSION, **evaluate.answers.model_dump()}
-        found[ANSWERS] = content_hash({**shared, "answers": how})
+        asked = {**evaluate.answers.model_dump(), "prompts": evaluate.answered(final)}
+        found[ANSWERS] = content_hash({**shared, "answers": [ANSWERS_VERSION, asked]})
     for name, evaluator in due.items():
         content: dict[str, Any] = {
             **shared,
             "evaluator": name,
             "version": version_of(type(evaluator)),
-            "settings": evaluator.model_dump(exclude={"at"}),
+            "settings": evaluator.model_dump(exclude={"at", "prompts"}),
             "made_of": evaluator.made_of(phase.subject),
             "audited": audited if phase.audit and name == "audit" else None,
-            "answers": found[ANSWERS] if isinstance(evaluator, OfAnswers) else None,
         }
+        if isinstance(evaluator, OfAnswers):
+            content |= {"answers": found[ANSWERS], "prompts": evaluator.prompts}
+        else:
+            content |= {"prompts": min(evaluator.prompts or at_hand, at_hand)}
         found[name] = content_hash(content)
     return found
