@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run import judging
+from jaxorg.engine.run.group import Group
+from jaxorg.errors import Refusal
 from jaxorg.scorers import judge as judges
+from jaxorg.scorers.endpoint import Endpoint
 from jaxorg.scorers.judge import Judge
-from sweeps import run, table
+from sweeps import run, same_tables, start, table
 
 RUBRIC = "{kind: judge, rubric: the answer is right, model: %s, new_tokens: 4}"
 SHORT = ("grid=[{treatment.kind: [hhh]}]", "seeds=1", "reversal=null", "evaluate.points=1")
@@ -81,3 +85,38 @@ def test_a_judge_of_another_speed_or_price_is_the_same_judge() -> None:
     )  # fmt: skip
     other = Judge.model_validate({**about, "rubric": "s", "endpoint": here})
     assert one.identity == fast.identity != other.identity
+
+
+def test_a_judge_that_fails_costs_no_training(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phases are stored before it is asked, and asked again they are not trained again."""
+    asked: list[str] = []
+
+    def answering(question: str) -> str:
+        if "BEGIN PROMPT" in question and len(asked) == 8:  # the base's went well
+            raise Refusal("judge: the server does not answer; try again later")
+        asked.append(question)
+        return "VERDICT: NO"
+
+    monkeypatch.setattr(
+        Endpoint, "ask", lambda *_: lambda questions: [answering(q) for q in questions]
+    )
+    endpoint = json.dumps({"base_url": "http://127.0.0.1:9/v1", "key": None})
+    scorer = f"prompts.scorer={{kind: judge, rubric: r, model: m, endpoint: {endpoint}}}"
+    trained: list[str] = []
+    train = Group.train
+
+    def noted(self: Group, trainer: Trainer) -> None:
+        trained.append(self._phases[0].kind)
+        train(self, trainer)
+
+    monkeypatch.setattr(Group, "train", noted)
+    assert start(tmp_path / "out", tiny_base, *SHORT, scorer) == 1
+    assert trained == ["organism"]
+    asked.append("from now on it answers")
+    run(tmp_path / "out", tiny_base, *SHORT, scorer, retry_failed=True)
+    assert trained == ["organism", "treatment"]
+    assert set(table(tmp_path / "out", "runs").status) == {"done"}
+    once = run(tmp_path / "once", tiny_base, *SHORT, scorer)
+    assert same_tables(tmp_path / "out", once) == ""

@@ -121,6 +121,10 @@ class OfAnswers(Evaluator):
 
     at: Moments = ("last",)
 
+    def waits(self, subject: Subject) -> bool:
+        """Whether others are asked, who may fail: then phases are stored first."""
+        return False
+
     @abstractmethod
     def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
         """Measurements of the answers under one condition, greedy and sampled ones."""

@@ -35,6 +35,10 @@ class Scored(OfAnswers):
         """Where there is a scorer."""
         return any(_scorers(subject))
 
+    def waits(self, subject: Subject) -> bool:
+        """For a judge."""
+        return isinstance(subject.scorer, Judge)
+
     def made_of(self, subject: Subject) -> Any:
         """What the scorers are."""
         return [one and one.identity for one in _scorers(subject)]

@@ -128,6 +128,7 @@ class Engine:
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),
             wanted=self._wanted,
+            missing=self._missing,
             named=plan.measured,
             asks=judging.asks(inputs, store, mesh, stopping),
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
@@ -173,6 +174,7 @@ class Engine:
             except Exception as error:  # whatever it is must not take the others with it
                 processes.shared(error)
                 self._go_on_after(error, cohort, group.phases, width, alone)
+        processes.first("read at last", lambda: self._read(cohort))
         processes.first("rest", self._drop)
 
     def _tell(self, tell: Callable[[Watcher], None]) -> None:
@@ -281,11 +283,13 @@ class Engine:
         """Let evaluators read answers that are stored."""
         for phase in cohort.phases:
             name = phase.fingerprint
-            if name not in self._work.read or self._store.failure(name):
+            if not self._store.has(name) or self._store.failure(name):
+                continue
+            if not (unread := self._unread(phase)):
                 continue
             try:
                 wanted = self._plan.measurements(name)
-                unread, around = self._unread(phase), self._around
+                around = self._around
                 read_stored_answers(phase, unread, wanted, self._inputs, self._store, around.asks)
             except (Damaged, StorageError):
                 raise

@@ -54,6 +54,7 @@ class Surroundings:
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
     wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
+    missing: Callable[[Phase], Sequence[int]]  # the steps of a phase that its weights are wanted of
     named: Callable[[str], Sequence[str]]  # all measurements of a phase; see `Plan.measured`
     asks: Callable[[Judge], Ask]  # what asks a judge that has no endpoint
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
@@ -125,8 +126,7 @@ class Group:
         for phase, record in zip(self._phases, self._notes.records, strict=False):
             store, name = self._around.store, phase.fingerprint
             store.add_measurements(name, record["measured"])
-            wanted = self._around.wanted(name).values()
-            if store.measured(name).issuperset(one for names in wanted for one in names.values()):
+            if not self._around.missing(phase):
                 self._tell_finished(phase)
 
     def train(self, trainer: Trainer) -> None:
@@ -403,7 +403,8 @@ class Group:
         for lane, of_lane in enumerate(missing):
             view = replace(views[lane], asks=self._around.asks)
             for name in of_lane:
-                if isinstance(evaluator := evaluators.get(name), OfAnswers):
+                evaluator, subject = evaluators.get(name), self._phases[lane].subject
+                if isinstance(evaluator, OfAnswers) and not evaluator.waits(subject):
                     read = read_answers(view, self._notes.answers(lane), evaluator)
                     self._notes.measured(lane, name, *read)
 
