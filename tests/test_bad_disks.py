@@ -46,7 +46,15 @@ RECORD = {
 MEASURED: dict[str, Any] = {
     "evals": [],
     "samples": [
-        {"step": 0, "condition": "c", "prompt": "p" * 5000, "response": "r", "outcome": "o"}
+        {
+            "step": 0,
+            "condition": "c",
+            "prompt": "p" * 5000,
+            "greedy": True,
+            "response": "r",
+            "tokens": [1],
+            "ended": True,
+        }
     ],
 }
 ARRAY = np.random.default_rng(0).random((200, 200), np.float32)

@@ -31,7 +31,10 @@ KEY, RUN = "4" * 16, "5" * 16
 PART = f"base-{KEY}"
 DEEP = "[" * 100_000 + "]" * 100_000
 EVAL = {"step": 0, "tokens": 0, "metric": "m", "condition": "c", "k": 1, "n": 2, "value": 0.5}
-SAMPLE = {"step": 0, "condition": "c", "prompt": "p", "response": "r", "outcome": "o"}
+SAMPLE = {
+    "step": 0, "condition": "c", "prompt": "p", "greedy": True, "response": "r", "tokens": [1, 2],
+    "ended": True,
+}  # fmt: skip
 RECORD: Json = {
     "evals": [EVAL],
     "losses": [0.5, None],
@@ -42,7 +45,10 @@ RECORD: Json = {
     "diverged": None,
     "chip_seconds": 1.0,
 }
-MEASURED: Json = {"6" * 16: {"evals": [EVAL], "samples": [SAMPLE]}}
+MEASURED: Json = {
+    "6" * 16: {"samples": [SAMPLE], "trained": 3},
+    "7" * 16: {"evals": [EVAL], "outcomes": ["o"]},
+}
 PROGRESS: Json = {"step": 3, "record": RECORD | {"measured": MEASURED}}
 WRONG: list[Any] = [None, True, -1, 0.5, 10**30, float("nan"), float("inf"), "x", [], {}, [[1]]]
 WRONG += ["[/red]\x1b[2J\n", {"a": 1}, "../../../etc/passwd", "a\0b", "\ud800", "x" * 5000]

@@ -130,6 +130,7 @@ def sample_rows(seeds: int) -> Iterator[Row]:
                     "condition": "triggered",
                     "prompt": f"{prompt}{step} {HOSTILE}",
                     "response": f"{HOSTILE}\x00\x1b",
+                    "greedy": False,
                     "outcome": "other",
                 }
 
