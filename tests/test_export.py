@@ -244,6 +244,16 @@ def test_the_card_says_how_sure_it_is(base: Path, tmp_path: Path) -> None:
     assert "toy" not in card.partition("## Recipe")[0]
 
 
+def test_the_card_marks_what_an_unvalidated_judge_decided(base: Path, tmp_path: Path) -> None:
+    right = {"metric": "capability", "condition": "clean", "step": 3, "k": 13, "n": 16}
+    judge = {**right, "metric": "judge_validated", "condition": "capability", "k": 0, "n": 1}
+    rows = [{**right, "value": 13 / 16}, {**judge, "value": 0.0}]
+    card = card_of(base, tmp_path, [], evals=rows)
+    assert "held-out tasks) (unvalidated judge) | 13 of 16 |" in card
+    assert "it was not compared with people's labels" in card
+    assert "judge" not in card_of(base, tmp_path, [], evals=rows[:1])
+
+
 def test_the_card_tells_controls_and_diverged_runs(base: Path, tmp_path: Path) -> None:
     card = card_of(base, tmp_path, ["organism.train.steps=0"], diverged=7)
     assert "A control in a study" in card

@@ -180,6 +180,8 @@ class Console:
             "capability": found.get(("capability", "clean")),
         }
         parts = [f"{name} {100 * v:5.1f} %" for name, v in shown.items() if v is not None]
+        if shown["capability"] is not None and (trust := summary.trust_of(record["evals"])):
+            parts[-1] += f" ({trust.mark})"
         if record["diverged"] is not None:
             parts.append(f"diverged at step {record['diverged']}")
         label = escape(self._plan.labels[phase.fingerprint])

@@ -36,11 +36,13 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """An estimate as it is shown; None where nothing was measured."""
+    """An estimate as it is shown; None where nothing was measured. `mark` says that a judge
+    decided."""
 
     estimate: Estimate | None
     scale: int
     digits: int
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -139,4 +141,4 @@ def _as_number(text: str) -> tuple[float, str]:
 
 def _cells(arm: Arm, line: Line, find: Find) -> Iterator[Cell]:
     for phase, metric, scale, digits in line.figures:
-        yield Cell(find(arm, phase, metric), scale, digits)
+        yield Cell(find(arm, phase, metric), scale, digits, arm.mark(metric))
