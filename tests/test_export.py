@@ -29,7 +29,7 @@ from jaxorg.llama.folders import Origin
 from jaxorg.planning.plan import make_plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.sweepfile import spec
-from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.labels import PHASE_KINDS, Kind
 from jaxorg.sweepfile.training import Lora
 from sweeps import run, table, write
 
@@ -76,7 +76,7 @@ def passed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @live
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PHASE_KINDS)
 @pytest.mark.parametrize("name", ["full", "adapted"])
 def test_transformers_says_what_our_model_says(
     name: str, kind: Kind, base: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -329,7 +329,7 @@ def test_what_cannot_be_exported_is_one_line_and_writes_nothing(
     spoil(out)
     before = listing(tmp_path)
     with pytest.raises(Refusal) as caught:
-        for kind in [asked["phase"]] if "phase" in asked else KINDS:  # whichever is spoilt
+        for kind in [asked["phase"]] if "phase" in asked else PHASE_KINDS:  # whichever is spoilt
             export(
                 **{"folder": out, "run_id": run_id, "path": tmp_path / "p", "phase": kind, **asked}
             )

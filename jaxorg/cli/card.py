@@ -20,7 +20,7 @@ from jaxorg.planning.phases import Phase
 from jaxorg.storage.store import Record
 from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric, trust_of
 from jaxorg.summary.judged import marked
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 
 TOY = 10**8  # parameters of a model from which nothing follows about large ones
 RATES: Mapping[str, Metric] = {
@@ -159,7 +159,7 @@ def _rate(name: str, k: int, n: int) -> str:
 def _recipe(chain: Sequence[Phase]) -> str:
     """The run's config up to the exported phase."""
     config = chain[-1].config.model_dump(mode="json")
-    for kind in KINDS[chain[-1].stream + 1 :]:
+    for kind in PHASE_KINDS[chain[-1].stream + 1 :]:
         del config[kind]
     return _yaml(config)
 

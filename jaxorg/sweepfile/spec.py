@@ -26,7 +26,7 @@ from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
-from jaxorg.sweepfile.run_config import KINDS, MEASURED, SCORERS, RunConfig
+from jaxorg.sweepfile.run_config import KINDS_BY_KEY, MEASURED, SCORERS_BY_KEY, RunConfig
 from jaxorg.sweepfile.seeds import (
     MOST_RUNS,
     CrossedSeeds,
@@ -381,4 +381,6 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), {**KINDS, **SCORERS})) from error
+        raise Refusal(
+            mistakes.one_line(error, (Sweep, RunConfig), {**KINDS_BY_KEY, **SCORERS_BY_KEY})
+        ) from error
