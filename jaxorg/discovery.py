@@ -81,7 +81,7 @@ class Pieces(Mapping[str, P]):
         return self.offers[name].trouble if name in self.offers else ""
 
     def remedy(self, name: object, among: Iterable[str] | None = None) -> str:
-        """What to do about a name that will not do; what will is `among` these."""
+        """What to do about a name that is invalid; valid ones are `among` these."""
         trouble = self.trouble(name) if isinstance(name, str) else ""
         return trouble or choose(name, self.usable if among is None else among)
 
@@ -117,7 +117,7 @@ class Pieces(Mapping[str, P]):
             said = " ".join(f"{type(error).__name__}: {error}".split())
             piece, problem = None, f"cannot be imported ({said[:LONGEST]})"
         if problem:
-            remedy = f"mend or uninstall {origin}, whose {entry.value} {problem}"
+            remedy = f"fix or uninstall {origin}, whose {entry.value} {problem}"
             return Offer(origin, entry.value, None, remedy)
         if isinstance(piece, type):
             _ORIGINS[piece] = origin

@@ -299,7 +299,7 @@ def damage(name: str) -> Callable[[Path], None]:
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
-    "no run": ("full", nothing, {"run_id": "zz"}, "RUN_ID: 'zz' is no run of it; its runs are "),
+    "no run": ("full", nothing, {"run_id": "zz"}, "RUN_ID: 'zz' is not a run of it; its runs are "),
     "two runs": ("full", nothing, {"run_id": ""}, "RUN_ID: '' begins 2 runs, "),
     "no phase": ("passed", nothing, {"phase": "reversal"}, "--phase: 'reversal' is no phase of"),
     "not kept": ("passed", nothing, {"phase": "organism"}, "with --keep final --fresh"),

@@ -85,7 +85,7 @@ def test_without_such_weights_phases_are_trained_again_which_is_said_before(
     run(again, tiny_base, "evaluate.prompts=3")
     assert trained
     said = capsys.readouterr().out
-    assert "trained again, to be measured with weights that were not stored: " in said
+    assert "training again, as weights to measure were not stored: " in said
     assert said.index("trained again") < said.index("organism")
     assert same_tables(again, once) == ""
 

@@ -104,7 +104,7 @@ def test_a_broken_package_is_in_nobodys_way_and_is_refused_where_it_is_used(
     assert unused.returncode == 0, unused.stderr
     assert used.returncode == 2
     assert used.stderr == (
-        "jaxorg: treatment.kind: 'shout' will not do; mend or uninstall jaxorg-test 1.0, whose "
+        "jaxorg: treatment.kind: 'shout' is invalid; fix or uninstall jaxorg-test 1.0, whose "
         "broken:Shout cannot be imported (ModuleNotFoundError: No module named "
         "'nothing_of_that_name')\n"
     )
@@ -169,7 +169,7 @@ def test_what_is_no_piece_is_refused_by_name_in_one_line(
     found, name = treatments(), entry.partition(" ")[0]
     assert list(found) == list(treatments().builtin)
     remedy = found.remedy(name)
-    assert remedy.startswith("mend or uninstall jaxorg-test 1.0, whose odd:")
+    assert remedy.startswith("fix or uninstall jaxorg-test 1.0, whose odd:")
     assert why in remedy
     assert "\n" not in remedy
 

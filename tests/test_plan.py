@@ -234,7 +234,7 @@ def test_adapters_that_cannot_be_continued_are_refused(
 ) -> None:
     with pytest.raises(Refusal, match=remedy) as refused:
         planned({**lora_chain(), **changes})
-    assert str(refused.value).startswith("treatment.train.lora.start: 'continued' will not do; ")
+    assert str(refused.value).startswith("treatment.train.lora.start: 'continued' is invalid; ")
 
 
 def test_an_organism_has_no_adapters_to_continue(planned: Planned) -> None:

@@ -330,9 +330,9 @@ def test_an_auditor_of_new_weights_stands_on_them(planned: Planned):
 
 def test_nothing_reverses_an_auditor(planned: Planned):
     train = {"steps": 2, "batch": 4, "learning_rate": 1e-3}
-    with pytest.raises(Refusal, match="^reversal: 'plain' will not do; audit trains no organism"):
+    with pytest.raises(Refusal, match="^reversal: 'plain' is invalid; audit trains no organism"):
         planned({"reversal": {"kind": "plain", "train": train}})
-    with pytest.raises(Refusal, match="^reversal: 'audit' will not do; it trains no organism"):
+    with pytest.raises(Refusal, match="^reversal: 'audit' is invalid; it trains no organism"):
         planned(
             {
                 "treatment": {"kind": "plain", "train": train},

@@ -188,7 +188,7 @@ def test_any_text_is_read_or_refused_in_yaml(text: str) -> None:
 
 def test_text_that_is_quoted_on_the_command_line_stays_text(load: Load) -> None:
     assert column(load("", 'organism.payload="3e-4"'), "organism.payload") == ["3e-4"]
-    with pytest.raises(Refusal, match="organism.payload: 0.0003 will not do; it must be text"):
+    with pytest.raises(Refusal, match="organism.payload: 0.0003 is invalid; it must be text"):
         load("", "organism.payload=3e-4")
 
 

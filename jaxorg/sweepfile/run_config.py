@@ -164,7 +164,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _base_to_stand_on(self) -> RunConfig:
         if self.organism and (brought := self.organism.brought) and self.base.scratch:
-            remedy = "it was made of base.model as that is; leave base.scratch out"
+            remedy = "it was trained from base.model itself; leave base.scratch out"
             raise misfit(f"organism.{self.organism.kind}.folder", brought.path, remedy)
         return self
 
