@@ -393,8 +393,8 @@ def test_a_wrong_key_or_value_is_refused(
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "bad.yaml: holds no mapping"),
-    "no mapping": (b"- 3\n", "bad.yaml: holds no mapping"),
+    "empty": (b"", "bad.yaml: must be a mapping"),
+    "no mapping": (b"- 3\n", "bad.yaml: must be a mapping"),
     "no YAML": (b"length: 3\norganism: {", "bad.yaml line 2: not valid YAML ("),
     "key twice": (b"length: 3\nlength: 4\n", "bad.yaml line 2: not valid YAML (key 'length' "),
     "key no text": (b"3: 4\n", "bad.yaml line 1: not valid YAML (key 3 "),
@@ -426,9 +426,9 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         "Got unexpected extra argument(s) (smoke); see --help",
     ),
     "option without value": (["sweep.yaml", "--size"], "Option '--size' requires an argument"),
-    "width 0": (["sweep.yaml", "--width", "0"], "--width: '0' is neither auto nor a positive"),
-    "width x": (["sweep.yaml", "--width", "x"], "--width: 'x' is neither auto nor a positive"),
-    "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is neither auto nor a positive"),
+    "width 0": (["sweep.yaml", "--width", "0"], "--width: '0' is invalid; give auto or a positive"),
+    "width x": (["sweep.yaml", "--width", "x"], "--width: 'x' is invalid; give auto or a positive"),
+    "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is invalid; give auto or a positive"),
     "unknown size": (["sweep.yaml", "--size", "big"], "--size: 'big' is not a size of sweep.yaml"),
     "size it lacks": (["sweep.yaml", "--size", "llama"], "--size: 'llama' is not a size of sweep"),
     "unknown mesh": (
@@ -437,8 +437,8 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "no such devices": (["sweep.yaml", "--mesh", "tpu-4"], "--mesh: 'tpu-4' asked for, but JAX "),
     "too many devices": (["sweep.yaml", "--mesh", "cpu-99"], "--mesh: 99 CPU devices asked for"),
-    "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is no assignment; write"),
-    "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is no assignment; write"),
+    "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is not an assignment; write"),
+    "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is not an assignment; write"),
     "set no YAML": (["sweep.yaml", "--set", "seeds={"], "--set seeds line 1: not valid YAML"),
     "set a wrong value": (["sweep.yaml", "--set", "seeds=0"], "seeds: 0 is invalid; it must be"),
     "set below text": (

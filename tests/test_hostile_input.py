@@ -33,7 +33,7 @@ def model(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 SWEEPS = {
-    "billion laughs": (LAUGHS, "repeats too much by its aliases"),
+    "billion laughs": (LAUGHS, "expands to too much by its aliases"),
     "itself": ("grid: &a [*a]\n", "grid.0: contains itself"),
     "deep": ("organism: " + "[" * 60 + "]" * 60, "nested too deeply"),
     "long number": ("seeds: " + "9" * 100_000, "not valid YAML"),
