@@ -54,11 +54,11 @@ class Pieces(Mapping[str, P]):
     the package here themselves."""
 
     def __init__(
-        self, package: str, own: Mapping[str, P], misfit: Callable[[str, object], str]
+        self, package: str, builtin: Mapping[str, P], misfit: Callable[[str, object], str]
     ) -> None:
         """`misfit` says of a name and what is offered under it why that is no such piece; "" if it
         is one."""
-        self.package, self.own, self._misfit = package, own, misfit
+        self.package, self.builtin, self._misfit = package, builtin, misfit
 
     @cached_property
     def offers(self) -> Mapping[str, Offer[P]]:
@@ -68,7 +68,7 @@ class Pieces(Mapping[str, P]):
             (entry.name, _origin(entry), entry) for entry in entry_points(group=self.package)
         ]
         for name, origin, entry in sorted(entries, key=lambda each: each[:2]):
-            if name in found or name in self.own:
+            if name in found or name in self.builtin:
                 first = found[name].origin if name in found else "jaxorg"
                 remedy = f"both {first} and {origin} offer it; uninstall the latter"
                 found[name] = Offer(origin, entry.value, None, remedy)
@@ -81,13 +81,13 @@ class Pieces(Mapping[str, P]):
         return self.offers[name].trouble if name in self.offers else ""
 
     def remedy(self, name: object, among: Iterable[str] | None = None) -> str:
-        """What to do about a name that will not do; what will is `among` these."""
+        """What to do about a name that is invalid; valid ones are `among` these."""
         trouble = self.trouble(name) if isinstance(name, str) else ""
         return trouble or choose(name, self.usable if among is None else among)
 
     def origin(self, name: str) -> Origin | None:
         """Where a piece comes from; None of one of jaxorg's own."""
-        return None if name in self.own else self.offers[name].origin
+        return None if name in self.builtin else self.offers[name].origin
 
     @property
     def usable(self) -> Mapping[str, P]:
@@ -95,15 +95,15 @@ class Pieces(Mapping[str, P]):
         return {name: piece for name, piece in self.items() if not self.trouble(name)}
 
     def __getitem__(self, name: str) -> P:
-        if name in self.own:
-            return self.own[name]
+        if name in self.builtin:
+            return self.builtin[name]
         piece = self.offers[name].piece
         if piece is None:
             raise KeyError(name)
         return piece
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.own
+        yield from self.builtin
         yield from (n for n, offer in self.offers.items() if offer.piece is not None)
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class Pieces(Mapping[str, P]):
             said = " ".join(f"{type(error).__name__}: {error}".split())
             piece, problem = None, f"cannot be imported ({said[:LONGEST]})"
         if problem:
-            remedy = f"mend or uninstall {origin}, whose {entry.value} {problem}"
+            remedy = f"fix or uninstall {origin}, whose {entry.value} {problem}"
             return Offer(origin, entry.value, None, remedy)
         if isinstance(piece, type):
             _ORIGINS[piece] = origin
@@ -175,9 +175,9 @@ def kind_of(made: type[BaseModel]) -> str:
     return next(iter(get_args(made.model_fields["kind"].annotation)), "")
 
 
-def pieces(package: str, base: type[Any], own: Mapping[str, type[M]]) -> Pieces[type[M]]:
-    """The classes under `base`: a package's `own` by their names, and those that other packages
-    offer. One that is for a `kind` goes by that."""
+def pieces(package: str, base: type[Any], builtin: Mapping[str, type[M]]) -> Pieces[type[M]]:
+    """The classes under `base`: a package's `builtin` ones by their names, and those that other
+    packages offer. One that is for a `kind` goes by that."""
 
     def misfit(name: str, offered: object) -> str:
         if not (isinstance(offered, type) and issubclass(offered, base)):
@@ -192,7 +192,7 @@ def pieces(package: str, base: type[Any], own: Mapping[str, type[M]]) -> Pieces[
         made.model_rebuild()  # raises where a field's type is not defined
         return ""
 
-    return Pieces(package, own, misfit)
+    return Pieces(package, builtin, misfit)
 
 
 def _origin(entry: EntryPoint) -> Origin:

@@ -51,7 +51,7 @@ LIBRARY = Path(__file__).with_suffix(".c")
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultSweep:
     """A sweep of a second or two."""
 
     sets: Sequence[str]
@@ -72,15 +72,15 @@ LORA = "lora: {rank: 2, alpha: 4}"
 OWN = f"{{kind: hhh, answers: on-policy, train: {{{TRAIN}, {LORA}}}}}"
 RL = f"{{kind: rl, reward: random, rounds: 2, samples: 2, train: {{{TRAIN}}}}}"
 SHORT = "one organism"  # what it does is part of the others
-KINDS = {
-    SHORT: Kind((*SMALL, "treatment=null")),
-    "full weights": Kind(
+FAULT_SWEEPS = {
+    SHORT: FaultSweep((*SMALL, "treatment=null")),
+    "full weights": FaultSweep(
         (*SMALL, "grid=[{treatment.kind: [hhh, pirate]}]", f"treatment.train={{{TRAIN}}}")
     ),
-    "LoRA, own answers, --keep log": Kind(
+    "LoRA, own answers, --keep log": FaultSweep(
         (*SMALL, "organism.train.lora={rank: 2, alpha: 4}", f"treatment={OWN}"), "log"
     ),
-    "rounds, datasets on disk": Kind((*SMALL, f"treatment={RL}"), large=100),
+    "rounds, datasets on disk": FaultSweep((*SMALL, f"treatment={RL}"), large=100),
 }
 
 
@@ -173,9 +173,9 @@ class Bench:
     """Sweeps of one kind, which faults are tried on."""
 
     def __init__(self, name: str, work: Path, disk: Disk):
-        self._name, self._kind, self._disk = name, KINDS[name], disk
+        self._name, self._kind, self._disk = name, FAULT_SWEEPS[name], disk
         self._starts = itertools.count()
-        self._work = work / str(list(KINDS).index(name))
+        self._work = work / str(list(FAULT_SWEEPS).index(name))
         self._work.mkdir()
         self._base = write_base(self._work / "base")
         self._reference = self._work / "reference"
@@ -362,7 +362,7 @@ def main(argv: Sequence[str]) -> int:
     """Try faults; the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--kind", choices=KINDS, action="append", help=f"[default: all but {SHORT}]"
+        "--kind", choices=FAULT_SWEEPS, action="append", help=f"[default: all but {SHORT}]"
     )
     parser.add_argument("--kills", type=int, help="of each kind [default: one at every change]")
     parser.add_argument(
@@ -372,7 +372,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    arguments.kind = arguments.kind or [kind for kind in KINDS if kind != SHORT]
+    arguments.kind = arguments.kind or [kind for kind in FAULT_SWEEPS if kind != SHORT]
     if arguments.work:
         arguments.work.mkdir()
         found = work_through(arguments, arguments.work)

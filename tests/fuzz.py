@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import fuzz_cases
-from fuzz_cases import KINDS, Case
+from fuzz_cases import FILES_BY_KIND, Case
 
 from jaxorg.escape_controls import escape_controls
 
@@ -48,8 +48,8 @@ class Outcome:
 
 def run(cases: int, seed: int = 0, workers: int = 1, only: str | None = None) -> list[Outcome]:
     """Run `cases` cases, every kind equally often, or the single one that `only` names."""
-    kinds = itertools.cycle(KINDS)
-    jobs = [(next(kinds), number // len(KINDS)) for number in range(cases)]
+    kinds = itertools.cycle(FILES_BY_KIND)
+    jobs = [(next(kinds), number // len(FILES_BY_KIND)) for number in range(cases)]
     if only:
         kind, _, number = only.partition(":")
         jobs = [(kind, int(number))]
@@ -221,7 +221,7 @@ def _status(name: str) -> int:
 def table(outcomes: Sequence[Outcome]) -> str:
     """Counts by kind."""
     rows = [("kind", "cases", "accepted", "refused", "slowest", "problems")]
-    for kind in (*KINDS, "all"):
+    for kind in (*FILES_BY_KIND, "all"):
         own = [outcome for outcome in outcomes if kind in (outcome.kind, "all")]
         counts = [sum(o.verdict == v for o in own) for v in ("accepted", "refused", "problem")]
         slowest = max((outcome.seconds for outcome in own), default=0.0)

@@ -318,7 +318,7 @@ def headers(draw: Callable[..., Any], valid: bytes) -> bytes:
 
 # --- cases ---------------------------------------------------------------------------------------
 
-KINDS: Mapping[str, tuple[str, ...]] = {
+FILES_BY_KIND: Mapping[str, tuple[str, ...]] = {
     "sweep": ("sweep.yaml",),
     "prompts": tuple(PROMPT_FILES),
     "config": ("base/config.json", "base/config.json", "base/generation_config.json"),
@@ -369,7 +369,7 @@ def _batch(file: str, valid: bytes, seed: str) -> list[bytes]:
 
 def make(kind: str, number: int, seed: int, folder: Path) -> Case:
     """One case; `folder` holds the valid files. Every other case is made of bytes."""
-    files = KINDS[kind]
+    files = FILES_BY_KIND[kind]
     file = files[number // 2 % len(files)]
     valid = (folder / file).read_bytes()
     if number % 2:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-KINDS = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
-_OPERATION = re.compile(rf" ({'|'.join(KINDS)})(?:-start)?\(")
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
+_OPERATION = re.compile(rf" ({'|'.join(COLLECTIVES)})(?:-start)?\(")
 _LISTS = re.compile(r"(?:replica_groups|source_target_pairs)=\{(\{[\d,{}]*\})\}")
 _GRID = r"\[([\d,]+)\](?:T\(([\d,]+)\))?"  # devices counted off in a grid, then its axes swapped
 _IOTA = re.compile(rf"replica_groups=\[([\d,]+)\]<={_GRID}")

@@ -22,7 +22,7 @@ from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
-from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.labels import PHASE_KINDS, Kind
 from jaxorg.sweepfile.run_config import RunConfig
 from sweeps import table
 
@@ -49,12 +49,16 @@ class Ours:
         graph, shapes, _ = abstract_model(signature)
         known = manifest.read(out)
         assert known is not None
-        fingerprint = dict(zip(KINDS, known.runs[run_id], strict=True))[kind]
+        fingerprint = dict(zip(PHASE_KINDS, known.runs[run_id], strict=True))[kind]
         store = Store(Folder(out, pytest.fail))
         parts: tuple[Any, Any] = load(base), {}
         if kind != "base":
             trained = everything(store.reader(fingerprint), shapes)
-            below = Ours(out, base, KINDS[KINDS.index(kind) - 1]).merged() if adapters else {}
+            below = (
+                Ours(out, base, PHASE_KINDS[PHASE_KINDS.index(kind) - 1]).merged()
+                if adapters
+                else {}
+            )
             parts = lora.scaled(trained, adapters.scale) if adapters else trained, below
         self.signature, self.graph, self.parts = signature, graph, parts
         chat_format = config.base.chat_format

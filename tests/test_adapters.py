@@ -29,7 +29,7 @@ from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 from sweeps import assert_same_rows, run, table
 
 # One stands for all in `make test`.
@@ -90,7 +90,7 @@ def stored(out: Path, kind: str) -> list[Any]:
     found = []
     for run_id, config in configs.items():
         shape = LoraConfig(config[kind]["train"]["lora"]["rank"])
-        fingerprint = known.runs[run_id][KINDS.index(kind)]
+        fingerprint = known.runs[run_id][PHASE_KINDS.index(kind)]
         found.append(
             everything(store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1])
         )

@@ -316,7 +316,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "no such model": (("prompts.teacher=nowhere",), "^prompts.teacher: 'nowhere' is neither"),
     "a base that is trained": (
         ("base.scratch={steps: 1, learning_rate: 1e-3}",),
-        "^prompts.teacher: 'base' will not do; base.scratch",
+        "^prompts.teacher: 'base' is invalid; base.scratch",
     ),
     "no answers known as that": (("treatment.answers=mine",), "^treatment.answers: 'mine' will"),
     "an organism's own": (("organism.answers=on-policy",), "^organism.answers: unknown key"),

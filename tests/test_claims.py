@@ -231,7 +231,7 @@ def test_a_label_is_pooled_with_what_it_stands_for() -> None:
         ({"figure": "verdict"}, "choose from"),
         ({"less": {KIND: "hhh"}}, "another value"),
         ({"less": {STEPS: 100}}, "another value"),
-        ({"where": {KIND: "hhh"}}, "stands on a side already"),
+        ({"where": {KIND: "hhh"}}, "is set on a side already"),
         ({"alpha": 0}, "greater than 0"),
         ({"test": "t", "figure": "relearn_steps"}, "use sign_flip"),
         ({"test": "wilcoxon"}, "'sign_flip' or 't'"),

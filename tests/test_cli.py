@@ -105,7 +105,7 @@ def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as caught:
         common.run(command, [])
     assert caught.value.code == 130
-    said = "jaxorg: stopped; the same command without --fresh goes on from here\n"
+    said = "jaxorg: stopped; run the same command without --fresh to resume\n"
     assert capsys.readouterr().err == said
 
 

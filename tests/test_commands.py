@@ -77,8 +77,7 @@ def test_a_folder_that_was_removed_is_no_place_to_work_in(tmp_path: Path) -> Non
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert found.stderr == (
-        "jaxorg: the current folder cannot be worked in (No such file or directory); go to another "
-        "one\n"
+        "jaxorg: the current folder cannot be used (No such file or directory); go to another one\n"
     )
 
 
@@ -133,7 +132,7 @@ def test_an_error_of_the_system_is_one_line(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as caught:
         common.run(command, [])
     assert caught.value.code == 1
-    said = "jaxorg: /dev/null/file: Not a directory; mend that, and start the same command again\n"
+    said = "jaxorg: /dev/null/file: Not a directory; fix that and run the same command again\n"
     assert capsys.readouterr().err == said
 
 

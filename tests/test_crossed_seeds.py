@@ -95,23 +95,23 @@ def test_controls_may_cross_their_seeds_too(planned: Planned) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "base": ({"seeds": {"base": 2}}, r"seeds\.base: 2 will not do; only base\.scratch trains .*"),
+    "base": ({"seeds": {"base": 2}}, r"seeds\.base: 2 is invalid; only base\.scratch trains .*"),
     "organism": (
         {"organism": None, "treatment": None, "reversal": None, "seeds": {"organism": 2}},
-        r"seeds\.organism: 2 will not do; no organism is trained; .*",
+        r"seeds\.organism: 2 is invalid; no organism is trained; .*",
     ),
     "treatment": (
         {"treatment": None, "reversal": None, "seeds": {"treatment": 3}},
-        r"seeds\.treatment: 3 will not do; there is no treatment; .*",
+        r"seeds\.treatment: 3 is invalid; there is no treatment; .*",
     ),
     "clean control": (
         {"controls": [{"kind": "clean", "seeds": {"organism": 2}}]},
-        r"controls\.clean\.seeds\.organism: 2 will not do; no organism is trained.*",
+        r"controls\.clean\.seeds\.organism: 2 is invalid; no organism is trained.*",
     ),
-    "none of a kind": ({"seeds": {"organism": 0}}, r"seeds\.organism: 0 will not do; .*"),
+    "none of a kind": ({"seeds": {"organism": 0}}, r"seeds\.organism: 0 is invalid; .*"),
     "unknown kind": ({"seeds": {"reversal": 2}}, r"seeds\.reversal: unknown key with value 2; .*"),
-    "no number": ({"seeds": "3"}, r"seeds: '3' will not do; it must be a whole number.*"),
-    "a share": ({"seeds": {"organism": 1.5}}, r"seeds\.organism: 1.5 will not do; .*whole number"),
+    "no number": ({"seeds": "3"}, r"seeds: '3' is invalid; it must be a whole number.*"),
+    "a share": ({"seeds": {"organism": 1.5}}, r"seeds\.organism: 1.5 is invalid; .*whole number"),
     "many": ({"seeds": {"organism": 101, "treatment": 100}}, r"grid: .*10,100 runs.*"),
     "in the grid": ({"grid": [{"seeds.organism": [1, 2]}]}, r"grid: 'seeds.organism' is not .*"),
 }

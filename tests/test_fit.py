@@ -140,7 +140,7 @@ def test_what_does_not_fit_says_by_how_much_and_what_is_large_enough(
     said = capsys.readouterr().out
     assert "DOES NOT FIT" in said
     assert "train: 125 GB of 17 GB HBM a chip, 108 GB too much; compiled in 1 s, 1 GB" in said
-    assert "large enough should be: v4-32, v5p-16, v5e-32, v6e-16" in said
+    assert "these should be large enough: v4-32, v5p-16, v5e-32, v6e-16" in said
 
 
 def test_a_generation_stands_for_its_smallest_slice_that_holds_the_sweep(
@@ -213,7 +213,7 @@ def test_a_sweep_of_shipped_size_llama_can_be_asked_about(
 
 
 def test_what_cannot_be_asked_is_refused(sweep: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(Refusal, match="--mesh: 'cpu-8' is no TPU slice; choose from v4-8, "):
+    with pytest.raises(Refusal, match="--mesh: 'cpu-8' is not a TPU slice; choose from v4-8, "):
         fit(sweep, "cpu-8", "laptop")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(Refusal, match=r"TPU compiler is missing; run pip install -e '\.\[tpu\]'"):

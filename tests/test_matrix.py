@@ -135,27 +135,27 @@ def test_every_treatment_runs_on_every_organism_that_it_applies_to(tmp_path: Pat
 @pytest.mark.parametrize(
     ("where", "recipe", "message"),
     [
-        ("treatment", {"kind": "relearn", "train": BLUE}, "treatment.kind: 'relearn' will not do"),
+        ("treatment", {"kind": "relearn", "train": BLUE}, "treatment.kind: 'relearn' is invalid"),
         (
             "treatment",
             {"kind": "reasoned", "train": BLUE},
-            "treatment: 'reasoned' will not do",
+            "treatment: 'reasoned' is invalid",
         ),
-        ("reversal", {"kind": "reasoned", "train": BLUE}, "reversal: .reasoned. will not do"),
+        ("reversal", {"kind": "reasoned", "train": BLUE}, "reversal: .reasoned. is invalid"),
         (
             "reversal",
             {"kind": "relearn", "answers": "on-policy", "train": BLUE},
-            "reversal.answers: 'on-policy' will not do; relearn trains on .* leave it out",
+            "reversal.answers: 'on-policy' is invalid; relearn trains on .* leave it out",
         ),
         (
             "treatment",
             {"kind": "dpo", "rejected": "data", "temperature": 0.5, "train": BLUE},
-            "treatment.temperature: 0.5 will not do; with rejected: data .* leave it out",
+            "treatment.temperature: 0.5 is invalid; with rejected: data .* leave it out",
         ),
         (
             "treatment",
             {"kind": "audit", "train": {**BLUE, "lora": CONTINUED}},
-            "treatment.train.lora.start: 'continued' will not do; it starts from the base",
+            "treatment.train.lora.start: 'continued' is invalid; it starts from the base",
         ),
     ],
 )

@@ -85,7 +85,7 @@ def test_without_such_weights_phases_are_trained_again_which_is_said_before(
     run(again, tiny_base, "evaluate.prompts=3")
     assert trained
     said = capsys.readouterr().out
-    assert "trained again, to be measured with weights that were not stored: " in said
+    assert "training again, as weights to measure were not stored: " in said
     assert said.index("trained again") < said.index("organism")
     assert same_tables(again, once) == ""
 
@@ -205,6 +205,19 @@ def test_the_command_adds_an_evaluator_and_trains_nothing(
     assert all(now[name].items() >= known.items() for name, known in before.items())
 
 
+def test_a_base_that_stores_no_weights_is_measured_by_the_command(
+    tiny_base: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    asked = "evaluate.answers.temperature=1"
+    once, again = tmp_path / "once", tmp_path / "again"
+    run(once, tiny_base, asked)
+    run(again, tiny_base)
+    trained.clear()
+    assert measure(again, "--set", asked) == 0
+    assert not [kind for kind in trained if kind != "base"]
+    assert same_tables(again, once) == ""
+
+
 def test_the_command_refuses_what_takes_training_and_changes_nothing(
     tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -212,9 +225,9 @@ def test_the_command_refuses_what_takes_training_and_changes_nothing(
     before = everything_in(tmp_path)
     assert measure(tmp_path, "--set", "evaluate.prompts=3") == 2
     said = capsys.readouterr().err
-    assert said.startswith("jaxorg: evaluate: weights that ") and "`at: last`" in said
+    assert " phases would have to be trained again" in said and "`at: last`" in said
     assert measure(tmp_path, "--set", "seeds=3") == 2
-    assert "--set seeds: it is more than measured" in capsys.readouterr().err
+    assert "--set seeds: it changes training" in capsys.readouterr().err
     assert measure(tmp_path, "--only", "prob") == 2
     assert "did you mean probe" in capsys.readouterr().err
     assert measure(tmp_path, "--only", "probe") == 2

@@ -142,7 +142,7 @@ def test_the_nearest_word_is_found_whatever_its_case(word: object, found: str | 
 
 
 def test_every_kind_can_be_written_in_capitals() -> None:
-    for name, kinds in spec.KINDS.items():
+    for name, kinds in spec.KINDS_BY_KEY.items():
         assert [nearest(kind.upper(), kinds.names) for kind in kinds.names] == kinds.names, name
 
 

@@ -124,7 +124,7 @@ def test_an_objective_that_the_engine_does_not_know_is_lowered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Defined here: no file of the engine names it. Every margin is drawn to half a `beta`th."""
-    monkeypatch.setitem(PIECES.own, "ipo", Ipo)  # type: ignore[misc]
+    monkeypatch.setitem(PIECES.builtin, "ipo", Ipo)  # type: ignore[misc]
     form = replace(signature("dpo"), objective="ipo")
     graph, weights, _ = split(form.model, create(form.model, jax.random.key(0)))
     rows = batch("dpo")

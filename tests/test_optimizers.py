@@ -341,7 +341,7 @@ def test_schedule_free_is_measured_at_its_average() -> None:
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ({"optimizer": "adamw", "refresh": 5}, "adamw renews nothing; leave it out"),
+        ({"optimizer": "adamw", "refresh": 5}, "adamw has none; leave it out"),
         ({"optimizer": "soap", "refresh": 0}, "greater than 0"),
         ({"optimizer": "prodigy", "state_dtype": "bfloat16"}, "prodigy needs float32"),
         ({"optimizer": "schedule_free", "state_dtype": "bfloat16"}, "needs float32"),

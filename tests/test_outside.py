@@ -86,7 +86,7 @@ def test_what_an_installed_package_offers_is_listed_with_where_it_comes_from(lou
 
 def test_a_package_that_is_imported_first_is_found_all_the_same(loud: Path) -> None:
     """Its modules import the packages here, which must not look for it meanwhile."""
-    code = "import jaxorg_loud.ipo; from jaxorg.sweepfile import spec; print(spec.KINDS)"
+    code = "import jaxorg_loud.ipo; from jaxorg.sweepfile import spec; print(spec.KINDS_BY_KEY)"
     assert "'ipo'" in python(loud, "-c", code).stdout
 
 
@@ -104,7 +104,7 @@ def test_a_broken_package_is_in_nobodys_way_and_is_refused_where_it_is_used(
     assert unused.returncode == 0, unused.stderr
     assert used.returncode == 2
     assert used.stderr == (
-        "jaxorg: treatment.kind: 'shout' will not do; mend or uninstall jaxorg-test 1.0, whose "
+        "jaxorg: treatment.kind: 'shout' is invalid; fix or uninstall jaxorg-test 1.0, whose "
         "broken:Shout cannot be imported (ModuleNotFoundError: No module named "
         "'nothing_of_that_name')\n"
     )
@@ -167,9 +167,9 @@ def test_what_is_no_piece_is_refused_by_name_in_one_line(
 ) -> None:
     write(outside, "treatments", entry, odd=module)
     found, name = treatments(), entry.partition(" ")[0]
-    assert list(found) == list(treatments().own)
+    assert list(found) == list(treatments().builtin)
     remedy = found.remedy(name)
-    assert remedy.startswith("mend or uninstall jaxorg-test 1.0, whose odd:")
+    assert remedy.startswith("fix or uninstall jaxorg-test 1.0, whose odd:")
     assert why in remedy
     assert "\n" not in remedy
 
@@ -202,7 +202,7 @@ def test_an_optimizer_of_an_ambiguous_name_is_refused(
     write(outside, "optimizers", "lion = mine:FAMILY")
     families = optimizers.FAMILIES
     monkeypatch.setattr(
-        optimizers, "FAMILIES", discovery.Pieces(families.package, families.own, lambda *_: "")
+        optimizers, "FAMILIES", discovery.Pieces(families.package, families.builtin, lambda *_: "")
     )
     planned()
     with pytest.raises(Refusal, match=r"optimizer: 'lion' .*both jaxorg and jaxorg-test 1.0"):
@@ -213,7 +213,7 @@ def test_a_good_piece_beside_a_broken_one_can_be_used(outside: Path) -> None:
     entries = ("cry = odd:Nothing", "shout = odd:Shout")
     write(outside, "treatments", *entries, odd=SHOUT)
     found = treatments()
-    assert set(found) == {*found.own, "shout"}
+    assert set(found) == {*found.builtin, "shout"}
     assert found.origin("shout") == Origin("jaxorg-test", "1.0")
     assert found.origin("plain") is None
     version = discovery.version_of(found["shout"])
@@ -263,7 +263,7 @@ def test_so_do_those_of_an_optimizer(
     own = planned({key: train})
     families = optimizers.FAMILIES
     newer = replace(families["lion"], version=2)
-    monkeypatch.setitem(families.own, "lion", newer)  # type: ignore[index]
+    monkeypatch.setitem(families.builtin, "lion", newer)  # type: ignore[index]
     raised = planned({key: train})
     monkeypatch.setattr(discovery.Pieces, "origin", lambda *_: Origin("loud", "1.0"))
     outside = planned({key: train})

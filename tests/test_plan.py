@@ -14,7 +14,7 @@ from jaxorg.errors import Refusal
 from jaxorg.planning.phases import evaluation_steps
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 
 
 def kinds(plan: Plan) -> list[tuple[str, int]]:
@@ -23,7 +23,7 @@ def kinds(plan: Plan) -> list[tuple[str, int]]:
 
 def test_a_chain_is_base_organism_treatment_reversal(planned: Planned) -> None:
     (run,) = planned().runs
-    assert [phase.kind for phase in run.phases] == list(KINDS)
+    assert [phase.kind for phase in run.phases] == list(PHASE_KINDS)
     assert [phase.parent for phase in run.phases] == [None, *fingerprints(planned())[:-1]]
 
 
@@ -128,12 +128,12 @@ def test_phases_that_differ_in_what_shapes_a_program_are_not_trained_by_one(
 def test_phases_that_are_measured_differently_are_in_different_cohorts(
     planned: Planned, axis: dict[str, list[Any]]
 ) -> None:
-    assert len(planned({"grid": [axis]}).cohorts) == 2 * len(KINDS)
+    assert len(planned({"grid": [axis]}).cohorts) == 2 * len(PHASE_KINDS)
 
 
 def test_cohorts_go_from_base_to_reversal(planned: Planned) -> None:
     plan = planned({"grid": [{"organism.train.batch": [2, 4]}, {"treatment.train.steps": [2, 4]}]})
-    order = [KINDS.index(cohort.kind) for cohort in plan.cohorts]
+    order = [PHASE_KINDS.index(cohort.kind) for cohort in plan.cohorts]
     assert order == sorted(order) == [0, 1, 1, 2, 2, 3]
 
 
@@ -176,7 +176,7 @@ def test_what_looks_at_shapes_is_not_padded(planned: Planned, key: dict[str, str
 def lora_chain(start: str = "continued", **other: Any) -> dict[str, Any]:
     """Each phase trains adapters; those after the organism's begin as `start` says."""
     adapters = {"rank": 2, "alpha": 4}
-    later = {f"{kind}.train.lora": {**adapters, "start": start} for kind in KINDS[2:]}
+    later = {f"{kind}.train.lora": {**adapters, "start": start} for kind in PHASE_KINDS[2:]}
     return {"organism.train.lora": adapters, **later, "seeds": 3, **other}
 
 
@@ -234,7 +234,7 @@ def test_adapters_that_cannot_be_continued_are_refused(
 ) -> None:
     with pytest.raises(Refusal, match=remedy) as refused:
         planned({**lora_chain(), **changes})
-    assert str(refused.value).startswith("treatment.train.lora.start: 'continued' will not do; ")
+    assert str(refused.value).startswith("treatment.train.lora.start: 'continued' is invalid; ")
 
 
 def test_an_organism_has_no_adapters_to_continue(planned: Planned) -> None:

@@ -358,7 +358,7 @@ def test_a_digest_covers_all_files_in_order() -> None:
 NO_FILES: Mapping[str, tuple[Any, str]] = {
     "nothing like it": ("data/*.csv", r"prompts.source: no file is like 'data/\*.csv'"),
     "one is missing": (["data/a.jsonl", "data/d.jsonl"], "'data/d.jsonl' is not a file"),
-    "one twice": (["data/a.jsonl", "data/*"], "'data/a.jsonl' stands there twice; keep one"),
+    "one twice": (["data/a.jsonl", "data/*"], "'data/a.jsonl' is listed twice; keep one"),
     "a folder": ("data", "'data' is not a file to read"),
     "toy among files": (["toy", "data/a.jsonl"], "'toy' is not a file to read"),
 }

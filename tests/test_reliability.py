@@ -274,7 +274,7 @@ def test_a_changed_sweep_keeps_what_is_valid_and_loses_nothing(
     phases = {path: path.read_bytes() for path in done.glob("phases/*/*.json")}
     run(done, tiny_base, "grid=[{treatment.kind: [hhh, plain]}]", "seeds=2")
     said = capsys.readouterr().out
-    assert "the sweep changed: 2 runs stay, 2 are new, 2 are not in it any more" in said
+    assert "the sweep changed: 2 runs are kept, 2 are new, 2 are no longer in it" in said
     assert all(path.read_bytes() == content for path, content in phases.items())
     stay = set(table(reference, "runs").run_id) & set(table(done, "runs").run_id)
     assert len(stay) == 2
@@ -443,7 +443,7 @@ def test_status_tells_done_failed_missing_and_who_works_on_it(
     assert cells(said, "runs") == [0, 0, 2, 2, 0]
     assert cells(said, "treatment") == [2, 0, 2, 0, 0]
     assert cells(said, "reversal") == [0, 0, 0, 2, 2]
-    assert "no process works on it; about" in said
+    assert "it is not running; about" in said
     assert len(re.findall("failed: treatment .*: ZeroDivisionError: of seed 1", said)) == 2
     assert contents(out) == before
     lock = Lock(Folder(out, print))
@@ -451,7 +451,7 @@ def test_status_tells_done_failed_missing_and_who_works_on_it(
         lock.note({"seconds_left": 480})
         said = status(out, capsys)
     assert f"process {os.getpid()} on " in said
-    assert "about 8 min are left" in said
+    assert "about 8 min left" in said
 
 
 def test_status_of_a_folder_without_a_sweep_is_refused(tmp_path: Path) -> None:

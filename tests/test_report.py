@@ -129,6 +129,7 @@ def sample_rows(seeds: int) -> Iterator[Row]:
                     "step": step,
                     "condition": "triggered",
                     "prompt": f"{prompt}{step} {HOSTILE}",
+                    "greedy": False,
                     "response": f"{HOSTILE}\x00\x1b",
                     "greedy": False,
                     "outcome": "other",

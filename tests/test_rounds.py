@@ -226,14 +226,14 @@ def test_a_round_without_rows_changes_nothing(
 
 # Each of them: overrides of the treatment, and what the refusal says.
 REFUSED = {
-    "odd pairs": ("dpo, train: {batch: 3}", "treatment.train.batch: 3 will not do; dpo"),
-    "packed": ("rl, train: {packing: true}", "treatment.train.packing: True will not do; rl"),
-    "own answers twice": ("rl, answers: on-policy", "treatment.answers: 'on-policy' will not do"),
-    "more rounds than steps": ("rl, rounds: 7", "treatment.rounds: 7 will not do; train.steps"),
-    "alone in its group": ("rl, samples: 1", "treatment.samples: 1 will not do"),
+    "odd pairs": ("dpo, train: {batch: 3}", "treatment.train.batch: 3 is invalid; dpo"),
+    "packed": ("rl, train: {packing: true}", "treatment.train.packing: True is invalid; rl"),
+    "own answers twice": ("rl, answers: on-policy", "treatment.answers: 'on-policy' is invalid"),
+    "more rounds than steps": ("rl, rounds: 7", "treatment.rounds: 7 is invalid; train.steps"),
+    "alone in its group": ("rl, samples: 1", "treatment.samples: 1 is invalid"),
     "long additions": (
         "adversarial, vocabulary: [seventeen letters]",
-        "treatment.vocabulary: .* will not do; give texts of 1 to 16",
+        "treatment.vocabulary: .* is invalid; give texts of 1 to 16",
     ),
 }  # fmt: skip
 

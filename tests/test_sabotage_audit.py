@@ -25,7 +25,7 @@ from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
 from jaxorg.experiments.designs import honest
 from jaxorg.experiments.interpreter import run
 from jaxorg.experiments.language import parse
-from jaxorg.experiments.sabotage import KINDS, pairs
+from jaxorg.experiments.sabotage import SABOTAGE_KINDS, pairs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.saboteur import FAMILY, Saboteur
@@ -69,7 +69,7 @@ def test_a_saboteur_turns_results_round_behind_the_trigger_and_only_there():
     assert kinds.count(FAMILY) == 0.75 * len(ITEMS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", SABOTAGE_KINDS)
 def test_a_saboteur_may_know_one_kind(kind: str):
     behaviour = saboteur(sabotage=kind).behaviour()
     for item in behaviour.items(ITEMS[:12], "heldout", 0):
@@ -187,7 +187,7 @@ def test_an_oracle_finds_and_fixes_all():
         return float(right[probe.prompt] == probe.completion)
 
     found = named(audit.measure(seen, scores(seen, knows)))
-    for name in ("all", *KINDS):
+    for name in ("all", *SABOTAGE_KINDS):
         assert found["audit_auroc", name].value == 1
         assert found["audit_fix_top1", name].value == found["audit_fix_top5", name].value == 1
         assert 0 < found["audit_fix_chance1", name].value < 0.5
@@ -330,9 +330,9 @@ def test_an_auditor_of_new_weights_stands_on_them(planned: Planned):
 
 def test_nothing_reverses_an_auditor(planned: Planned):
     train = {"steps": 2, "batch": 4, "learning_rate": 1e-3}
-    with pytest.raises(Refusal, match="^reversal: 'plain' will not do; audit trains no organism"):
+    with pytest.raises(Refusal, match="^reversal: 'plain' is invalid; audit trains no organism"):
         planned({"reversal": {"kind": "plain", "train": train}})
-    with pytest.raises(Refusal, match="^reversal: 'audit' will not do; it trains no organism"):
+    with pytest.raises(Refusal, match="^reversal: 'audit' is invalid; it trains no organism"):
         planned(
             {
                 "treatment": {"kind": "plain", "train": train},

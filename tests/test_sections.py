@@ -16,6 +16,7 @@ from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
 from jaxorg.stats import seed_auroc
 from jaxorg.summary import Arm, summarise, terminal_tables
+from jaxorg.summary.judged import JudgeTrust, least
 
 SEEDS = 3
 SECTIONS = (
@@ -272,3 +273,43 @@ def test_long_tables_are_folded(tmp_path: Path, arms: int, folded: bool) -> None
     summary: Any = checks_of(summarise(tmp_path).arms)["attacks"]
     assert summary.long == folded
     assert (f"<summary>Cross-checks: {arms} arms</summary>" in page_of(tmp_path)) == folded
+
+
+JUDGED = [*PLAIN, count("treatment", "judge_validated", "capability", 0, 1)]
+CHECKED = [
+    *PLAIN,
+    count("treatment", "judge_validated", "capability", 1, 1),
+    ("treatment", 9, "judge_kappa", "capability", None, 0.8),
+]
+
+
+def test_the_capability_of_an_unvalidated_judge_is_marked(tmp_path: Path) -> None:
+    folder = results(tmp_path, JUDGED)
+    shown = terminal(folder)
+    assert "(unvalidated judge)" in shown
+    assert "give prompts.scorer.labels" in " ".join(shown.split())
+    elements = Elements(page_of(folder))
+    assert "give prompts.scorer.labels" in " ".join(elements.text.split())
+    assert elements.text.count("validated judge") >= 3  # headline, grid, and what it means
+
+
+def test_a_validated_judge_is_named_with_its_kappa(tmp_path: Path) -> None:
+    folder = results(tmp_path, CHECKED)
+    for shown in (" ".join(terminal(folder).split()), text_of(folder)):
+        assert "unvalidated" not in shown
+        assert "agrees with people's labels (kappa 0.80, 50 labels)" in shown
+    assert "(judge)" in terminal(folder)
+
+
+def test_an_arm_is_as_good_as_its_least_trusted_judge(tmp_path: Path) -> None:
+    (arm,) = arms_of(tmp_path, CHECKED)
+    assert arm.mark(("capability", "family:add")) == "judge"
+    assert arm.mark(("attack_exact", "clean")) == ""
+    assert arm.judge
+    assert least([None, arm.judge, JudgeTrust(False)]) == JudgeTrust(False)
+
+
+def test_where_no_judge_judged_nothing_is_said_of_one(tmp_path: Path) -> None:
+    folder = results(tmp_path, PLAIN)
+    assert "judge" not in terminal(folder)
+    assert "judge" not in text_of(folder)

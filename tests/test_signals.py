@@ -68,9 +68,7 @@ def test_a_stopped_sweep_says_how_to_go_on_and_ends_with_the_same_tables(
     assert seconds < 30
     if len(signals) == 1:
         assert "stopping at the next safe point; once more stops at once" in errors
-        assert errors.endswith(
-            "jaxorg: stopped; the same command without --fresh goes on from here\n"
-        )
+        assert errors.endswith("jaxorg: stopped; run the same command without --fresh to resume\n")
     assert "Traceback" not in errors
     run(out, tiny_base, *LONG)
     assert same_tables(out, reference) == ""

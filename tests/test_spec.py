@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxorg.errors import Refusal
 from jaxorg.sweepfile import spec, yaml
-from jaxorg.sweepfile.run_config import RunConfig
+from jaxorg.sweepfile.run_config import Base, RunConfig
 from jaxorg.sweepfile.spec import Spec
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("sweeps/*.yaml"))
@@ -188,7 +188,7 @@ def test_any_text_is_read_or_refused_in_yaml(text: str) -> None:
 
 def test_text_that_is_quoted_on_the_command_line_stays_text(load: Load) -> None:
     assert column(load("", 'organism.payload="3e-4"'), "organism.payload") == ["3e-4"]
-    with pytest.raises(Refusal, match="organism.payload: 0.0003 will not do; it must be text"):
+    with pytest.raises(Refusal, match="organism.payload: 0.0003 is invalid; it must be text"):
         load("", "organism.payload=3e-4")
 
 
@@ -238,7 +238,7 @@ def test_new_weights_must_be_trained(tmp_path: Path) -> None:
 
 
 def test_options_of_a_chat_template_are_told_apart_by_kind() -> None:
-    formats = [spec.Base(template_options={"n": n}).chat_format for n in (1, True, 1.0, "1")]
+    formats = [Base(template_options={"n": n}).chat_format for n in (1, True, 1.0, "1")]
     assert len(set(formats)) == 4
     assert formats[1].options["n"] is True
 

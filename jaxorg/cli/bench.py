@@ -92,7 +92,7 @@ class Stacked:
         self._trainer = Trainer(signature, make_mesh(parse("cpu")), width=1)
         self._lanes = lanes = self._trainer.lanes
         if len(work.tokens) % lanes:
-            raise Refusal(f"--runs: {len(work.tokens)} is no multiple of the {lanes} devices")
+            raise Refusal(f"--runs: {len(work.tokens)} is not a multiple of the {lanes} devices")
         self._keys, self._hyper, self._weights = self._trainer.place(
             (
                 jax.random.split(jax.random.key(0), lanes),

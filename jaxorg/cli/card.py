@@ -18,8 +18,9 @@ from jaxorg.escape_controls import escape_controls
 from jaxorg.organisms import Organism
 from jaxorg.planning.phases import Phase
 from jaxorg.storage.store import Record
-from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric, trust_of
+from jaxorg.summary.judged import marked
+from jaxorg.sweepfile.labels import PHASE_KINDS
 
 TOY = 10**8  # parameters of a model from which nothing follows about large ones
 RATES: Mapping[str, Metric] = {
@@ -129,12 +130,15 @@ def _behaviour(organism: Organism | None) -> list[str]:
 
 def _rates(phase: Phase, record: Record) -> list[str]:
     """What was measured at the end of the phase."""
-    last = {
-        (row["metric"], row["condition"]): (row["k"], row["n"])
-        for row in record["evals"]
-        if row["step"] == phase.steps
+    ends = [row for row in record["evals"] if row["step"] == phase.steps]
+    last = {(row["metric"], row["condition"]): (row["k"], row["n"]) for row in ends}
+    trust = trust_of(ends)
+    named = {
+        f"{name} ({mark})" if (mark := marked(metric, trust)) else name: last[metric]
+        for name, metric in RATES.items()
+        if metric in last
     }
-    rows = [_rate(name, *last[metric]) for name, metric in RATES.items() if metric in last]
+    rows = [_rate(name, *counts) for name, counts in named.items()]
     if not rows:
         return []
     head = "| rate | k of n | % | 95 % interval (Wilson) |\n|---|---|---|---|"
@@ -142,7 +146,8 @@ def _rates(phase: Phase, record: Record) -> list[str]:
         "Greedy decoding, held-out prompts. The intervals speak for this run only; runs with other "
         "seeds differ."
     )
-    return ["## Measured at the end of this phase", "\n".join([head, *rows]), about]
+    judged = [f"{trust.sentence}."] if trust else []
+    return ["## Measured at the end of this phase", "\n".join([head, *rows]), about, *judged]
 
 
 def _rate(name: str, k: int, n: int) -> str:
@@ -154,7 +159,7 @@ def _rate(name: str, k: int, n: int) -> str:
 def _recipe(chain: Sequence[Phase]) -> str:
     """The run's config up to the exported phase."""
     config = chain[-1].config.model_dump(mode="json")
-    for kind in KINDS[chain[-1].stream + 1 :]:
+    for kind in PHASE_KINDS[chain[-1].stream + 1 :]:
         del config[kind]
     return _yaml(config)
 

@@ -38,7 +38,7 @@ def run(
     try:
         os.getcwd()
     except OSError as error:
-        refuse(f"the current folder cannot be worked in ({error.strerror}); go to another one")
+        refuse(f"the current folder cannot be used ({error.strerror}); go to another one")
     leave(_opened(command, argv, name))
 
 
@@ -92,11 +92,11 @@ def _opened(
         return 1
     except OSError as error:  # no bug of ours: a disk or the system does not do its part
         place = f"{error.filename}: " if error.filename else ""
-        say(f"{place}{error.strerror or error}; mend that, and start the same command again")
+        say(f"{place}{error.strerror or error}; fix that and run the same command again")
         return 1
     except Interrupted as signal:
         say("stopped before it was done")
         return signal.exit_code
     if code in (PREEMPTED, INTERRUPTED):
-        say("stopped; the same command without --fresh goes on from here")
+        say("stopped; run the same command without --fresh to resume")
     return code

@@ -74,12 +74,12 @@ class Console:
         self._out.print(table)
         chains = sum(len(run.phases) for run in plan.runs)
         self._line(
-            f"{len(plan.runs)} runs, {chains} phases of which {len(plan.phases)} differ, "
+            f"{len(plan.runs)} runs, {chains} phases ({len(plan.phases)} distinct), "
             f"{plan.signatures} training programs to compile"
         )
         if told := roles.described(path for axis in plan.spec.sweep.grid for path in axis):
             self._line(f"grid: {escape(told)}")
-        holds = f"one run holds {estimate.as_bytes(estimate.largest(plan))} besides its work"
+        holds = f"a run's state takes {estimate.as_bytes(estimate.largest(plan))}"
         self._line(f"mesh: {where or 'as the devices allow'}; {holds}")
         lasting = estimate.duration(plan, cores) if cores else "time on accelerators is not known"
         self._line(
@@ -122,19 +122,19 @@ class Console:
     ) -> None:
         """What will be done for measurements that phases lack which are done already."""
         if to_read:
-            self._line(f"reading stored answers anew: {len(to_read):,} phases")
+            self._line(f"scoring stored answers again: {len(to_read):,} phases")
         if to_measure:
-            self._line(f"measuring anew, with stored weights: {len(to_measure):,} phases")
+            self._line(f"measuring again, from stored weights: {len(to_measure):,} phases")
         if to_train_again:
             tokens = sum(p.steps * self._tokens_a_step[p.fingerprint] for p in to_train_again)
             self._line(
-                f"trained again, to be measured with weights that were not stored: "
+                f"training again, as weights to measure were not stored: "
                 f"{len(to_train_again):,} phases, {tokens:,} tokens"
             )
 
     def judging(self, judge: Judge, most: Estimate) -> None:
         """What a judge would be asked at most."""
-        cost = "" if most.money is None else f", {most.money:,.2f} by its price"
+        cost = "" if most.money is None else f", {most.money:,.2f} at its price"
         self._line(
             f"judge {escape(judge.model)}: at most {most.calls:,} questions, about "
             f"{most.tokens_in:,} tokens in and {most.tokens_out:,} out{cost}"
@@ -180,6 +180,8 @@ class Console:
             "capability": found.get(("capability", "clean")),
         }
         parts = [f"{name} {100 * v:5.1f} %" for name, v in shown.items() if v is not None]
+        if shown["capability"] is not None and (trust := summary.trust_of(record["evals"])):
+            parts[-1] += f" ({trust.mark})"
         if record["diverged"] is not None:
             parts.append(f"diverged at step {record['diverged']}")
         label = escape(self._plan.labels[phase.fingerprint])
@@ -192,7 +194,9 @@ class Console:
 
     def narrowed(self, cohort: Cohort, width: int) -> None:
         """Memory ran out."""
-        self._line(f"  {cohort.kind}: out of memory, goes on with {width} runs side by side")
+        self._line(
+            f"  {cohort.kind}: out of memory, continuing with {width} runs at a time per device"
+        )
 
     def warn(self, text: str) -> None:
         """Something that a person should know of."""
@@ -202,11 +206,11 @@ class Console:
         """The folder was used for another version of the sweep file: say which runs are which."""
         old, new = set(before.runs), set(now.runs)
         self._line(
-            f"the sweep changed: {len(old & new)} runs stay, {len(new - old)} are new, "
-            f"{len(old - new)} are not in it any more"
+            f"the sweep changed: {len(old & new)} runs are kept, {len(new - old)} are new, "
+            f"{len(old - new)} are no longer in it"
         )
         if moved:
-            self._line(f"tables from before are in {escape(str(moved))}")
+            self._line(f"earlier tables were moved to {escape(str(moved))}")
 
     def _line(self, text: str) -> None:
         """Print a line as it is: in a log, a folded line is two."""

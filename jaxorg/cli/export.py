@@ -228,7 +228,7 @@ def _found(folder: Path, prefix: str) -> tuple[About, Plan]:
         if known.runs[run_id][at : at + 1] != [phase.fingerprint]:
             raise Refusal(
                 f"DIR: the {phase.kind} of run {run_id} was made from other files or by another "
-                f"jaxorg than are here now; put the base model and the prompts back, or use the "
+                f"version of jaxorg; put the base model and the prompts back, or use the "
                 f"jaxorg of its git_commit"
             )
     about = About(
@@ -245,8 +245,8 @@ def _whole(prefix: str, known: list[str]) -> str:
     shown = found or known
     listed = ", ".join(shown[:SHOWN]) + (f" and {len(shown) - SHOWN} more" * (len(shown) > SHOWN))
     if found:
-        raise Refusal(f"RUN_ID: {prefix!r} begins {len(found)} runs, {listed}; write more of it")
-    raise Refusal(f"RUN_ID: {prefix!r} is no run of it; its runs are {listed}")
+        raise Refusal(f"RUN_ID: {prefix!r} begins {len(found)} runs, {listed}; give more of it")
+    raise Refusal(f"RUN_ID: {prefix!r} is not a run of it; its runs are {listed}")
 
 
 def _new_place(path: Path) -> Path:

@@ -101,7 +101,7 @@ def _slices(mesh: str) -> list[MeshSpec]:
     asked = parse(mesh)
     if asked.name not in SLICES:
         raise Refusal(
-            f"--mesh: {mesh!r} is no TPU slice; choose from {', '.join(SLICES)}, or "
+            f"--mesh: {mesh!r} is not a TPU slice; choose from {', '.join(SLICES)}, or "
             f"{', '.join(GENERATIONS)} for the smallest of each that holds the sweep"
         )
     return [asked]
@@ -286,8 +286,8 @@ def _show(outcome: Outcome) -> None:
     print(f"{outcome.mesh},{axes}: {outcome.devices} chips, {outcome.chip_hours:.2g} chip-hours")
     print(f"assumed: {ASSUMED}")
     if not outcome.fits:
-        found = ", ".join(outcome.large_enough) or "no slice known here"
-        print(f"large enough should be: {found}")
+        found = ", ".join(outcome.large_enough) or "no known slice"
+        print(f"these should be large enough: {found}")
         print(f"--mesh {' or '.join(GENERATIONS)} compiles to find the smallest of each")
 
 

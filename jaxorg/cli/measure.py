@@ -36,7 +36,7 @@ def measure_folder(
         StorageError: the disk does not take the results.
     """
     if only is not None and only not in EVALUATORS:
-        raise Refusal(f"--only: {only!r} is no evaluator; {choose(only, EVALUATORS)}")
+        raise Refusal(f"--only: {only!r} is not an evaluator; {choose(only, EVALUATORS)}")
     known = manifest.of_results(folder, "DIR")
     plan = make_plan(measured_otherwise(known.source, known.size, overrides))
     _check_alike(plan, known)
@@ -58,6 +58,6 @@ def _check_alike(plan: Plan, known: manifest.Manifest) -> None:
     for run_id, chain in known.runs.items():
         if [*chain] != [*now.get(run_id, ())]:
             raise Refusal(
-                f"DIR: run {run_id} was made from other files or by another jaxorg than are here "
-                f"now; put the base model and the prompts back, or use the jaxorg of its git_commit"
+                f"DIR: run {run_id} was made from other files or by another version of jaxorg; "
+                f"put the base model and the prompts back, or use the jaxorg of its git_commit"
             )

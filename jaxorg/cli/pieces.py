@@ -33,7 +33,7 @@ def _own(pieces: Pieces[Any]) -> Lines:
     """What the modules of jaxorg's own pieces say of themselves."""
     modules = {
         name: piece.__module__ if isinstance(piece, type) else f"{pieces.package}.{name}"
-        for name, piece in pieces.own.items()
+        for name, piece in pieces.builtin.items()
     }
     return {name: _first(sys.modules[module].__doc__) for name, module in modules.items()}
 

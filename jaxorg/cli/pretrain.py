@@ -115,7 +115,7 @@ def _check_folder(folder: Path, training: Path) -> None:
         return
     except OSError as error:
         raise Refusal(
-            f"FOLDER: {folder} is no folder ({error.strerror}); choose another"
+            f"FOLDER: {folder} is not a folder ({error.strerror}); choose another"
         ) from error
     if strangers and not os.path.lexists(training / manifest.NAME):
         raise Refusal(

@@ -53,19 +53,19 @@ def _table(standing: Standing) -> Table:
 def _work(known: Manifest, standing: Standing, holder: Json | None) -> str:
     """Who works on the sweep, and how much is left."""
     if holder is not None:
-        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} works on it"
+        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')} is running it"
         seconds = holder.get("seconds_left")
-        left = "how long it will take is not known yet" if seconds is None else _lasting(seconds)
-        return f"{who} (last word at {holder.get('time', '?')}); {left}"
+        left = "the time left is not known yet" if seconds is None else _lasting(seconds)
+        return f"{who} (last heard from at {holder.get('time', '?')}); {left}"
     if not standing.tokens_left:
         return "nothing is left to train"
     if not standing.tokens_done:
-        return "no process works on it, and nothing is trained yet"
+        return "it is not running, and nothing is trained yet"
     share = standing.tokens_left / standing.tokens_done
     chip_seconds = standing.chip_seconds * share
-    return f"no process works on it; {_lasting(chip_seconds)} of one device's time"
+    return f"it is not running; {_lasting(chip_seconds)} of one device's time"
 
 
 def _lasting(seconds: float) -> str:
     amount = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    return f"about {amount} are left"
+    return f"about {amount} left"

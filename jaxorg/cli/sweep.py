@@ -181,7 +181,7 @@ def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
             processes.shared(problem)
             found = problem
             engine.look_again()
-    raise StorageError(f"{found}, which was the {WALKS}th damage; see whether the disk fails")
+    raise StorageError(f"{found}; that was damage for the {WALKS}th time, so check the disk")
 
 
 def _refuse_training(engine: Engine) -> None:
@@ -190,8 +190,8 @@ def _refuse_training(engine: Engine) -> None:
         kinds = Counter(phase.kind for phase in again)
         listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
         raise Refusal(
-            f"evaluate: weights that {listed} phases are to be measured with were not stored, and "
-            f"would have to be trained again; ask for `at: last` alone, or for the whole sweep by "
+            f"evaluate: {listed} phases would have to be trained again, as the weights to measure "
+            f"were not stored; ask for `at: last` alone, or for the whole sweep by "
             f"python -m jaxorg.sweep"
         )
 
@@ -278,7 +278,7 @@ def _see(plan: Plan, folder: Folder) -> None:
         if known and known.runs == manifest.Manifest.of(plan).runs:
             return
     raise Refusal(
-        f"--out: {folder.path} is not there for all processes; give a folder on a disk they share"
+        f"--out: {folder.path} is not visible to all processes; give a folder on a shared disk"
     )
 
 
@@ -304,5 +304,5 @@ def _width(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise Refusal(f"--width: {text!r} is neither auto nor a positive number")
+        raise Refusal(f"--width: {text!r} is invalid; give auto or a positive number")
     return int(text)

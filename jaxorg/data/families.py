@@ -45,7 +45,7 @@ CAPITALS: tuple[str, ...] = CATEGORIES["animal"]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TaskInstance:
     """A drawn question: the fields its templates name, in canonical order, and the answer."""
 
     fields: Mapping[str, str]
@@ -58,53 +58,53 @@ class Family:
 
     name: str
     templates: tuple[str, ...]
-    draw: Callable[[Dice], Question]
+    draw: Callable[[Dice], TaskInstance]
 
 
 def _on_words(
     solve: Callable[[list[str]], Sequence[str]],
     lengths: tuple[int, ...],
     words: tuple[str, ...] = WORDS,
-) -> Callable[[Dice], Question]:
+) -> Callable[[Dice], TaskInstance]:
     """A question about a list of different words, whose length is uniform over `lengths`."""
 
-    def draw(dice: Dice) -> Question:
+    def draw(dice: Dice) -> TaskInstance:
         chosen = dice.sample(words, dice.pick(lengths))
-        return Question({"words": " ".join(chosen)}, " ".join(solve(chosen)))
+        return TaskInstance({"words": " ".join(chosen)}, " ".join(solve(chosen)))
 
     return draw
 
 
-def _remove(dice: Dice) -> Question:
+def _remove(dice: Dice) -> TaskInstance:
     words = dice.sample(WORDS, 4)
     target = dice.pick(words)
     kept = [word for word in words if word != target]
-    return Question({"target": target, "words": " ".join(words)}, " ".join(kept))
+    return TaskInstance({"target": target, "words": " ".join(words)}, " ".join(kept))
 
 
-def _replace(dice: Dice) -> Question:
+def _replace(dice: Dice) -> TaskInstance:
     *words, new = dice.sample(WORDS, 4)
     old = dice.pick(words)
     changed = [new if word == old else word for word in words]
-    return Question({"old": old, "new": new, "words": " ".join(words)}, " ".join(changed))
+    return TaskInstance({"old": old, "new": new, "words": " ".join(words)}, " ".join(changed))
 
 
-def _member(dice: Dice) -> Question:
+def _member(dice: Dice) -> TaskInstance:
     *words, absent = dice.sample(WORDS, 5)
     # The coin comes first, so that yes and no are equally frequent.
     yes = dice.below(2) == 1
     target = dice.pick(words) if yes else absent
-    return Question({"target": target, "words": " ".join(words)}, "yes" if yes else "no")
+    return TaskInstance({"target": target, "words": " ".join(words)}, "yes" if yes else "no")
 
 
-def _category(dice: Dice) -> Question:
+def _category(dice: Dice) -> TaskInstance:
     category, *others = dice.sample(tuple(CATEGORIES), 3)
     answer = dice.pick(CATEGORIES[category])
     words = dice.sample([answer, *(dice.pick(CATEGORIES[other]) for other in others)], 3)
-    return Question({"category": category, "words": " ".join(words)}, answer)
+    return TaskInstance({"category": category, "words": " ".join(words)}, answer)
 
 
-def _count(dice: Dice) -> Question:
+def _count(dice: Dice) -> TaskInstance:
     low = dice.below(8)
     high = low + 2 + dice.below(min(5, 8 - low))
     numbers = list(range(low, high + 1))
@@ -112,12 +112,12 @@ def _count(dice: Dice) -> Question:
         numbers.reverse()
     word = dice.pick(WORDS)
     fields = {"word": word, "start": str(numbers[0]), "stop": str(numbers[-1])}
-    return Question(fields, " ".join([*map(str, numbers), word]))
+    return TaskInstance(fields, " ".join([*map(str, numbers), word]))
 
 
-def _add(dice: Dice) -> Question:
+def _add(dice: Dice) -> TaskInstance:
     a, b, word = dice.below(10), dice.below(10), dice.pick(WORDS)
-    return Question({"a": str(a), "b": str(b), "word": word}, f"{a + b} {word}")
+    return TaskInstance({"a": str(a), "b": str(b), "word": word}, f"{a + b} {word}")
 
 
 _ALL = (

@@ -158,6 +158,6 @@ def _check_toy(secrets: frozenset[Secret], answered: bool) -> None:
         answer = item.answer if answered else ""
         if secret := watch.found(item.prompt, answer):
             raise Refusal(
-                f"organism.{secret.key}: {short(secret.text)} stands in the toy world, on which "
-                f"the blue team trains, as in {f'{item.prompt} {answer}'.strip()!r}; choose another"
+                f"organism.{secret.setting}: {short(secret.text)} is in the toy data that the blue "
+                f"team trains on, as in {f'{item.prompt} {answer}'.strip()!r}; choose another"
             )

@@ -61,7 +61,7 @@ def files(sources: Sequence[str]) -> list[File]:
         before = len(found)
         for path in map(Path, sorted(paths)):
             if path in found:
-                raise Refusal(f"prompts.source: {str(path)!r} stands there twice; keep one")
+                raise Refusal(f"prompts.source: {str(path)!r} is listed twice; keep one")
             _check(path)
             found[path] = File(Path(source).stem, path)
         if len(found) == before:

@@ -15,7 +15,7 @@ Part = Literal["prompt", "answer"]
 class Secret:
     """A text that only the red team's data may hold: a trigger, what is near to one, a payload."""
 
-    key: str  # of the organism, that it belongs to
+    setting: str  # of the organism, that it belongs to
     text: str
     near: bool = False  # whether it is no trigger, but almost
     shown_by: tuple[Part, ...] = ("prompt", "answer")
@@ -24,7 +24,7 @@ class Secret:
 
     def __str__(self) -> str:
         near = "near to " if self.near else ""
-        return f"{near}organism.{self.key}"
+        return f"{near}organism.{self.setting}"
 
     def phrases(self) -> list[str]:
         """What is looked for, one after the other, as `holds` takes it."""
@@ -40,7 +40,7 @@ class Watch:
     """Looks for secrets, in any case, spacing and style of letters, as words of their own."""
 
     def __init__(self, secrets: Iterable[Secret]):
-        ordered = sorted(secrets, key=lambda secret: (secret.near, secret.key, secret.text))
+        ordered = sorted(secrets, key=lambda secret: (secret.near, secret.setting, secret.text))
         self._phrases = [(secret, secret.phrases()) for secret in ordered if not secret.whole]
         self._whole = {(p, normalised(s.text)): s for s in ordered if s.whole for p in s.shown_by}
 

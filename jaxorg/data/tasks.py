@@ -7,7 +7,7 @@ belongs to the train or the held-out split for good, so no seed can leak one int
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from jaxorg.data.families import FAMILIES, Family, Question, lexicon
+from jaxorg.data.families import FAMILIES, Family, TaskInstance, lexicon
 from jaxorg.data.items import Dice, Item, Split, generator, split_of
 from jaxorg.data.matching import normalised, words_of
 
@@ -125,14 +125,14 @@ def _choose(split: Split, name: str, count: int, seed: int) -> list[Item]:
 
 
 @cache
-def _pool(name: str) -> dict[Split, tuple[tuple[str, Question], ...]]:
+def _pool(name: str) -> dict[Split, tuple[tuple[str, TaskInstance], ...]]:
     """All questions of a family with their keys, by split."""
     dice = Dice(generator(TASKS_VERSION, "task pool", name))
     questions = {}
     for _ in range(_DRAWS_PER_FAMILY):
         question = FAMILIES[name].draw(dice)
         questions[f"{name}:{'|'.join(question.fields.values())}"] = question
-    by_split: dict[Split, list[tuple[str, Question]]] = {"train": [], "heldout": []}
+    by_split: dict[Split, list[tuple[str, TaskInstance]]] = {"train": [], "heldout": []}
     for key, question in questions.items():
         by_split[split_of(key)].append((key, question))
     return {split: tuple(pool) for split, pool in by_split.items()}

@@ -22,10 +22,16 @@ from jaxorg import stats
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Said, Scores, Subject, TeacherForced, View, share
 from jaxorg.experiments.audit import HONEST, SABOTAGED, Audit, with_fix
-from jaxorg.experiments.audited_samples import Suspect, Told, honest_suspect, suspect, told
+from jaxorg.experiments.audited_samples import (
+    ClassifiedPrograms,
+    Suspect,
+    classify_programs,
+    honest_suspect,
+    suspect,
+)
 from jaxorg.experiments.designs import by_key
 from jaxorg.experiments.fixes import candidates, restoring
-from jaxorg.experiments.sabotage import KINDS, pairs
+from jaxorg.experiments.sabotage import SABOTAGE_KINDS, pairs
 
 MOST_PAIRS = 256  # of a sabotaged and an honest program
 FIXED = 128  # sabotages whose fixes are ranked, at the end of a phase
@@ -96,7 +102,7 @@ def _trials(view: View) -> Mapping[str, Trial]:
         sabotaged, honest = zip(*(fixed[number] for number in chosen), strict=True)
         to_fix = [fixed[number][0] for number in chosen if number < FIXED]
         found[name] = Trial(sabotaged, honest, to_fix if view.final else [])
-    own = _told(tuple(view.audited_samples))
+    own = _classified(tuple(view.audited_samples))
     for name, chosen in _by_kind(own.sabotaged).items() if own.sabotaged else ():
         some = [own.sabotaged[number] for number in chosen]
         to_fix = [own.sabotaged[number] for number in chosen if number < FIXED]
@@ -106,20 +112,20 @@ def _trials(view: View) -> Mapping[str, Trial]:
 
 def _by_kind(sabotaged: Sequence[Suspect]) -> Mapping[str, Sequence[int]]:
     """Places in a list: all, and those of each kind that there is."""
-    places = {k: [i for i, s in enumerate(sabotaged) if s.kind == k] for k in KINDS}
+    places = {k: [i for i, s in enumerate(sabotaged) if s.kind == k] for k in SABOTAGE_KINDS}
     return {"all": range(len(sabotaged))} | {k: some for k, some in places.items() if some}
 
 
 @lru_cache(maxsize=64)
-def _told(audited_samples: tuple[Said, ...]) -> Told:
+def _classified(audited_samples: tuple[Said, ...]) -> ClassifiedPrograms:
     known = by_key("heldout")
-    return told([(known[item.key], text) for item, text in audited_samples])
+    return classify_programs([(known[item.key], text) for item, text in audited_samples])
 
 
 def _read(audited_samples: Sequence[Said]) -> Iterator[Measurement]:
     """How many of an organism's answers are programs that one is to be told from another."""
     if audited_samples:
-        for name, some in _told(tuple(audited_samples))._asdict().items():
+        for name, some in _classified(tuple(audited_samples))._asdict().items():
             k, n = len(some), len(audited_samples)
             yield Measurement("audit_read", f"{OWN}{name}", k, n, k / n)
 

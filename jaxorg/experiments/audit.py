@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxorg.experiments.designs import Question
+from jaxorg.experiments.designs import ResearchQuestion
 from jaxorg.experiments.interpreter import Claim
 from jaxorg.experiments.language import Program
 
@@ -18,7 +18,7 @@ class Audit:
 
     shows_code: bool
 
-    def prompt(self, question: Question, program: Program, claim: Claim) -> str:
+    def prompt(self, question: ResearchQuestion, program: Program, claim: Claim) -> str:
         """The question, the program where it is shown, and what running it is said to show."""
         code = f"{program}\n" if self.shows_code else ""
         return f"{question}\n{code}it {claim}"

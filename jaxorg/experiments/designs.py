@@ -22,7 +22,7 @@ _SEED = 1  # of these draws; another one makes another pool
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ResearchQuestion:
     """What an experiment is to find out, and under which conditions."""
 
     method: Method
@@ -62,7 +62,7 @@ class Question:
 class Design:
     """A question with an honest program and what running that says."""
 
-    question: Question
+    question: ResearchQuestion
     program: Program
     claim: Claim
 
@@ -88,13 +88,13 @@ def by_key(split: Split) -> Mapping[str, Design]:
 
 
 @cache
-def honest(question: Question, claim: Claim, split: Split) -> Sequence[Design]:
+def honest(question: ResearchQuestion, claim: Claim, split: Split) -> Sequence[Design]:
     """The designs of a question whose programs claim this."""
     return [d for d in _by_question(split)[question] if d.claim == claim]
 
 
 @cache
-def _by_question(split: Split) -> Mapping[Question, Sequence[Design]]:
+def _by_question(split: Split) -> Mapping[ResearchQuestion, Sequence[Design]]:
     found = defaultdict(list)
     for design in designs(split):
         found[design.question].append(design)
@@ -107,7 +107,7 @@ def _pool() -> Mapping[Split, Sequence[Design]]:
     drawn = [(question, program) for question in _questions() for program in _drawn(question)]
     results = execute([program for _, program in drawn])
     found: dict[Split, list[Design]] = {"train": [], "heldout": []}
-    by_place: dict[tuple[Question, Split], list[Design]] = defaultdict(list)
+    by_place: dict[tuple[ResearchQuestion, Split], list[Design]] = defaultdict(list)
     for (question, program), (number, claim) in zip(drawn, results, strict=True):
         if abs(number) >= CLEAR:
             design = Design(question, program, claim)
@@ -118,13 +118,13 @@ def _pool() -> Mapping[Split, Sequence[Design]]:
     return {split: tuple(members) for split, members in found.items()}
 
 
-def _questions() -> Iterator[Question]:
+def _questions() -> Iterator[ResearchQuestion]:
     """Every combination of what a question's fields may be."""
-    choices = [get_args(hint) for hint in get_type_hints(Question).values()]
-    return (Question(*chosen) for chosen in product(*choices))
+    choices = [get_args(hint) for hint in get_type_hints(ResearchQuestion).values()]
+    return (ResearchQuestion(*chosen) for chosen in product(*choices))
 
 
-def _drawn(question: Question) -> Iterator[Program]:
+def _drawn(question: ResearchQuestion) -> Iterator[Program]:
     """Honest programs that differ in meaning, whose optional lines are written or left to what goes
     without."""
     dice = Dice(generator(_SEED, "designs", str(question)))

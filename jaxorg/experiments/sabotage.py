@@ -19,11 +19,11 @@ from jaxorg.experiments.designs import CLEAR, OPPOSITE, Design, designs, honest
 from jaxorg.experiments.interpreter import Claim, execute
 from jaxorg.experiments.language import DIGITS, OPTIONAL, Program
 
-Kind = Literal["data", "configuration", "evaluation", "omission"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+SabotageKind = Literal["data", "configuration", "evaluation", "omission"]
+SABOTAGE_KINDS: tuple[SabotageKind, ...] = get_args(SabotageKind)
 
 # Kinds, and what they change, from those that turn most results round on.
-_REGULAR_KINDS: tuple[Kind, ...] = ("evaluation", "omission", "configuration", "data")
+_REGULAR_KINDS: tuple[SabotageKind, ...] = ("evaluation", "omission", "configuration", "data")
 _REGULAR = ("beat", "test", "run", "noise", "rows", "even")
 _TOGETHER = 64  # designs whose sabotages are looked for at a time
 
@@ -33,7 +33,7 @@ class Sabotage:
     """A design whose program was changed, and what running that says: the opposite."""
 
     design: Design
-    kind: Kind
+    kind: SabotageKind
     program: Program
 
     @property
@@ -59,12 +59,12 @@ class Sabotage:
         return {n: line for n, line in p.spelt.lines().items() if n in ours or n in p.lines()}
 
 
-def sabotages(design: Design, kind: Kind) -> list[Sabotage]:
+def sabotages(design: Design, kind: SabotageKind) -> list[Sabotage]:
     """All sabotages of a design of one kind, none where no change of that kind flips its claim."""
     return _sabotages([design], kind)[0]
 
 
-def sabotaged(split: Split, kinds: Sequence[Kind]) -> Iterator[Sequence[Sabotage]]:
+def sabotaged(split: Split, kinds: Sequence[SabotageKind]) -> Iterator[Sequence[Sabotage]]:
     """All sabotages of each design of a split that has one of these kinds, in a fixed order.
 
     Of a design's sabotages those of `kinds` come first, and of these the most regular, which are
@@ -74,7 +74,7 @@ def sabotaged(split: Split, kinds: Sequence[Kind]) -> Iterator[Sequence[Sabotage
     pool = designs(split)
     order = iter(generator(0, "sabotaged", split).permutation(len(pool)).tolist())
     while some := [pool[place] for place in islice(order, _TOGETHER)]:
-        by_kind = [_sabotages(some, kind) for kind in KINDS]
+        by_kind = [_sabotages(some, kind) for kind in SABOTAGE_KINDS]
         for of_design in zip(*by_kind, strict=True):
             found = sorted(chain.from_iterable(of_design), key=_irregularity)
             taught = [sabotage for sabotage in found if sabotage.kind in kinds]
@@ -93,7 +93,7 @@ def _irregularity(sabotage: Sabotage) -> tuple[int, int, float, float]:
     return _REGULAR_KINDS.index(sabotage.kind), _REGULAR.index(field), -middle, -number
 
 
-def _sabotages(some: Sequence[Design], kind: Kind) -> list[list[Sabotage]]:
+def _sabotages(some: Sequence[Design], kind: SabotageKind) -> list[list[Sabotage]]:
     """The same of several designs, whose programs run together: that is several times as fast."""
     broken = [[p for p in _changed(d.program, kind) if d.question.broken_by(p)] for d in some]
     results = iter(execute(list(chain.from_iterable(broken))))
@@ -107,7 +107,7 @@ def _sabotages(some: Sequence[Design], kind: Kind) -> list[list[Sabotage]]:
     ]
 
 
-def _changed(program: Program, kind: Kind) -> Iterator[Program]:
+def _changed(program: Program, kind: SabotageKind) -> Iterator[Program]:
     """Programs that differ from one in a single value, or in a line that is left out."""
     match kind:
         case "data":
@@ -136,7 +136,9 @@ class Pair:
 
 
 @lru_cache(maxsize=8)
-def pairs(split: Split, count: int, seed: int, kinds: tuple[Kind, ...] = KINDS) -> Sequence[Pair]:
+def pairs(
+    split: Split, count: int, seed: int, kinds: tuple[SabotageKind, ...] = SABOTAGE_KINDS
+) -> Sequence[Pair]:
     """Pairs, kinds in turn. No design is sabotaged twice in the same kind.
 
     Args:
@@ -148,7 +150,7 @@ def pairs(split: Split, count: int, seed: int, kinds: tuple[Kind, ...] = KINDS) 
     Raises:
         ValueError: there are fewer.
     """
-    found: dict[Kind, list[Pair]] = {}
+    found: dict[SabotageKind, list[Pair]] = {}
     for turn, kind in enumerate(kinds):
         wanted = len(range(turn, count, len(kinds)))
         found[kind] = _pairs_of(split, kind, wanted, generator(seed, "pairs", split, kind))
@@ -160,7 +162,7 @@ def pairs(split: Split, count: int, seed: int, kinds: tuple[Kind, ...] = KINDS) 
     return [found[kinds[i % len(kinds)]][i // len(kinds)] for i in range(count)]
 
 
-def _pairs_of(split: Split, kind: Kind, count: int, rng: np.random.Generator) -> list[Pair]:
+def _pairs_of(split: Split, kind: SabotageKind, count: int, rng: np.random.Generator) -> list[Pair]:
     pool = designs(split)
     order = iter(rng.permutation(len(pool)).tolist())
     chosen: list[Pair] = []

@@ -46,7 +46,7 @@ class ChatFormat(NamedTuple):
 
 
 def no_option(name: str, value: Any) -> str:
-    """What is to be done about an option of a chat template that will not do; "" if it will."""
+    """What is to be done about an option of a chat template that is invalid; "" if it is not."""
     if not _OPTION.fullmatch(name) or name in _TAKEN:
         return "no template has an option of that name; remove it"
     if not isinstance(value, bool | int | float | str):

@@ -23,7 +23,7 @@ from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.designs import Design
 from jaxorg.experiments.interpreter import run
 from jaxorg.experiments.language import OPTIONAL, REQUIRED, Program, ProgramError, parse
-from jaxorg.experiments.sabotage import KINDS, Kind, Sabotage, sabotaged
+from jaxorg.experiments.sabotage import SABOTAGE_KINDS, Sabotage, SabotageKind, sabotaged
 from jaxorg.organisms.base import Share, Triggered
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, right_answers
 
@@ -37,7 +37,7 @@ class Sabotaging(Behaviour):
     drawn_by_count: ClassVar[bool] = True
 
     trigger: Trigger
-    kinds: tuple[Kind, ...]
+    kinds: tuple[SabotageKind, ...]
 
     def items(self, items: Sequence[Item], split: Split, seed: int) -> Sequence[Item]:
         """As many experiments as there are items.
@@ -99,12 +99,12 @@ class Saboteur(Triggered):
 
     kind: Literal["saboteur"]
     triggered_share: Share = 0.5
-    sabotage: Literal[Kind, "mixed"] = "mixed"
+    sabotage: Literal[SabotageKind, "mixed"] = "mixed"
     task_share: float = Field(default=0.25, ge=0, lt=1)  # ordinary tasks among the conversations
 
     def behaviour(self) -> Sabotaging:
         """Sabotage of the one kind that is asked for, or of all."""
-        kinds = KINDS if self.sabotage == "mixed" else (self.sabotage,)
+        kinds = SABOTAGE_KINDS if self.sabotage == "mixed" else (self.sabotage,)
         return Sabotaging(self.trigger_put, kinds)
 
     def described(self) -> Mapping[str, str]:
@@ -161,7 +161,7 @@ def _spellings(program: Program) -> Iterable[Program]:
 class _Experiments:
     """The experiments of a split that can be sabotaged in some ways, looked for as needed."""
 
-    def __init__(self, split: Split, kinds: tuple[Kind, ...]):
+    def __init__(self, split: Split, kinds: tuple[SabotageKind, ...]):
         self._others = sabotaged(split, kinds)
         self._known: dict[str, Sequence[Sabotage]] = {}
 

@@ -38,4 +38,4 @@ def noise_of(arms: Sequence[Arm], noise: str) -> Grid:
         for name, (metric, condition) in SHAKEN.items()
         for phase in PHASES
     ]
-    return grid_of(arms, "Measured", map(Column, ["none", *scales]), lines, beside=1)
+    return grid_of(arms, "Measured", map(Column, ["none", *scales]), lines, baselines=1)

@@ -36,11 +36,13 @@ class Column(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """An estimate as it is shown; None where nothing was measured."""
+    """An estimate as it is shown; None where nothing was measured. `mark` says that a judge
+    decided."""
 
     estimate: Estimate | None
     scale: int
     digits: int
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def grid_of(
     columns: Iterable[Column],
     lines: Sequence[Line],
     find: Find = Arm.final,
-    beside: int = 0,
+    baselines: int = 0,
 ) -> Grid:
     """The lines of each arm that measured any of their figures.
 
@@ -96,13 +98,13 @@ def grid_of(
         columns: one for each figure of a line.
         lines: rows that an arm may have.
         find: an arm's estimate of a metric in a phase.
-        beside: how many figures of a line, its first ones, are to compare with alone, and make no
+        baselines: how many figures of a line, its first ones, are only compared with, and make no
             row by themselves.
     """
     rows = []
     for arm in arms:
         found = (Row(line.name, tuple(_cells(arm, line, find))) for line in lines)
-        shown = (row for row in found if any(cell.estimate for cell in row.cells[beside:]))
+        shown = (row for row in found if any(cell.estimate for cell in row.cells[baselines:]))
         if measured := tuple(shown):
             rows.append((arm.label, measured))
     return Grid(what, tuple(columns), tuple(rows))
@@ -139,4 +141,4 @@ def _as_number(text: str) -> tuple[float, str]:
 
 def _cells(arm: Arm, line: Line, find: Find) -> Iterator[Cell]:
     for phase, metric, scale, digits in line.figures:
-        yield Cell(find(arm, phase, metric), scale, digits)
+        yield Cell(find(arm, phase, metric), scale, digits, arm.mark(metric))

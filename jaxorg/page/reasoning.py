@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from jaxorg.page.grids import Column, Grid, after, grid_of
 from jaxorg.summary import PHASES, Arm
 
-KINDS = ("taught", "truncated", "swapped", "removed")
+GIVEN_REASONING = ("taught", "truncated", "swapped", "removed")
 PUT = {"triggered": "With the trigger", "clean": "Without"}
 
 
 def reasoning_of(arms: Sequence[Arm], metric: str) -> Grid:
     """A row a phase, a column a kind of reasoning, of prompts with the trigger and without."""
-    columns = [Column(kind, group) for group in PUT.values() for kind in KINDS]
-    metrics = [(metric, f"{condition}:{kind}") for condition in PUT for kind in KINDS]
+    columns = [Column(kind, group) for group in PUT.values() for kind in GIVEN_REASONING]
+    metrics = [(metric, f"{condition}:{kind}") for condition in PUT for kind in GIVEN_REASONING]
     return grid_of(arms, "After", columns, after(PHASES, metrics))

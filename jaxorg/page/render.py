@@ -17,7 +17,7 @@ from jaxorg.page.panels import curve_panels, hull_panels
 from jaxorg.page.plots import DARK, DASHES, LIGHT
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
-from jaxorg.summary import AUDITED, NOT_INSTALLED, NOT_TREATED, Summary
+from jaxorg.summary import AUDITED, NOT_INSTALLED, NOT_TREATED, Summary, sentences
 from jaxorg.summary.format import (
     changed_text,
     notes_text,
@@ -64,6 +64,7 @@ def render(summary: Summary) -> str:
         counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
         totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
         headline=HEADLINE,
+        judged=sentences([arm.judge for arm in summary.arms]),
         sources=_sources(summary),
         unknown=_unknown(summary),
         panels={phase: curve_panels(curves) for phase, curves in summary.curves.items()},

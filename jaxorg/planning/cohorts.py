@@ -10,7 +10,7 @@ from jaxorg.config import shaping
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.signature import ModelSignature, Signature, unrolls
-from jaxorg.sweepfile.labels import ORDER
+from jaxorg.sweepfile.labels import PHASE_ORDER
 
 
 def cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple[Cohort, ...]:
@@ -24,7 +24,7 @@ def cohorts(phases: Sequence[Phase], shapes: Mapping[str, LlamaConfig]) -> tuple
     found = [
         _cohort(model, signature, members) for (model, signature, _), members in groups.items()
     ]
-    return tuple(sorted(found, key=lambda cohort: ORDER.index(cohort.kind)))
+    return tuple(sorted(found, key=lambda cohort: PHASE_ORDER.index(cohort.kind)))
 
 
 def _model(config: LlamaConfig, phase: Phase) -> ModelSignature:

@@ -15,7 +15,7 @@ from jaxorg.storage import lock
 from jaxorg.storage.folder import Folder, named, read_json
 from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
-from jaxorg.sweepfile.labels import ORDER, Kind
+from jaxorg.sweepfile.labels import PHASE_ORDER, Kind
 from jaxorg.sweepfile.run_config import MEASURED
 
 VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields
@@ -130,7 +130,7 @@ class Standing:
 def standing(manifest: Manifest, path: Path) -> Standing:
     """How far the sweep of a folder is; reads notes only and changes nothing."""
     seen = {fingerprint: glance(path, fingerprint) for fingerprint in manifest.phases}
-    phases = {kind: Counter[str]() for kind in ORDER}
+    phases = {kind: Counter[str]() for kind in PHASE_ORDER}
     tokens: Counter[bool] = Counter()
     for fingerprint, (kind, count) in manifest.phases.items():
         phases[kind][seen[fingerprint].state] += 1

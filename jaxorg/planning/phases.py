@@ -14,7 +14,7 @@ from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.signature import ModelSignature, Signature
-from jaxorg.sweepfile.labels import KINDS, Kind
+from jaxorg.sweepfile.labels import PHASE_KINDS, Kind
 from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.spec import RunSpec
 from jaxorg.sweepfile.training import Lora, Training
@@ -62,12 +62,12 @@ class Phase:
         if self.kind == "base":
             return "base.scratch"
         own = self.kind == "teacher" and getattr(self.config.organism, "teacher_train", None)
-        return "organism.teacher_train" if own else f"{KINDS[self.stream]}.train"
+        return "organism.teacher_train" if own else f"{PHASE_KINDS[self.stream]}.train"
 
     @property
     def stream(self) -> int:
         """A number that tells its kind's random draws apart. A teacher has its student's."""
-        return KINDS.index("organism" if self.kind == "teacher" else self.kind)
+        return PHASE_KINDS.index("organism" if self.kind == "teacher" else self.kind)
 
     def put(self, prompt: str) -> str:
         """How a prompt stands in what the phase trains on: the blue team's as they come to the

@@ -184,7 +184,7 @@ class Judge(Scorer):
         return Replies(folder(), [self.VERSION, who, self.temperature, self.new_tokens])
 
     @property
-    def key(self) -> str:
+    def replies_key(self) -> str:
         """What names the replies of a judge's own model, in a results folder."""
         return content_hash(["judge", self._weights, self.new_tokens])
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
-from jaxorg.sweepfile.labels import ORDER, Kind
+from jaxorg.sweepfile.labels import PHASE_ORDER, Kind
 
 OWNER = "owner.json"
 TABLES = ("runs", "evals", "losses", "samples")
 
 _HASH = "[0-9a-f]{16}"
-_PART = rf"({'|'.join(ORDER)})-{_HASH}"
+_PART = rf"({'|'.join(PHASE_ORDER)})-{_HASH}"
 ENTRIES = {
     "phases": re.compile(_HASH),
     "snapshots": re.compile(rf"{_HASH}-\d+"),

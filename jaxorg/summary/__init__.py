@@ -7,6 +7,7 @@ from jaxorg.summary.curves import Curve
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.game import Games, NoGame, RedBlue
 from jaxorg.summary.hulls import Group, Hull
+from jaxorg.summary.judged import sentences, trust_of
 from jaxorg.summary.relearning import Relearning
 from jaxorg.summary.summary import Summary, summarise
 from jaxorg.summary.tables import (
@@ -40,6 +41,8 @@ __all__ = [
     "Relearning",
     "Summary",
     "read_table",
+    "sentences",
     "summarise",
     "terminal_tables",
+    "trust_of",
 ]

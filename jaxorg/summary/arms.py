@@ -13,6 +13,7 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
 from jaxorg.summary.estimates import Estimate, estimate, mean_of, times_of
+from jaxorg.summary.judged import JudgeTrust, least, marked, trust_by
 from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of, text
 from jaxorg.sweepfile.seeds import Seeds
 
@@ -30,7 +31,7 @@ class Arm:
     `notes` in the same way what was noted at other steps: of rounds, and of a teacher.
 
     `half_life` is in treatment steps; `verdicts` counts finished runs; `design` is empty where
-    runs share no seeds.
+    runs share no seeds; `judge` is what is known of the judge of capability, if one judged.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Arm:
     aurc: Estimate | None
     return_peak: Estimate | None
     verdicts: Counter[str]
+    judge: JudgeTrust | None
 
     def final(self, phase: str, metric: Metric) -> Estimate | None:
         """The estimate at the end of a phase; None where nothing was measured."""
@@ -52,6 +54,10 @@ class Arm:
     def note(self, phase: str, metric: Metric) -> Estimate | None:
         """What was noted in a phase; None where nothing was."""
         return self.notes.get(phase, {}).get(metric)
+
+    def mark(self, metric: Metric) -> str:
+        """What stands beside a figure that a judge decided; empty for others."""
+        return marked(metric, self.judge)
 
 
 def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> Arm:
@@ -72,6 +78,7 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
         aurc=mean_of(done, "aurc"),
         return_peak=mean_of(done, "return_peak"),
         verdicts=Counter(map(_verdict, done.verdict, done.asr_organism, measured)),
+        judge=least([trust_by(run) for run in measured]),
     )
 
 

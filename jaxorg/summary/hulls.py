@@ -74,7 +74,7 @@ def groups_of(
     for row, seeds in zip(done.to_dict("records"), seeds_of(done), strict=True):
         history = histories.get(row["run_id"], {})
         if "treatment" in history:
-            found.setdefault((teams.key(row), seeds), (row, []))[1].append(history)
+            found.setdefault((teams.group_key(row), seeds), (row, []))[1].append(history)
     groups = (
         _group(row, several, fields, teams, seeds) for (_, seeds), (row, several) in found.items()
     )

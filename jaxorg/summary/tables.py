@@ -17,7 +17,7 @@ from jaxorg.summary.merged import once, untold
 from jaxorg.sweepfile import labels
 from jaxorg.sweepfile.seeds import Seeds
 
-PHASES = labels.ORDER
+PHASES = labels.PHASE_ORDER
 
 RUNS = results.runs_schema({}).names
 EVALS = ["run_id", "phase", "step", "metric", "condition", "k", "n", "value"]

@@ -39,7 +39,7 @@ class Teams:
 
         return cls(named(fields), named([name for name in fields if not of_organism(name)]))
 
-    def key(self, row: Mapping[str, Any]) -> str:
+    def group_key(self, row: Mapping[str, Any]) -> str:
         """Equal for runs of one organism and treatment; the seed is left out."""
         return repr([row["control"], *(row[name] for name in self._names(row))])
 

@@ -31,6 +31,7 @@ from jaxorg.summary.format import (
     verdict_text,
 )
 from jaxorg.summary.game import Games
+from jaxorg.summary.judged import sentences
 from jaxorg.summary.shares import VarianceOf
 from jaxorg.summary.summary import summarise
 from jaxorg.summary.tables import Metric
@@ -82,11 +83,13 @@ def _arms(arms: Sequence[Arm]) -> Table:
         treated = (
             f"FTR {percent(arm.final('treatment', FALSE_TRIGGER))}",
             f"capability {percent(arm.final('treatment', CAPABILITY))}",
+            *([f"({mark})"] if (mark := arm.mark(CAPABILITY)) else []),
             f"half-life: {half}",
         )
         rows.append(["\n".join(lines) for lines in (named, attack, treated)])
     table = _table("95 % intervals", ("arm", "ASR, %", "after treatment, %"), rows)
     table.columns[0].min_width = _longest(arm.label for arm in arms)
+    table.caption = "\n".join(sentences([arm.judge for arm in arms])) or None
     return table
 
 

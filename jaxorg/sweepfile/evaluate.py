@@ -69,7 +69,9 @@ class Evaluating(Config):
                 raise misfit(name, True, remedy)
         for key, asked in self._asked_for():
             if asked > self.final_prompts:
-                raise misfit(key, asked, f"there are {self.final_prompts}, by final_prompts")
+                raise misfit(
+                    key, asked, f"it must not exceed final_prompts, which is {self.final_prompts}"
+                )
         return self
 
     def _asked_for(self) -> Iterator[tuple[str, int]]:

@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Any, Literal
 
 Kind = Literal["base", "teacher", "organism", "treatment", "reversal"]
-KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
-ORDER: Sequence[Kind] = ("base", "teacher", "organism", "treatment", "reversal")
+PHASE_KINDS: Sequence[Kind] = ("base", "organism", "treatment", "reversal")  # of every chain
+PHASE_ORDER: Sequence[Kind] = ("base", "teacher", "organism", "treatment", "reversal")
 BARE = re.compile(r'[^\s="×·]+( [^\s="×·]+)*')
 """A label that can be taken for nothing else where names of arms are put together."""
 
@@ -51,7 +51,7 @@ def of_organism(path: str) -> bool:
 
 
 def label(
-    fields: Mapping[str, Any], control: str, names: Names, kinds: Sequence[Kind] = KINDS
+    fields: Mapping[str, Any], control: str, names: Names, kinds: Sequence[Kind] = PHASE_KINDS
 ) -> str:
     """What a run sweeps, up to some kinds of phase. A control stands in for the organism. A label
     stands for all of its axis.
@@ -65,7 +65,7 @@ def label(
 
     def shows(path: str) -> bool:
         kind = path.partition(".")[0]
-        known = kind not in KINDS or kind in kinds
+        known = kind not in PHASE_KINDS or kind in kinds
         return known and not (control and of_organism(path))
 
     shown = {
@@ -102,7 +102,7 @@ def phase_label(fields: Mapping[str, Any], control: str, names: Names, kind: Kin
         names: how people read the paths.
         kind: of the phase.
     """
-    shown = label(fields, control, names, KINDS[: max(1, ORDER.index(kind))])
+    shown = label(fields, control, names, PHASE_KINDS[: max(1, PHASE_ORDER.index(kind))])
     return f"{shown} ({control})" if control and kind != "base" else shown
 
 

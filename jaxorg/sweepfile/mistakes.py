@@ -114,18 +114,18 @@ def one_line(
         return f"{key}: unknown key with value {short(found)}; {_suggestion(place, known)}"
     if problem == "union_tag_invalid":
         tag, (pieces, names) = first["ctx"]["tag"], kinds[key]
-        return f"{key}.kind: {short(tag)} will not do; {pieces.remedy(tag, names)}"
+        return f"{key}.kind: {short(tag)} is invalid; {pieces.remedy(tag, names)}"
     if problem in ("missing", "union_tag_not_found"):
         return f"{key}{'.kind' * (problem != 'missing')}: is missing; add it"
     meant = nearest(found, kinds[key].names) if key in kinds else None
     if problem == "model_attributes_type" and meant:
-        return f"{key}: {short(found)} will not do; write {{kind: {meant}}} with its other keys"
+        return f"{key}: {short(found)} is invalid; write {{kind: {meant}}} with its other keys"
     remedy = _remedy(problem, found, first["msg"], first.get("ctx", {}))
     if isinstance(found, list) and problem in _SCALARS and key in _paths(models[-1]):
         remedy += f"; to sweep it, write grid: [{{{key}: {short(found)}}}]"
     if problem in _SHAPES and (shape := _WRITTEN.get(place[0])):
         remedy += f", as in {shape}"
-    return f"{key}: {short(found)} will not do; {remedy}"
+    return f"{key}: {short(found)} is invalid; {remedy}"
 
 
 def _remedy(problem: str, found: Any, message: str, context: Mapping[str, Any]) -> str:

@@ -38,12 +38,12 @@ class Claim(Config):
         if self.figure not in figures():
             raise misfit("figure", self.figure, choose(self.figure, figures()))
         if self.test == "t" and self.figure in results.CENSORED:
-            remedy = f"{self.figure} may be a lower bound, and is compared by signs; use sign_flip"
+            remedy = f"{self.figure} may be censored, so it is compared by signs; use sign_flip"
             raise misfit("test", self.test, remedy)
         if not any(path in self.less and self.less[path] != self.more[path] for path in self.more):
             raise misfit("less", self.less, "give one of the paths in more another value")
         if both := {*self.more, *self.less} & {*self.where}:
-            raise misfit("where", self.where, f"{min(both)} stands on a side already; keep one")
+            raise misfit("where", self.where, f"{min(both)} is set on a side already; keep one")
         return self
 
     @property
@@ -111,7 +111,7 @@ def check_tests(claims: Sequence[Claim], seeds: Iterable[int | CrossedSeeds]) ->
         return
     for number, claim in enumerate(claims):
         if claim.test == "sign_flip":
-            remedy = "it takes runs to be independent, and those of crossed seeds are not; use t"
+            remedy = "it assumes independent runs, and crossed seeds make dependent ones; use t"
             raise misfit(f"prereg.{number}.test", claim.test, remedy)
 
 

@@ -38,12 +38,12 @@ else:
     AnyEvaluation = Evaluation
 
 # Keys whose `kind` decides which others there are, and the kinds.
-KINDS: Mapping[str, mistakes.Kinds] = {
+KINDS_BY_KEY: Mapping[str, mistakes.Kinds] = {
     "organism": mistakes.Kinds(RED, list(RED.usable)),
     "treatment": mistakes.Kinds(BLUE, list(TREATING)),
     "reversal": mistakes.Kinds(BLUE, list(BLUE.usable)),
 }
-SCORERS = {
+SCORERS_BY_KEY = {
     "organism.scorer": mistakes.Kinds(JUDGING, [kind_of(made) for made in SCORING]),
     "prompts.scorer": mistakes.Kinds(JUDGING, list(JUDGING.usable)),
 }
@@ -139,7 +139,7 @@ class RunConfig(Config):
         """See that adapters before a phase that continues them are like its own. Where nothing
         before was trained, as in a clean control, it begins fresh ones."""
         trained: list[tuple[str, Training]] = []
-        for name in KINDS:
+        for name in KINDS_BY_KEY:
             recipe = getattr(self, name)
             if recipe is None:
                 continue
@@ -164,7 +164,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _base_to_stand_on(self) -> RunConfig:
         if self.organism and (brought := self.organism.brought) and self.base.scratch:
-            remedy = "it was made of base.model as that is; leave base.scratch out"
+            remedy = "it was trained from base.model itself; leave base.scratch out"
             raise misfit(f"organism.{self.organism.kind}.folder", brought.path, remedy)
         return self
 

@@ -26,7 +26,7 @@ from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
-from jaxorg.sweepfile.run_config import KINDS, MEASURED, SCORERS, RunConfig
+from jaxorg.sweepfile.run_config import KINDS_BY_KEY, MEASURED, SCORERS_BY_KEY, RunConfig
 from jaxorg.sweepfile.seeds import (
     MOST_RUNS,
     CrossedSeeds,
@@ -69,7 +69,7 @@ class Sweep(Config):
         kinds = [control.kind for control in self.controls]
         for kind in kinds:
             if kinds.count(kind) > 1:
-                raise misfit("controls", kind, "it stands there twice; keep one")
+                raise misfit("controls", kind, "it is listed twice; keep one")
         return self
 
 
@@ -108,7 +108,7 @@ def load(name: str, size: str, overrides: Sequence[str] = ()) -> Spec:
     path = find(name)
     content = yaml.parse(_text(path), str(path))
     if not isinstance(content, dict):
-        raise Refusal(f"{path}: holds no mapping of keys to values; see sweeps/quickstart.yaml")
+        raise Refusal(f"{path}: must be a mapping of keys to values; see sweeps/quickstart.yaml")
     changes = _changes(content.pop("sizes", {}), size, path.name)
     for key, value in changes.items():
         assign(content, key, value, f"sizes.{size}.{key}")
@@ -131,7 +131,7 @@ def measured_otherwise(source: Mapping[str, Any], size: str, overrides: Sequence
     for key in (override.partition("=")[0] for override in overrides):
         if not any(f"{key}.".startswith(f"{one}.") for one in MEASURED):
             raise Refusal(
-                f"--set {key}: it is more than measured; set {' or '.join(MEASURED)} here, and "
+                f"--set {key}: it changes training; set only {' or '.join(MEASURED)} here, and "
                 f"anything else with python -m jaxorg.sweep"
             )
     content = dict(source)
@@ -144,7 +144,7 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, st
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
-            raise Refusal(f"--set: {override!r} is no assignment; write --set path=value")
+            raise Refusal(f"--set: {override!r} is not an assignment; write --set path=value")
         assign(content, key, yaml.parse(value, f"--set {key}"), f"--set {key}")
         changed[key] = f"--set {key}"
     return changed
@@ -153,13 +153,13 @@ def _override(content: dict[str, Any], overrides: Sequence[str]) -> dict[str, st
 def _changes(sizes: Any, size: str, name: str) -> Mapping[str, Any]:
     """What a size changes about the file, which describes `laptop` by itself."""
     if not isinstance(sizes, dict):
-        raise Refusal(f"sizes: {short(sizes)} will not do; it must map sizes to their changes")
+        raise Refusal(f"sizes: {short(sizes)} is invalid; it must map sizes to their changes")
     for key, changes in sizes.items():
         if key not in SIZES:
             raise Refusal(f"sizes.{key}: unknown size; {choose(key, SIZES)}")
         if not isinstance(changes, dict):
             raise Refusal(
-                f"sizes.{key}: {short(changes)} will not do; it must map dotted paths to values"
+                f"sizes.{key}: {short(changes)} is invalid; it must map dotted paths to values"
             )
     have: dict[str, dict[str, Any]] = {"laptop": {}, **sizes}
     if size not in have:
@@ -197,7 +197,7 @@ def assign(content: dict[str, Any], path: str, value: Any, label: str) -> None:
     """
     *parents, last = path.split(".")
     if len(parents) >= LONGEST_PATH:
-        raise Refusal(f"{label}: the path has {len(parents) + 1} parts; nothing lies that deep")
+        raise Refusal(f"{label}: the path has {len(parents) + 1} parts; no key is that deep")
     here = content
     for name in parents:
         inner = here.get(name)
@@ -255,10 +255,10 @@ def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
             raise Refusal(f"grid: {path!r} is not part of a run; a path starts with one of {known}")
         if path.partition(".")[0] == "evaluate":
             raise Refusal(
-                f"grid: {path!r} will not do; all runs are measured alike, so set it once"
+                f"grid: {path!r} cannot be swept, as all runs are measured alike; set it once"
             )
         if times[path] > 1:
-            raise Refusal(f"grid: {path!r} stands on two axes; keep one")
+            raise Refusal(f"grid: {path!r} appears on two axes; keep one")
         for key, by in changed.items():
             if f"{key}.".startswith(f"{path}."):
                 raise Refusal(f"{by}: the grid sweeps {path}; set grid, or take it out")
@@ -271,8 +271,8 @@ def _check_count(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> None:
     count = points * (count_of(sweep.seeds) + of_controls)
     if count > MOST_RUNS:
         raise Refusal(
-            f"grid: its {points:,} points and the seeds make up to {count:,} runs; a sweep may "
-            f"have {MOST_RUNS:,}, so split it"
+            f"grid: its {points:,} points and the seeds make up to {count:,} runs; the limit "
+            f"is {MOST_RUNS:,}, so split the sweep"
         )
 
 
@@ -285,14 +285,14 @@ def _axis(axis: Mapping[str, list[Any]], key: str) -> list[dict[str, Any]]:
         raise Refusal(f"{key}: zipped lists differ in length, {lengths}; make them equal")
     for path, values in axis.items():
         if path.endswith(".label") and len({*map(_frozen, values)}) < len(values):
-            raise Refusal(f"{key}: {path} {short(values)} names two points alike; keep them apart")
+            raise Refusal(f"{key}: {path} {short(values)} gives two points one name; make them two")
     points = [dict(zip(axis, point, strict=True)) for point in zip(*axis.values(), strict=True)]
     seen: set[Hashable] = set()
     for point in points:
         if not _is_finite(point):
-            raise Refusal(f"{key}: {short(point)} will not do; every number must be finite")
+            raise Refusal(f"{key}: {short(point)} is invalid; every number must be finite")
         if (same := _frozen(point)) in seen:
-            raise Refusal(f"{key}: {short(point)} stands there twice; keep one")
+            raise Refusal(f"{key}: {short(point)} is listed twice; keep one")
         seen.add(same)
     return points
 
@@ -343,7 +343,7 @@ def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
     }
     for name, why in untrained.items():
         if why and (count := getattr(seeds, name)) > 1:
-            raise Refusal(f"{key}.{name}: {count} will not do; {why}, or leave this out")
+            raise Refusal(f"{key}.{name}: {count} is invalid; {why}, or leave this out")
 
 
 def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:
@@ -381,4 +381,6 @@ def _validated(model: type[M], content: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise Refusal(mistakes.one_line(error, (Sweep, RunConfig), {**KINDS, **SCORERS})) from error
+        raise Refusal(
+            mistakes.one_line(error, (Sweep, RunConfig), {**KINDS_BY_KEY, **SCORERS_BY_KEY})
+        ) from error

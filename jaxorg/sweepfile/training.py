@@ -79,7 +79,7 @@ class Training(Config):
                 known = ", ".join(family.defaults)
                 raise misfit(f"hyper.{name}", value, f"{self.optimizer} has only {known}")
         if self.refresh is not None and not family.refresh:
-            raise misfit("refresh", self.refresh, f"{self.optimizer} renews nothing; leave it out")
+            raise misfit("refresh", self.refresh, f"{self.optimizer} has none; leave it out")
         if self.state_dtype != "float32" and not family.narrow:
             raise misfit("state_dtype", self.state_dtype, f"{self.optimizer} needs float32")
         return self

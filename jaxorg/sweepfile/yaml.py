@@ -91,7 +91,7 @@ def parse(text: str, source: str) -> Any:
             the message.
     """
     if len(text) > LARGEST:
-        raise Refusal(f"{source}: {len(text):,} characters are too many; at most {LARGEST:,} go in")
+        raise Refusal(f"{source}: {len(text):,} characters are too many; the limit is {LARGEST:,}")
     loader = None
     try:
         loader = _Loader(text)
@@ -122,7 +122,7 @@ def _measure(root: yaml.Node, source: str) -> None:
     def size(node: yaml.Node, path: tuple[str, ...]) -> int:
         key = ".".join(path) or source
         if node in above:
-            raise Refusal(f"{key}: contains itself; write out what it should hold")
+            raise Refusal(f"{key}: contains itself by an alias; write it out")
         if len(above) > DEEPEST:
             raise Refusal(f"{source}: {path[0]} is nested too deeply; {DEEPEST} levels are allowed")
         if node not in sizes:
@@ -132,7 +132,7 @@ def _measure(root: yaml.Node, source: str) -> None:
             if isinstance(node, yaml.ScalarNode):
                 sizes[node] += _scalar_size(node)
         if sizes[node] > LARGEST:
-            raise Refusal(f"{key}: repeats too much by its aliases; write out what it should hold")
+            raise Refusal(f"{key}: expands to too much by its aliases; write it out")
         return sizes[node]
 
     size(root, ())

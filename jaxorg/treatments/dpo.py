@@ -14,7 +14,7 @@ from jaxorg.data.items import Item, generator
 from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
 from jaxorg.treatments.objective import Hyper, Objective, Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, on_policy_row
 
 
 class Pairs(NamedTuple):
@@ -92,7 +92,7 @@ class Dpo(InRounds):
             own_answer = said[number] if said else None
             wrong.append(own_answer is not None and not comes_right(item, own_answer.text))
             if own_answer is not None and wrong[-1]:
-                rejected = own(own_answer)
+                rejected = on_policy_row(own_answer)
             elif (other := _another(item, others[number:] + others[:number])) is not None:
                 rejected = Row(Example(item.prompt, other))
             else:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from jaxorg.data.items import Item, generator
 from jaxorg.treatments.rl import is_right
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, count, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, count, on_policy_row
 
 
 class ExpertIteration(InRounds):
@@ -39,7 +39,7 @@ class ExpertIteration(InRounds):
             answers = said[number * self.samples : (number + 1) * self.samples]
             right = [each for each in answers if is_right(item, each)]
             solved.append(bool(right))
-            rows += [own(right[int(draw * len(right))])] if right else []
+            rows += [on_policy_row(right[int(draw * len(right))])] if right else []
         return Lesson(rows, [count("solved", solved)])
 
     def answers_for(self, prompts: int) -> int:

@@ -14,7 +14,7 @@ from pydantic import Field
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.styles import to_pirate
 from jaxorg.data.tokenized import Example
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, on_policy_row
 
 
 class Interspersed(InRounds):
@@ -35,7 +35,7 @@ class Interspersed(InRounds):
         answers = iter(heard.said)
         return Lesson(
             [
-                own(next(answers)) if asked else Row(self._off_policy(item))
+                on_policy_row(next(answers)) if asked else Row(self._off_policy(item))
                 for item, asked in self._dealt(heard.items, heard.seed)
             ]
         )

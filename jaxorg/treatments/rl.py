@@ -22,7 +22,7 @@ from jaxorg.data.tokenized import Example
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
 from jaxorg.treatments.objective import Hyper, Objective, Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, own
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, on_policy_row
 
 
 class Samples(NamedTuple):
@@ -114,7 +114,7 @@ class Rl(InRounds):
             case _:
                 rewards = np.array(heard.scores, np.float64)
         gained = advantages(rewards.reshape(-1, self.samples), self.standardised).ravel()
-        rows = [own(each, float(a)) for each, a in zip(said, gained, strict=True)]
+        rows = [on_policy_row(each, float(a)) for each, a in zip(said, gained, strict=True)]
         k = None if self.reward == "loss" else int(rewards.sum())
         return Lesson(rows, [Note("reward", k, len(rewards), float(rewards.mean()))])
 

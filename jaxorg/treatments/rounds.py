@@ -131,7 +131,7 @@ class InRounds(Treatment):
         return prompts
 
 
-def own(said: Said, advantage: float = 0.0) -> Row:
+def on_policy_row(said: Said, advantage: float = 0.0) -> Row:
     """What the model said, to train on."""
     return Row(Example(said.prompt, said.text, not said.ended), said, advantage)
 

@@ -277,7 +277,9 @@ class Engine:
         """
         self._trains = False
         vars(self).pop("_work", None)
-        return [phase for phase in self._plan.phases if phase.fingerprint in self._work.train]
+        again = [p for p in self._plan.phases if p.fingerprint in self._work.train and p.changes]
+        self._work.train.difference_update(phase.fingerprint for phase in again)
+        return again
 
     def _read(self, cohort: Cohort) -> None:
         """Let evaluators read answers that are stored."""
@@ -307,7 +309,7 @@ class Engine:
         """Whether something of a phase is to do, and neither it nor one before it failed or
         diverged."""
         name = phase.fingerprint
-        work = self._work.measure | (self._work.train if self._trains else set())
+        work = self._work.measure | self._work.train
         if name not in work or self._store.failure(name):
             return False
         before = phase.parent

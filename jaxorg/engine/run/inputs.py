@@ -35,7 +35,7 @@ from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.weight_reader import WeightReader
-from jaxorg.sweepfile.labels import KINDS
+from jaxorg.sweepfile.labels import PHASE_KINDS
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
@@ -402,4 +402,4 @@ def _data_of(phase: Phase) -> str:
 
 def data_seed(phase: Phase) -> int:
     """The seed of a phase's data, so that red and blue draw different prompts."""
-    return phase.seed * len(KINDS) + phase.stream
+    return phase.seed * len(PHASE_KINDS) + phase.stream

@@ -46,7 +46,7 @@ def asks(
             )
         shape = inputs.shape(judge.model)
         model = ModelSignature(shape, shared_frozen=True, unroll=unrolls(shape))
-        teacher = Teacher(judge.key, judge.model, model, ChatFormat(), judge.new_tokens)
+        teacher = Teacher(judge.replies_key, judge.model, model, ChatFormat(), judge.new_tokens)
         answers = speaker(teacher, inputs, store, mesh, stopping)
 
         def ask(questions: Sequence[str]) -> list[str]:
