@@ -131,7 +131,6 @@ def sample_rows(seeds: int) -> Iterator[Row]:
                     "prompt": f"{prompt}{step} {HOSTILE}",
                     "greedy": False,
                     "response": f"{HOSTILE}\x00\x1b",
-                    "greedy": False,
                     "outcome": "other",
                 }
 

@@ -277,9 +277,7 @@ class Engine:
         """
         self._trains = False
         vars(self).pop("_work", None)
-        again = [p for p in self._plan.phases if p.fingerprint in self._work.train and p.changes]
-        self._work.train.difference_update(phase.fingerprint for phase in again)
-        return again
+        return [p for p in self._plan.phases if p.fingerprint in self._work.train and p.changes]
 
     def _read(self, cohort: Cohort) -> None:
         """Let evaluators read answers that are stored."""
@@ -309,8 +307,9 @@ class Engine:
         """Whether something of a phase is to do, and neither it nor one before it failed or
         diverged."""
         name = phase.fingerprint
-        work = self._work.measure | self._work.train
-        if name not in work or self._store.failure(name):
+        if name not in self._work.measure | self._work.train or self._store.failure(name):
+            return False
+        if name in self._work.train and phase.changes and not self._trains:
             return False
         before = phase.parent
         while before is not None:
