@@ -45,7 +45,7 @@ ORGANISMS = ("treatment=null", "reversal=null", "seeds=1", f"organism.train={{{T
 
 def test_a_fresh_adapters_first_columns_are_the_same_whatever_the_rank() -> None:
     small, large = (
-        split(signature, create(signature, jax.random.key(0)))[1]
+        split(signature, create(signature, jax.random.key(0)))[1].trainable
         for signature in (ModelSignature(TINY, LoraConfig(rank)) for rank in (3, 16))
     )
     cut = lora.resized(jax.device_get(large), 3)
@@ -92,7 +92,9 @@ def stored(out: Path, kind: str) -> list[Any]:
         shape = LoraConfig(config[kind]["train"]["lora"]["rank"])
         fingerprint = known.runs[run_id][KINDS.index(kind)]
         found.append(
-            everything(store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1])
+            everything(
+                store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1].trainable
+            )
         )
     return found
 

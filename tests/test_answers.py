@@ -89,7 +89,7 @@ class Greedy:
 
     def __init__(self, folder: Path, read: WeightReader | None = None):
         self._tokenizer = Tokenizer.load(folder)
-        graph, shapes, _ = abstract_model(ModelSignature(TINY))
+        graph, (shapes, _) = abstract_model(ModelSignature(TINY))
         weights = everything(read or checkpoint.reader(folder, shapes), shapes)
         model = nnx.merge(graph, weights, {})
         self._logits = jax.jit(lambda tokens: model(tokens)[0][0])

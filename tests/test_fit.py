@@ -188,7 +188,7 @@ def test_the_shapes_of_gated_models_are_shipped(monkeypatch: pytest.MonkeyPatch)
         ("Llama-3.3-70B", 70_553_706_496, False),
     ):
         config = read_config(resolve_shape(f"meta-llama/{name}-Instruct"))
-        _, weights, _ = abstract_model(ModelSignature(config))
+        _, (weights, _) = abstract_model(ModelSignature(config))
         assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights)) == parameters
         assert config.tie_word_embeddings == tied
     with pytest.raises(Refusal, match="cannot be downloaded"):  # a sweep needs its weights
@@ -236,7 +236,7 @@ def test_a_program_is_the_same_in_the_process_that_compiles_it() -> None:
 def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> None:
     model = ModelSignature(TINY, lora)
     signature = Signature(model, 40, 4, "adamw", "constant")
-    _, trainable, _ = abstract_model(model)
+    _, (trainable, _) = abstract_model(model)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
     mesh = make_mesh(parse("cpu-2"))
     programs = {does: Program(does, model, signature, 40, 8, 8) for does in get_args(Does)}

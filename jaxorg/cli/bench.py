@@ -163,7 +163,7 @@ class Eager:
 def make_work(config: LlamaConfig, runs: int, steps: int) -> Work:
     """Random weights and tokens."""
     model = ModelSignature(config)
-    fresh = jax.jit(lambda key: split(model, create(model, key))[1])(jax.random.key(0))
+    fresh = jax.jit(lambda key: split(model, create(model, key))[1].trainable)(jax.random.key(0))
     shape = (runs, CHUNK, BATCH, LENGTH)
     tokens = np.random.default_rng(0).integers(config.vocab_size, size=shape, dtype=np.int32)
     return Work(config, jax.device_get(fresh), tokens, steps)

@@ -17,7 +17,7 @@ from jaxorg.data.tokenized import Example, TokenizedDataset
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.step import Batch, Scores, Tree
+from jaxorg.engine.step import Batch, Params, Scores
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Measurement, Score, Subject, View
 from jaxorg.evaluators.base import Said, TeacherForced
@@ -122,17 +122,16 @@ class Measurer:
             )
 
     def score(
-        self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
+        self, scorer: Scorer, params: Params, lanes: Sequence[Prepared]
     ) -> list[dict[str, list[Measurement]]]:
         """Teacher-forced measurements of each lane, by evaluator.
 
         Args:
             scorer: of the stacked models.
-            trainable: weights or adapters, stacked.
-            frozen: weights under these.
+            params: the models', stacked.
             lanes: the requests of each.
         """
-        found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
+        found = scores(scorer, lanes, lambda batch, _: scorer.score(params, batch))
         return [
             {n: e.measure(lane.view.first(e.prompts), of_lane) for n, e in lane.forced.items()}
             for lane, of_lane in zip(lanes, found, strict=True)
@@ -141,8 +140,7 @@ class Measurer:
     def answers(
         self,
         scorer: Scorer,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         lanes: Sequence[Prepared],
         evaluation: Evaluating,
         keys: jax.Array,
@@ -151,8 +149,7 @@ class Measurer:
 
         Args:
             scorer: of the stacked models.
-            trainable: weights or adapters, stacked.
-            frozen: weights under these.
+            params: the models', stacked.
             lanes: the prompts of each.
             evaluation: what `evaluate` asks for.
             keys: of what is sampled [run].
@@ -170,7 +167,7 @@ class Measurer:
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             for temperature in (0.0, how.temperature):
                 placed = scorer.place_shared(np.float32(temperature))
-                said = fetch(generator(trainable, frozen, *inputs, placed))
+                said = fetch(generator(params, *inputs, placed))
                 for rows, questions, of_lane in zip(found, asked, said, strict=True):
                     about = {"condition": condition, "greedy": temperature == 0.0}
                     rows += [

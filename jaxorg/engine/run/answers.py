@@ -25,7 +25,7 @@ from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.run.inputs import Answers, Inputs
-from jaxorg.engine.step import Tree
+from jaxorg.engine.step import Params
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, Teacher
@@ -60,16 +60,14 @@ class Answerer:
 
     def answer(
         self,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         lanes: Sequence[Asked],
         keys: jax.Array | None = None,
     ) -> dict[str, Answers]:
         """Have the model of each lane answer its prompts, but those that are answered already.
 
         Args:
-            trainable: the models' weights or adapters, stacked.
-            frozen: the weights under these.
+            params: the models', stacked.
             lanes: what each of them is asked.
             keys: a random key a lane, from which that of each prompt comes by its number; answers
                 are then tokens (`spelled`), since texts do not tell how they were made.
@@ -94,7 +92,7 @@ class Answerer:
         changed: set[str] = set()
         for width, batch in self._batches(missing):
             row_keys = _row_keys(draws, batch if keys is not None else None)
-            said = self._said(trainable, frozen, row_keys, width, batch)
+            said = self._said(params, row_keys, width, batch)
             for (key, _), asked, answers in zip(lanes, batch, said, strict=True):
                 for (name, _), ids in zip(asked, answers, strict=True):
                     known[key][name] = write(ids)
@@ -131,8 +129,7 @@ class Answerer:
 
     def _said(
         self,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         row_keys: jax.Array,
         width: int,
         batch: Sequence[Sequence[Question]],
@@ -148,7 +145,7 @@ class Answerer:
                 lengths[lane, row] = len(ids)
         placed = self._scorer.place((tokens, lengths, row_keys))
         temperature = self._scorer.place_shared(np.float32(self._temperature))
-        found = fetch(self._generate(trainable, frozen, *placed, temperature))
+        found = fetch(self._generate(params, *placed, temperature))
         return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
 
 
@@ -247,6 +244,6 @@ def speaker(
         ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
         parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
         lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
-        return answerer.answer(weights, {}, lanes)[teacher.key]
+        return answerer.answer(Params(weights, {}), lanes)[teacher.key]
 
     return answers

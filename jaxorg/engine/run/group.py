@@ -23,7 +23,7 @@ from jaxorg.engine.run.answers import Answerer, Asked, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, Samples
 from jaxorg.engine.run.profile import Traced
 from jaxorg.engine.run.recorder import Recorder, new_record
-from jaxorg.engine.step import FAR_FUTURE, State, Tree, abstract_state, draws
+from jaxorg.engine.step import FAR_FUTURE, Params, State, Tree, abstract_state, draws
 from jaxorg.engine.train.batches import Batches, all_batches
 from jaxorg.engine.train.rounds import Models, Rounds
 from jaxorg.evaluators import Evaluator, Measurement, View
@@ -80,14 +80,14 @@ class Group:
     def measure_only(self) -> None:
         """Measure phases that are not trained."""
         weights = self._scorer.place_weights(self._readers(self._lanes))
-        self._measure(weights, {}, final=True)
+        self._measure(Params(weights, {}), final=True)
         processes.first("done", lambda: self._store(None))
 
     def change_only(self, trainer: Trainer) -> None:
         """Measure and store phases that change their weights and take no step."""
         hyper = trainer.place(_hyper(self._lanes, trainer.signature))
         state, frozen = self._begin(trainer, hyper)
-        self._measure(_used(state.trainable, hyper), frozen, final=True)
+        self._measure(_used(state.trainable, frozen, hyper), final=True)
         self._end(state, state.trainable)
 
     def measure_stored(self, trainer: Trainer, step: int) -> None:
@@ -96,7 +96,7 @@ class Group:
         self._notes.resume([self._as_of(phase, step) for phase in self._lanes])
         readers = [self._stored(phase, step) for phase in self._lanes]
         if trainer.model.lora is None:
-            self._measure(trainer.place_weights(readers), {}, final=step == self._phases[0].steps)
+            params = Params(trainer.place_weights(readers), {})
         else:
             hyper = trainer.place(_hyper(self._lanes, trainer.signature))
             shapes = self._around.inputs.trained_shapes
@@ -105,8 +105,8 @@ class Group:
                 for reader, phase in zip(readers, self._lanes, strict=True)
             ]
             state, frozen = self._begin(trainer, hyper, trained)
-            used = _used(state.trainable, hyper)
-            self._measure(used, frozen, final=step == self._phases[0].steps)
+            params = _used(state.trainable, frozen, hyper)
+        self._measure(params, final=step == self._phases[0].steps)
         processes.first("measured", self._store_measurements)
 
     def _as_of(self, phase: Phase, step: int) -> Record:
@@ -134,7 +134,7 @@ class Group:
         taught = self._ask_teachers(trainer)
         hyper = trainer.place(_hyper(self._lanes, trainer.signature))
         state, frozen = self._begin(trainer, hyper)
-        said = {**taught, **self._speak(_used(state.trainable, hyper), frozen)}
+        said = {**taught, **self._speak(_used(state.trainable, frozen, hyper))}
         state = self._resume(trainer, state)
         if self._notes.step == 0:  # otherwise it was noted before a restart
             self._note_distilled(taught)
@@ -169,7 +169,7 @@ class Group:
                 weights = trainer.evaluated(hyper, state)
                 program = self._scorer.model, self._scorer.lanes, stop == total
                 with self._around.traced("measurement", program):
-                    self._measure(_used(weights, hyper), frozen, stop == total)
+                    self._measure(_used(weights, frozen, hyper), stop == total)
                 self._keep_snapshot(weights, stop, total)
         self._end(state, trainer.evaluated(hyper, state))
 
@@ -201,7 +201,7 @@ class Group:
         readers = {phase.stands_on: self._around.weights_before(phase) for phase in phases}
         return [readers[phase.stands_on] for phase in phases]
 
-    def _speak(self, trainable: Tree, frozen: Tree) -> Mapping[str, Answers]:
+    def _speak(self, params: Params) -> Mapping[str, Answers]:
         """What models say before they are trained, by fingerprint, if they are trained on that."""
         if not self._phases[0].on_policy:  # then none of its cohort is
             return {}
@@ -209,7 +209,7 @@ class Group:
         for phase in self._phases:
             prompts = self._around.inputs.prompts(phase)
             asked.append((phase.fingerprint, dict(zip(prompts, prompts, strict=True))))
-        return self._ask(self._scorer, trainable, frozen, asked)
+        return self._ask(self._scorer, params, asked)
 
     def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
         """What the teachers of distilled phases say, by the fingerprint of the phase they teach."""
@@ -223,7 +223,7 @@ class Group:
         for phase in self._phases:
             prompts = enumerate(around.inputs.prompts(phase))
             asked.append((phase.fingerprint, {str(number): prompt for number, prompt in prompts}))
-        said = self._ask(scorer, weights, {}, asked, TEACHER_TEMPERATURE)
+        said = self._ask(scorer, Params(weights, {}), asked, TEACHER_TEMPERATURE)
         tokenizer = self._tokenizer()
         return {
             fingerprint: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
@@ -244,8 +244,7 @@ class Group:
     def _ask(
         self,
         scorer: Scorer,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         asked: Sequence[Asked],
         temperature: float = 0.0,
     ) -> Mapping[str, Answers]:
@@ -257,7 +256,7 @@ class Group:
         )
         idle: list[Asked] = [(first.fingerprint, {})] * (len(self._lanes) - len(asked))
         keys = _keys(self._lanes) if temperature else None
-        said = answerer.answer(trainable, frozen, [*asked, *idle], keys)
+        said = answerer.answer(params, [*asked, *idle], keys)
         self._spend(began)
         return said
 
@@ -282,7 +281,7 @@ class Group:
         began, first = time.monotonic(), self._phases[0].round_starts[number]
         fresh = self._notes.step == first
         start = partial(self._start, trainer, hyper, frozen)
-        models = Models(_used(trainer.evaluated(hyper, state), hyper), start, frozen)
+        models = Models(_used(trainer.evaluated(hyper, state), frozen, hyper), start)
         try:
             kept = rounds.begin(number, fresh, models)
         except Stopped:
@@ -295,13 +294,13 @@ class Group:
         self._spend(began)
         return Batches(rounds.batches(number, kept), trainer.signature, first)
 
-    def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Tree:
+    def _start(self, trainer: Trainer, hyper: dict[str, jax.Array], frozen: Tree) -> Params:
         """The models that phases start from, as they are used, while they are trained on."""
         if trainer.model.lora is None:
-            return trainer.place_weights(self._readers(self._lanes))
+            return Params(trainer.place_weights(self._readers(self._lanes)), frozen)
         keys = trainer.place(_keys(self._lanes))
         state, _ = trainer.begin(keys, hyper, frozen, self._adapters_before())
-        return _used(state.trainable, hyper)
+        return _used(state.trainable, frozen, hyper)
 
     def _resume(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
@@ -366,7 +365,7 @@ class Group:
             state, progress = self._cut(host, lane), self._notes.progress(lane)
             self._around.store.keep_partial(phase.fingerprint, state, progress)
 
-    def _measure(self, trainable: Tree, frozen: Tree, final: bool) -> None:
+    def _measure(self, params: Params, final: bool) -> None:
         """Note this step's measurements, as far as they are wanted and not there yet."""
         began, lanes, inputs = time.monotonic(), self._lanes, self._around.inputs
         missing = self._notes.missing()
@@ -376,7 +375,7 @@ class Group:
         prepared = [
             inputs.prepared(phase, final, names, self._audited_samples(phase)) for phase in lanes
         ]
-        models, views = (self._scorer, trainable, frozen), [each.view for each in prepared]
+        models, views = (self._scorer, params), [each.view for each in prepared]
         forced = measurer.score(*models, prepared)
         seeds = [phase.seed for phase in lanes]
         inside = activations.measure(measurer, *models, views, evaluators, seeds)
@@ -481,10 +480,10 @@ def _hyper(phases: Sequence[Phase], signature: Signature) -> dict[str, Any]:
     return scalars | ({"key": _keys(phases)} if draws(signature) else {})
 
 
-def _used(trainable: Tree, hyper: dict[str, jax.Array]) -> Tree:
-    """What a model is measured with: full weights, or scaled adapters."""
+def _used(trainable: Tree, frozen: Tree, hyper: dict[str, jax.Array]) -> Params:
+    """What a model is measured with: full weights, or scaled adapters and those under them."""
     scale = hyper.get("lora_scale")
-    return trainable if scale is None else lora.scaled(trainable, scale)
+    return Params(trainable if scale is None else lora.scaled(trainable, scale), frozen)
 
 
 def _own(signature: Signature, phase: Phase) -> Signature:
