@@ -17,7 +17,7 @@ from weights import placed_weights
 from jaxorg import optimizers
 from jaxorg.engine.cohort import CHUNK, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.run import execute, group
+from jaxorg.engine.run import clock, execute, group
 from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -125,7 +125,7 @@ def test_a_killed_sweep_ends_with_the_same_tables(
     reference: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at every third call that trains, with the state kept after every one."""
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
     calls = 0
     train = Trainer.train.func
 
