@@ -79,9 +79,7 @@ class Answerer:
             Stopped: a signal asked for it; what was answered is kept.
             StorageError: the disk does not take the answers.
         """
-        known = processes.in_turn(
-            "answers", lambda: {key: self._store.answers(key) for key, _ in lanes}
-        )
+        known = {key: self._store.answers(key) for key, _ in lanes}
         missing = [
             [question for question in prompts.items() if question[0] not in known[key]]
             for key, prompts in lanes
@@ -107,11 +105,8 @@ class Answerer:
         return {**known}
 
     def _keep(self, known: Mapping[str, Answers], changed: set[str]) -> None:
-        def keep() -> None:
-            for key in sorted(changed):
-                self._store.keep_answers(key, known[key])
-
-        processes.first("keep", keep)
+        for key in sorted(changed):
+            self._store.keep_answers(key, known[key])
         changed.clear()
 
     def _batches(
@@ -202,7 +197,7 @@ def ask_teachers(
         Stopped, StorageError: as `Answerer.answer`.
     """
     for teacher, prompts in inputs.asked(phases).items():
-        known: Answers = processes.in_turn("taught", partial(store.answers, teacher.key))
+        known: Answers = store.answers(teacher.key)
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             told(teacher, len(missing))

@@ -83,8 +83,7 @@ class Group:
 
     def _as_of(self, phase: Phase, step: int) -> Record:
         """What had been noted of a phase that is done when it stood at a step."""
-        store = self._around.store
-        tokens = processes.first("tokens", lambda: store.tokens(phase.fingerprint, step))
+        tokens = self._around.store.tokens(phase.fingerprint, step)
         return {"step": step, "record": {**new_record(), "tokens": tokens}}
 
     def _stored(self, phase: Phase, step: int) -> WeightReader:
@@ -292,13 +291,10 @@ class Group:
     def _keep_snapshot(self, weights: Tree, step: int, total: int) -> None:
         if self._around.keeps_snapshots and step < total:
             host = fetch(weights)
-            processes.first("snapshot", lambda: self._save_snapshot(host, step))
-
-    def _save_snapshot(self, weights: Tree, step: int) -> None:
-        for lane, phase in enumerate(self._phases):
-            tokens = self._notes.records[lane]["tokens"]
-            weights_then = self._lanes.cut(weights, lane)
-            self._around.store.save_snapshot(phase.fingerprint, step, weights_then, tokens)
+            for lane, phase in enumerate(self._phases):
+                tokens = self._notes.records[lane]["tokens"]
+                own = self._lanes.cut(host, lane)
+                self._around.store.save_snapshot(phase.fingerprint, step, own, tokens)
 
     def _end(self, state: State, trained: Tree) -> None:
         """Store what the phases came to: `trained` are their weights."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jaxorg.distributed import processes
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run.lanes import Lanes
@@ -24,13 +23,11 @@ class States:
     def resumed(self, trainer: Trainer, fresh: State) -> State:
         """The state that an earlier try kept, or the fresh one."""
         store, phases, every = self._store, self._lanes.phases, self._lanes.every
-        if not processes.first("state", lambda: store.partial_step(phases[0].fingerprint)):
+        if not store.partial_step(phases[0].fingerprint):
             return fresh
         shapes = [abstract_state(_own(trainer.signature, phase)) for phase in phases]
-        pairs = [*zip(phases, shapes, strict=True)]
-        kept = processes.in_turn(
-            "states", lambda: [store.partial(phase.fingerprint, shape) for phase, shape in pairs]
-        )
+        pairs = zip(phases, shapes, strict=True)
+        kept = [store.partial(phase.fingerprint, shape) for phase, shape in pairs]
         kept += [kept[-1]] * (len(every) - len(kept))
         self._notes.resume([progress for _, progress in kept])
         padded = [self._lanes.padded(state, lane) for lane, (state, _) in enumerate(kept)]
@@ -39,12 +36,9 @@ class States:
     def keep(self, state: State) -> None:
         """Keep the state that phases are in."""
         host = fetch(state)
-        processes.first("keep", lambda: self._write(host))
-
-    def _write(self, host: State) -> None:
         for lane, phase in enumerate(self._lanes.phases):
-            state, progress = self._lanes.cut(host, lane), self._notes.progress(lane)
-            self._store.keep_partial(phase.fingerprint, state, progress)
+            own, progress = self._lanes.cut(host, lane), self._notes.progress(lane)
+            self._store.keep_partial(phase.fingerprint, own, progress)
 
 
 def _own(signature: Signature, phase: Phase) -> Signature:

@@ -17,7 +17,6 @@ import numpy as np
 
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
-from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.cohort import Scorer, stack
@@ -103,7 +102,8 @@ class Rounds:
             return [kept for kept in found if kept]
         memories = self._memories(number)
         if not fresh or memories is None:
-            processes.first("round lost", self._begin_anew)
+            for phase in self._phases:
+                self._store.drop_partial(phase.fingerprint)  # and begin anew
             raise Damaged("what a round was trained on is not there any more")
         turns = [
             None if kept else _turn(phase, number, self._inputs.items(phase), memory)
@@ -113,7 +113,8 @@ class Rounds:
         for at, turn in enumerate(turns):
             if turn:
                 found[at] = kept = made[at]
-                processes.first("keep", partial(self._keep, turn, number, kept))
+                self._store.keep_round(turn.phase.fingerprint, number, *kept)
+                self._store.drop_answers(turn.key)
         return [kept for kept in found if kept]
 
     def batches(self, number: int, kept: Sequence[Kept]) -> list[Endless]:
@@ -129,10 +130,7 @@ class Rounds:
         return each + [each[-1]] * (self._scorer.lanes - len(each))
 
     def _read(self, number: int) -> list[Kept | None]:
-        found = processes.in_turn(
-            "round",
-            lambda: [self._store.round(phase.fingerprint, number) for phase in self._phases],
-        )
+        found = [self._store.round(phase.fingerprint, number) for phase in self._phases]
         return [Kept(*one) if one else None for one in found]
 
     def _memories(self, number: int) -> list[Sequence[str]] | None:
@@ -141,14 +139,6 @@ class Rounds:
             return [()] * len(self._phases)
         before = self._read(number - 1)
         return [kept.about["memory"] for kept in before if kept] if all(before) else None
-
-    def _begin_anew(self) -> None:
-        for phase in self._phases:
-            self._store.drop_partial(phase.fingerprint)
-
-    def _keep(self, turn: _Turn, number: int, kept: Kept) -> None:
-        self._store.keep_round(turn.phase.fingerprint, number, *kept)
-        self._store.drop_answers(turn.key)
 
     def _lessons(
         self, number: int, turns: Sequence[_Turn | None], models: Models
