@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.run.clock import KEEP_SHARE, SAFE_POINT_SECONDS, Clock
 
 
@@ -28,15 +28,15 @@ def test_the_first_call_takes_one_step() -> None:
 
 def test_quick_steps_end_where_weights_are_checked() -> None:
     quick = paced(1e-6)
-    assert quick.next_count(0, 1000) == CHUNK
-    assert quick.next_count(1, 1000) == CHUNK - 1
-    assert quick.next_count(CHUNK, 1000) == CHUNK
-    assert paced(0.0).next_count(0, 1000) == CHUNK
+    assert quick.next_count(0, 1000) == CHUNK_STEPS
+    assert quick.next_count(1, 1000) == CHUNK_STEPS - 1
+    assert quick.next_count(CHUNK_STEPS, 1000) == CHUNK_STEPS
+    assert paced(0.0).next_count(0, 1000) == CHUNK_STEPS
 
 
 def test_no_call_goes_beyond_its_stop() -> None:
     assert paced(1e-6).next_count(3, 10) == 7
-    assert paced(1e-6).next_count(CHUNK - 1, CHUNK + 1) == 1
+    assert paced(1e-6).next_count(CHUNK_STEPS - 1, CHUNK_STEPS + 1) == 1
 
 
 def test_slow_steps_wait_for_a_safe_point_no_longer_than_they_may() -> None:

@@ -42,7 +42,7 @@ def parts(rows: int = 500, seed: int = 0) -> Iterator[TokenizedDataset]:
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small datasets lie on disk."""
     monkeypatch.setattr(cache, "LARGE", 100)
-    monkeypatch.setattr(cache, "CHUNK", 64)
+    monkeypatch.setattr(cache, "CHUNK_TOKENS", 64)
 
 
 @pytest.mark.parametrize("packing", [False, True])

@@ -16,7 +16,7 @@ import pytest
 from tiny import TINY
 
 from jaxorg.cli import fit as command
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.run import aot
@@ -242,7 +242,7 @@ def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> Non
     programs = {does: Program(does, model, signature, 40, 8, 8) for does in get_args(Does)}
     takes = {does: aot._lowered(program, mesh, 3) for does, program in programs.items()}
     shapes = {does: [x.shape for x in jax.tree.leaves(takes[does][0].in_avals)] for does in takes}
-    assert (6, CHUNK, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
+    assert (6, CHUNK_STEPS, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
     assert (6, 64, 40) in shapes["score"]
     assert (6, 8, 40) in shapes["generate"]
     moments = 3 * (2 * 4 * parameters + 4)  # which lie there while a phase is measured

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from weights import placed_weights
 
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, State, abstract_model, create, initial, split, train_step
 from jaxorg.llama.lora import LoraConfig
@@ -190,7 +190,7 @@ def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[
     hyper = trainer.place({k: np.array([h[k] for h in each], np.float32) for k in each[0]})
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, seeds))
-    rows = [batch(objective, s, CHUNK) for s in seeds]
+    rows = [batch(objective, s, CHUNK_STEPS) for s in seeds]
     placed = trainer.place_batch(jax.tree.map(lambda *x: np.stack(x), *rows), 2)
     state, log = trainer.train(frozen, hyper, state, placed, 0, 3, 3)
     return jax.device_get(state), np.asarray(log.loss)[:, :3]

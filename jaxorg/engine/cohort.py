@@ -33,7 +33,7 @@ from jaxorg.storage import weight_reader
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.training import Lora, Training
 
-CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
+CHUNK_STEPS = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
 SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
@@ -296,10 +296,10 @@ class Trainer(Stack):
     @cached_property
     def train(self) -> Callable[..., tuple[State, StepLog]]:
         """`train(frozen, hyper, state, batches, start, count, total)`: `count` steps from step
-        `start` of `total`. Batches carry axes [run, CHUNK, B]; what is noted comes as [run, CHUNK],
-        of which the first `count` are meant. Weights are checked when a call ends at a multiple of
-        CHUNK or at `total`, so no call should run past a multiple of it. The state passed in is
-        consumed.
+        `start` of `total`. Batches carry axes [run, CHUNK_STEPS, B]; what is noted comes as
+        [run, CHUNK_STEPS], of which the first `count` are meant. Weights are checked when a call
+        ends at a multiple of CHUNK_STEPS or at `total`, so no call should run past a multiple of
+        it. The state passed in is consumed.
         """
 
         def chunk(
@@ -319,10 +319,10 @@ class Trainer(Stack):
                 )
                 return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, now)
 
-            log = StepLog(*[jnp.zeros(CHUNK)] * len(StepLog._fields))
+            log = StepLog(*[jnp.zeros(CHUNK_STEPS)] * len(StepLog._fields))
             state, log = jax.lax.fori_loop(0, count, body, (state, log))
             end = start + count
-            due = (end % CHUNK == 0) | (end == total)
+            due = (end % CHUNK_STEPS == 0) | (end == total)
             return one.check_weights(state, end - 1, due), log
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
@@ -347,7 +347,7 @@ class Trainer(Stack):
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        batch = self._abstract_batch((CHUNK,), one.batch_shapes(signature))
+        batch = self._abstract_batch((CHUNK_STEPS,), one.batch_shapes(signature))
         step = self._abstract_array((), jnp.int32, PartitionSpec())
         return self._abstract_params().frozen, hyper, state, batch, step, step, step
 

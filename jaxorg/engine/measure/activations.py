@@ -13,7 +13,7 @@ from jaxorg.data.tokenized import Example
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
-from jaxorg.engine.measure.scoring import Asked, Measurer, Prepared, batches, scores
+from jaxorg.engine.measure.scoring import Measurer, Prepared, RowRequests, batches, scores
 from jaxorg.engine.step import NOISE, Batch, Params, Scores
 from jaxorg.evaluators import Evaluator, Measurement, View
 from jaxorg.evaluators.base import OfActivations, UnderNoise
@@ -78,10 +78,10 @@ def residuals(
 
 def _noises(
     scorer: Scorer, params: Params, evaluator: UnderNoise, seeds: Sequence[int]
-) -> Iterator[tuple[str, Callable[[Batch, Asked], Scores]]]:
+) -> Iterator[tuple[str, Callable[[Batch, RowRequests], Scores]]]:
     """What scores a batch under each kind and scale of noise, by its name, one after another."""
 
-    def on_activations(scale: np.float32, batch: Batch, asked: Asked) -> Scores:
+    def on_activations(scale: np.float32, batch: Batch, asked: RowRequests) -> Scores:
         draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
         placed = scorer.place_shared(scale)
         return scorer.score_in_activation_noise(params, batch, draws, placed)
@@ -95,11 +95,11 @@ def _noises(
         yield f"weight-noise:{scale}", partial(_on_weights, scorer, shaken)
 
 
-def _on_weights(scorer: Scorer, shaken: Params, batch: Batch, _: Asked) -> Scores:
+def _on_weights(scorer: Scorer, shaken: Params, batch: Batch, _: RowRequests) -> Scores:
     return scorer.score_own(shaken, batch)
 
 
-def _draws(asked: Asked, rows: int) -> np.ndarray:
+def _draws(asked: RowRequests, rows: int) -> np.ndarray:
     """What names the noise of each row [run, B]: its prompt alone, so that all answers to a prompt
     meet the same, in every run and at every scale."""
     draws = np.zeros((len(asked), rows), np.uint32)

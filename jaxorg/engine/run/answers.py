@@ -31,14 +31,14 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.storage.store import Store
 
-ROWS = 64  # prompts of a run that are answered in one call
-BUCKET = 32  # tokens by which the lengths of rows differ
+GENERATION_BATCH = 64  # prompts of a run that are answered in one call
+PROMPT_PAD_MULTIPLE = 32  # tokens; prompts are padded to a multiple of it
 KEEP_SECONDS = 60.0  # how much work a kill may cost
 
 # The key that answers are kept under, and prompts by the names that their answers go by: the prompt
 # itself, or where answers are sampled its number.
-Asked = tuple[str, Mapping[str, str]]
-Question = tuple[str, str]  # such a name and the prompt
+KeyedPrompts = tuple[str, Mapping[str, str]]
+NamedPrompt = tuple[str, str]  # such a name and the prompt
 
 
 class Answerer:
@@ -61,7 +61,7 @@ class Answerer:
     def answer(
         self,
         params: Params,
-        lanes: Sequence[Asked],
+        lanes: Sequence[KeyedPrompts],
         keys: jax.Array | None = None,
     ) -> dict[str, Answers]:
         """Have the model of each lane answer its prompts, but those that are answered already.
@@ -110,27 +110,29 @@ class Answerer:
         changed.clear()
 
     def _batches(
-        self, asked: Sequence[Sequence[Question]]
-    ) -> Iterator[tuple[int, list[list[Question]]]]:
-        """Up to ROWS prompts a lane that are of about equal length, and that length in tokens."""
-        sorted_in: dict[int, list[list[Question]]] = defaultdict(lambda: [[] for _ in asked])
+        self, asked: Sequence[Sequence[NamedPrompt]]
+    ) -> Iterator[tuple[int, list[list[NamedPrompt]]]]:
+        """Up to GENERATION_BATCH prompts a lane that are of about equal length, and that length in
+        tokens."""
+        sorted_in: dict[int, list[list[NamedPrompt]]] = defaultdict(lambda: [[] for _ in asked])
         for lane, questions in enumerate(asked):
             for name, prompt in questions:
                 length = len(self._tokenizer.prompt_ids(prompt))
-                sorted_in[-(-length // BUCKET) * BUCKET][lane].append((name, prompt))
+                width = -(-length // PROMPT_PAD_MULTIPLE) * PROMPT_PAD_MULTIPLE
+                sorted_in[width][lane].append((name, prompt))
         for width, lanes in sorted(sorted_in.items()):
-            for first in range(0, max(map(len, lanes)), ROWS):
-                yield width, [questions[first : first + ROWS] for questions in lanes]
+            for first in range(0, max(map(len, lanes)), GENERATION_BATCH):
+                yield width, [questions[first : first + GENERATION_BATCH] for questions in lanes]
 
     def _said(
         self,
         params: Params,
         row_keys: jax.Array,
         width: int,
-        batch: Sequence[Sequence[Question]],
+        batch: Sequence[Sequence[NamedPrompt]],
     ) -> list[list[list[int]]]:
         """The tokens that the models say to a batch. Rows without a prompt are of one token."""
-        shape = (len(batch), ROWS)
+        shape = (len(batch), GENERATION_BATCH)
         tokens = np.full((*shape, width), self._tokenizer.pad_id, np.int32)
         lengths = np.ones(shape, np.int32)
         for lane, prompts in enumerate(batch):
@@ -144,10 +146,10 @@ class Answerer:
         return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
 
 
-def _row_keys(keys: jax.Array, batch: Sequence[Sequence[Question]] | None) -> jax.Array:
-    """A random key [lanes, ROWS] of each row, by the number that names it; any where no numbers
-    are given."""
-    numbers = np.zeros((len(keys), ROWS), np.uint32)
+def _row_keys(keys: jax.Array, batch: Sequence[Sequence[NamedPrompt]] | None) -> jax.Array:
+    """A random key [lanes, GENERATION_BATCH] of each row, by the number that names it; any where
+    no numbers are given."""
+    numbers = np.zeros((len(keys), GENERATION_BATCH), np.uint32)
     for lane, questions in enumerate(batch or ()):
         numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
     folded: jax.Array = _folded(keys, jax.device_put(numbers))

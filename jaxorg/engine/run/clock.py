@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 
 SAFE_POINT_SECONDS = 5.0  # about how long a call that trains may take: a signal is heeded after it
 KEEP_SHARE = 0.05  # of the time may go into keeping states for a restart
@@ -22,11 +22,11 @@ class Clock:
         self._kept, self._cost = now(), 0.0  # when a state was kept, in how long
 
     def next_count(self, step: int, stop: int) -> int:
-        """How many steps to take in the next call from `step`: up to a multiple of CHUNK, where
-        weights are checked, or to `stop`, and no more than a safe point may wait for."""
+        """How many steps to take in the next call from `step`: up to a multiple of CHUNK_STEPS,
+        where weights are checked, or to `stop`, and no more than a safe point may wait for."""
         if self._pace is None:  # the first call shows
             return 1
-        whole = min(stop, (step // CHUNK + 1) * CHUNK) - step
+        whole = min(stop, (step // CHUNK_STEPS + 1) * CHUNK_STEPS) - step
         return max(1, min(whole, int(SAFE_POINT_SECONDS / max(self._pace, 1e-9))))
 
     def trained(self, seconds: float, count: int) -> None:

@@ -15,7 +15,7 @@ from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, Trainer
-from jaxorg.engine.run.answers import Answerer, Asked, unspelled
+from jaxorg.engine.run.answers import Answerer, KeyedPrompts, unspelled
 from jaxorg.engine.run.clock import Clock
 from jaxorg.engine.run.inputs import Answers
 from jaxorg.engine.run.lanes import Lanes
@@ -219,7 +219,7 @@ class Group:
         self,
         scorer: Scorer,
         params: Params,
-        asked: Sequence[Asked],
+        asked: Sequence[KeyedPrompts],
         temperature: float = 0.0,
     ) -> Mapping[str, Answers]:
         """Answers of stacked models, to each lane's prompts; tokens where they are sampled."""
@@ -228,7 +228,7 @@ class Group:
         answerer = Answerer(
             scorer, self._tokenizer(), new_tokens, around.store, around.stopping, temperature
         )
-        idle: list[Asked] = [(first.fingerprint, {})] * (scorer.lanes - len(asked))
+        idle: list[KeyedPrompts] = [(first.fingerprint, {})] * (scorer.lanes - len(asked))
         keys = self._lanes.keys if temperature else None
         said = answerer.answer(params, [*asked, *idle], keys)
         self._spend(began)
