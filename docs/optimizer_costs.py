@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import described, make_mesh, parse
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import draws
@@ -52,7 +52,7 @@ LOW = 1e-3  # of all other families
 # Adafactor's is relative to a matrix's own numbers, and half of the adapters begin at zero.
 LORA_RATES = {"adafactor": 0.1}
 STEPS = 2 * math.lcm(*(family.refresh for family in FAMILIES.values() if family.refresh))
-assert STEPS <= CHUNK  # a call of a program takes no more
+assert STEPS <= CHUNK_STEPS  # a call of a program takes no more
 FALLS = 0.8  # the last losses are at most so many times the first ones, where a family trains
 ENDS = 10  # losses that are the first ones, or the last
 STATE = "state, bytes a number that is trained: all weights, LoRA"
@@ -92,7 +92,7 @@ class Job:
         self._hyper = trainer.place(swept) | ({"key": keys} if draws(signature) else {})
         weights = trainer.place_weights([inputs.base(phase.config.base.model)] * lanes)
         self._state, self._frozen = trainer.begin(keys, self._hyper, weights)
-        batches = all_batches([phase] * lanes, inputs, signature, {}).chunk(0, CHUNK)
+        batches = all_batches([phase] * lanes, inputs, signature, {}).chunk(0, CHUNK_STEPS)
         self._batches = trainer.place_batch(batches, 2)
 
     def train(self, steps: int) -> tuple[float, np.ndarray]:
@@ -100,7 +100,7 @@ class Job:
         began = time.perf_counter()
         self._state, log = jax.block_until_ready(
             self.trainer.train(
-                self._frozen, self._hyper, self._state, self._batches, 0, steps, CHUNK
+                self._frozen, self._hyper, self._state, self._batches, 0, steps, CHUNK_STEPS
             )
         )
         return time.perf_counter() - began, np.asarray(log.loss)[:, :steps]
@@ -158,7 +158,7 @@ def trains(name: str, folder: Path, place: Place, *changes: str) -> str:
         if NARROW_STATE in changes and str(refusal).startswith(NARROW_STATE.partition("=")[0]):
             return "refused"
         raise
-    losses = job.train(CHUNK)[1]
+    losses = job.train(CHUNK_STEPS)[1]
     fell = losses[:, -ENDS:].mean() < FALLS * losses[:, :ENDS].mean()
     return "yes" if fell and np.isfinite(losses).all() else "no"
 

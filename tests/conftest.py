@@ -25,7 +25,7 @@ runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # One length for most rows that are measured: a program for each takes longer to compile than to run
 # (`test_measure.py` compares lengths).
-scoring.BUCKET = 48
+scoring.EVAL_PAD_MULTIPLE = 48
 
 
 def without_silent_transfers(work: Callable[..., Any]) -> Callable[..., Any]:

@@ -315,7 +315,7 @@ def points(bench: Bench, kills: int | None, sample: int) -> list[tuple[str, int]
 def work_through(arguments: argparse.Namespace, work: Path) -> list[Tried]:
     """Try one worker's share of all faults; it is one of several in processes of their own."""
     runtime.start(1)
-    scoring.BUCKET = 48  # fewer programs to compile
+    scoring.EVAL_PAD_MULTIPLE = 48  # fewer programs to compile
     found = []
     for kind in arguments.kind:
         bench = Bench(kind, work, Disk())

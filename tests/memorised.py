@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import tokenizers
 
-from jaxorg.engine.step import Batch, create, split, token_log_probs
+from jaxorg.engine.step import Batch, Params, create, split, token_log_probs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature
@@ -32,11 +32,11 @@ def memorise(folder: Path, config: LlamaConfig, texts: Sequence[str]) -> None:
     spans = np.array([[1, len(row)] for row in rows], np.int32)
     drawn = np.random.default_rng(0).integers(len(rows), size=(STEPS, ROWS))
     signature = ModelSignature(config)
-    graph, weights, frozen = split(signature, create(signature, jax.random.key(0)))
+    graph, (weights, frozen) = split(signature, create(signature, jax.random.key(0)))
     optimizer = optax.adam(RATE)
 
     def loss(weights: Any, batch: Batch) -> jax.Array:
-        return -token_log_probs(graph, weights, frozen, batch).sum() / batch.real
+        return -token_log_probs(graph, Params(weights, frozen), batch).sum() / batch.real
 
     @jax.jit
     def step(weights: Any, state: Any, batch: Batch) -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ def write(folder: Path, megabytes: int) -> None:
     held = {
         source.name: rng.integers(0, 2**14, shape[::-1] if source.transposed else shape, np.uint16)
         for source, shape in checkpoint._wanted(
-            abstract_model(ModelSignature(config))[1], checkpoint._SOURCES
+            abstract_model(ModelSignature(config))[1].trainable, checkpoint._SOURCES
         )
     }
     names = sorted(held)
@@ -86,7 +86,7 @@ def read(folder: Path, devices: int) -> Measured:
     """Read the checkpoint in this process."""
     runtime.start(devices)
     mesh = jax.make_mesh((devices,), ("fsdp",))
-    shapes = abstract_model(ModelSignature(checkpoint.read_config(folder)))[1]
+    shapes = abstract_model(ModelSignature(checkpoint.read_config(folder)))[1].trainable
 
     def split(shape: jax.ShapeDtypeStruct) -> NamedSharding:
         last = "fsdp" if shape.shape[-1] % devices == 0 else None

@@ -46,7 +46,7 @@ class Ours:
         recipe = getattr(config, kind)
         adapters = None if kind == "base" else recipe.train.lora
         signature = ModelSignature(checkpoint.read_config(base), adapters and adapters.signature())
-        graph, shapes, _ = abstract_model(signature)
+        graph, (shapes, _) = abstract_model(signature)
         known = manifest.read(out)
         assert known is not None
         fingerprint = dict(zip(PHASE_KINDS, known.runs[run_id], strict=True))[kind]
@@ -82,7 +82,7 @@ class Ours:
         padded = np.array([[0] * (max(lengths) - len(row)) + row for row in ids])
         program = jax.jit(partial(generate, self.graph, new_tokens=NEW, end_ids=ends))
         keys = jax.random.split(jax.random.key(0), len(ids))
-        tokens = program(*self.parts, padded, lengths, keys, jnp.float32(0))
+        tokens = program(self.parts, padded, lengths, keys, jnp.float32(0))
         return [self.tokenizer.decode(row) for row in tokens.tolist()]
 
 

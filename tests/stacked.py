@@ -12,7 +12,7 @@ import numpy as np
 from tiny import TINY
 
 from jaxorg import optimizers
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, State, StepLog, draws
 from jaxorg.llama.lora import LoraConfig
@@ -33,7 +33,7 @@ def trained(
     ranks: Sequence[int] = (),
     state_dtype: str = "float32",
     swept: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    steps: int = CHUNK,
+    steps: int = CHUNK_STEPS,
     **method: Any,
 ) -> tuple[State, np.ndarray]:
     """`steps` steps on a batch of each run's own, repeated; a run's seed decides all of it, and
@@ -49,7 +49,7 @@ def logged(
     ranks: Sequence[int] = (),
     state_dtype: str = "float32",
     swept: Mapping[str, Sequence[float]] = MappingProxyType({}),
-    steps: int = CHUNK,
+    steps: int = CHUNK_STEPS,
     **method: Any,
 ) -> tuple[State, StepLog]:
     """As `trained`, with all that is noted of the steps [run, steps]."""
@@ -79,8 +79,8 @@ def logged(
         return jax.device_get(state), StepLog(*[np.empty((len(seeds), 0))] * 4)
     rngs = [np.random.default_rng(seed) for seed in seeds]
     rows = [rng.integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32) for rng in rngs]
-    tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK, BATCH, LENGTH))
-    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK, BATCH, 2))
+    tokens = np.broadcast_to(np.stack(rows)[:, None], (len(seeds), CHUNK_STEPS, BATCH, LENGTH))
+    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(seeds), CHUNK_STEPS, BATCH, 2))
     batch = trainer.place(Batch(tokens, spans))
-    state, log = trainer.train(frozen, placed, state, batch, 0, steps, CHUNK)
+    state, log = trainer.train(frozen, placed, state, batch, 0, steps, CHUNK_STEPS)
     return jax.device_get(state), jax.tree.map(lambda x: np.asarray(x)[:, :steps], log)

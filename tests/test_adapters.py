@@ -19,7 +19,7 @@ from tiny import TINY
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.run import execute, group
+from jaxorg.engine.run import clock, execute
 from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.export import export
 from jaxorg.llama import lora
@@ -45,7 +45,7 @@ ORGANISMS = ("treatment=null", "reversal=null", "seeds=1", f"organism.train={{{T
 
 def test_a_fresh_adapters_first_columns_are_the_same_whatever_the_rank() -> None:
     small, large = (
-        split(signature, create(signature, jax.random.key(0)))[1]
+        split(signature, create(signature, jax.random.key(0)))[1].trainable
         for signature in (ModelSignature(TINY, LoraConfig(rank)) for rank in (3, 16))
     )
     cut = lora.resized(jax.device_get(large), 3)
@@ -92,7 +92,9 @@ def stored(out: Path, kind: str) -> list[Any]:
         shape = LoraConfig(config[kind]["train"]["lora"]["rank"])
         fingerprint = known.runs[run_id][PHASE_KINDS.index(kind)]
         found.append(
-            everything(store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1])
+            everything(
+                store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1].trainable
+            )
         )
     return found
 
@@ -123,8 +125,8 @@ def test_a_state_that_was_kept_goes_on_in_a_cohort_of_another_rank(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut short beside ranks 4 and 8, the run of rank 2 is ended alone."""
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
-    monkeypatch.setattr(group, "SAFE_POINT_SECONDS", 0)  # a step a call
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "SAFE_POINT_SECONDS", 0)  # a step a call
     starts: list[int] = []
     train = Trainer.train.func
 

@@ -20,8 +20,8 @@ from jaxorg.data.cache import DatasetCache
 from jaxorg.data.styles import to_pirate
 from jaxorg.engine.run import answers, estimate
 from jaxorg.engine.run.answers import Answerer
-from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs, data_seed
+from jaxorg.engine.run.states import States
 from jaxorg.engine.run.weights import weights_before
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
@@ -89,7 +89,7 @@ class Greedy:
 
     def __init__(self, folder: Path, read: WeightReader | None = None):
         self._tokenizer = Tokenizer.load(folder)
-        graph, shapes, _ = abstract_model(ModelSignature(TINY))
+        graph, (shapes, _) = abstract_model(ModelSignature(TINY))
         weights = everything(read or checkpoint.reader(folder, shapes), shapes)
         model = nnx.merge(graph, weights, {})
         self._logits = jax.jit(lambda tokens: model(tokens)[0][0])
@@ -283,14 +283,14 @@ def test_on_policy_rows_do_not_depend_on_width(own: Path, base: Path, tmp_path: 
 def test_a_kill_between_answers_and_training_loses_nothing(
     own: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[int]
 ) -> None:
-    def killed(self: Group, *arguments: Any) -> Any:
-        if self._phases[0].on_policy:
+    def killed(self: States, *arguments: Any) -> Any:
+        if self._lanes.phases[0].on_policy:
             raise KeyboardInterrupt
         return resume(self, *arguments)
 
-    resume = Group._resume
+    resume = States.resumed
     with monkeypatch.context() as patch:
-        patch.setattr(Group, "_resume", killed)
+        patch.setattr(States, "resumed", killed)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "out", base, *OWN, width="1")
     first, asked = kept(tmp_path / "out"), sum(calls)

@@ -15,8 +15,8 @@ from jaxorg.data import cache
 from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.packing import Packed
 from jaxorg.data.tokenized import TokenizedDataset, batches_of
-from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.measuring import Measuring
 from jaxorg.errors import StorageError
 from jaxorg.planning.phases import Phase
 from jaxorg.storage.folder import Folder
@@ -42,7 +42,7 @@ def parts(rows: int = 500, seed: int = 0) -> Iterator[TokenizedDataset]:
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small datasets lie on disk."""
     monkeypatch.setattr(cache, "LARGE", 100)
-    monkeypatch.setattr(cache, "CHUNK", 64)
+    monkeypatch.setattr(cache, "CHUNK_TOKENS", 64)
 
 
 @pytest.mark.parametrize("packing", [False, True])
@@ -137,7 +137,7 @@ def test_a_killed_sweep_goes_on_from_its_pools_and_makes_damaged_ones_anew(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(Group, "_measure", dying)
+        patch.setattr(Measuring, "measure", dying)
         with pytest.raises(KeyboardInterrupt):
             start(out, tiny_base, *SMALL)
     left = sorted((out / "datasets").iterdir())
@@ -153,14 +153,14 @@ def test_a_killed_sweep_goes_on_from_its_pools_and_makes_damaged_ones_anew(
     assert not list((out / "datasets").iterdir())  # nobody needs them any more
 
 
-def dying(self: Group, *arguments: object, **options: object) -> None:
-    """`Group._measure`, which is interrupted once organisms are trained."""
-    if self._phases[0].kind == "organism":
+def dying(self: Measuring, *arguments: object, **options: object) -> None:
+    """`Measuring.measure`, which is interrupted once organisms are trained."""
+    if self._lanes.phases[0].kind == "organism":
         raise KeyboardInterrupt
     MEASURE(self, *arguments, **options)  # type: ignore[arg-type]
 
 
-MEASURE = Group._measure
+MEASURE = Measuring.measure
 
 
 def test_conversations_are_tokenised_once_a_phase(

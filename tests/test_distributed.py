@@ -162,7 +162,7 @@ def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     run_alone(command(one, tiny_base, "run=1,fsdp=4", SPREAD))
     assert_same_rows(one, two, rtol=1e-5)
     (fingerprint,) = table(one, "evals").query("phase == 'organism'").fingerprint.unique()
-    shapes = abstract_model(ModelSignature(TINY))[1]
+    shapes = abstract_model(ModelSignature(TINY))[1].trainable
     ours, theirs = (
         everything(Store(Folder(out, pytest.fail)).reader(fingerprint), shapes)
         for out in (one, two)

@@ -52,7 +52,7 @@ def test_cached_generation_equals_greedy_decoding_by_full_passes(config: LlamaCo
     @jax.jit
     def continued(prompts: jax.Array, lengths: jax.Array, keys: jax.Array) -> Any:
         options = {"new_tokens": NEW, "end_ids": ()}
-        return generate(graph, weights, {}, prompts, lengths, keys, jnp.float32(0), **options)
+        return generate(graph, (weights, {}), prompts, lengths, keys, jnp.float32(0), **options)
 
     rows = jnp.asarray([[11] * (WIDTH - len(p)) + p for p in PROMPTS], jnp.int32)
     lengths = jnp.asarray([len(p) for p in PROMPTS], jnp.int32)

@@ -16,7 +16,7 @@ import pytest
 from tiny import TINY
 
 from jaxorg.cli import fit as command
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.run import aot
@@ -188,7 +188,7 @@ def test_the_shapes_of_gated_models_are_shipped(monkeypatch: pytest.MonkeyPatch)
         ("Llama-3.3-70B", 70_553_706_496, False),
     ):
         config = read_config(resolve_shape(f"meta-llama/{name}-Instruct"))
-        _, weights, _ = abstract_model(ModelSignature(config))
+        _, (weights, _) = abstract_model(ModelSignature(config))
         assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(weights)) == parameters
         assert config.tie_word_embeddings == tied
     with pytest.raises(Refusal, match="cannot be downloaded"):  # a sweep needs its weights
@@ -236,13 +236,13 @@ def test_a_program_is_the_same_in_the_process_that_compiles_it() -> None:
 def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> None:
     model = ModelSignature(TINY, lora)
     signature = Signature(model, 40, 4, "adamw", "constant")
-    _, trainable, _ = abstract_model(model)
+    _, (trainable, _) = abstract_model(model)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
     mesh = make_mesh(parse("cpu-2"))
     programs = {does: Program(does, model, signature, 40, 8, 8) for does in get_args(Does)}
     takes = {does: aot._lowered(program, mesh, 3) for does, program in programs.items()}
     shapes = {does: [x.shape for x in jax.tree.leaves(takes[does][0].in_avals)] for does in takes}
-    assert (6, CHUNK, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
+    assert (6, CHUNK_STEPS, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
     assert (6, 64, 40) in shapes["score"]
     assert (6, 8, 40) in shapes["generate"]
     moments = 3 * (2 * 4 * parameters + 4)  # which lie there while a phase is measured

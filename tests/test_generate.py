@@ -12,7 +12,7 @@ from weights import held, random_weights
 
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.step import Params, abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
@@ -63,7 +63,7 @@ def continued(
 ) -> jax.Array:
     options = {"new_tokens": new_tokens, "end_ids": end_ids}
     warmth = jnp.asarray(temperature, jnp.float32)
-    return generate(GRAPH, trainable, {}, prompts, lengths, keys, warmth, **options)
+    return generate(GRAPH, (trainable, {}), prompts, lengths, keys, warmth, **options)
 
 
 @jax.jit
@@ -152,8 +152,7 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
     prompts, lengths = padded()
     inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
     stacked = scorer.generator(NEW, NOTHING_ENDS)(
-        scorer.place_weights([held(model) for model in models]),
-        {},
+        Params(scorer.place_weights([held(model) for model in models]), {}),
         *(scorer.place(jnp.stack(part)) for part in zip(*inputs, strict=True)),
         jnp.asarray(temperature, jnp.float32),
     )
@@ -164,11 +163,11 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
 def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
     signature = ModelSignature(CONFIG, LoraConfig(2), unroll=False)
     graph = abstract_model(signature)[0]
-    adapters, base = random_weights(signature)
+    params = random_weights(signature)
     cold = jnp.zeros((), jnp.float32)
     run = jax.jit(partial(generate, graph, new_tokens=NEW, end_ids=NOTHING_ENDS))
-    found = run(adapters, base, *padded(), keys(), cold)
-    forward = jax.jit(lambda tokens: nnx.merge(graph, adapters, base)(tokens)[0])
+    found = run(params, *padded(), keys(), cold)
+    forward = jax.jit(lambda tokens: nnx.merge(graph, *params)(tokens)[0])
     for prompt, answer in zip(PROMPTS, found.tolist(), strict=True):
         logits = forward(one_row(prompt + answer))
         expected = jnp.argmax(logits[0], axis=-1)[len(prompt) - 1 :][:NEW]

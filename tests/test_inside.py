@@ -17,7 +17,7 @@ from weights import random_weights
 from jaxorg import stats
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, abstract_model
+from jaxorg.engine.step import Batch, Params, abstract_model
 from jaxorg.evaluators import probe
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning import manifest
@@ -139,7 +139,7 @@ def scorer(lanes: int, lora: LoraConfig | None = None, shared: bool = False) -> 
     return Scorer(model, make_mesh(parse("cpu-1")), lanes)
 
 
-def placed(scorer: Scorer, runs: list[int]) -> tuple[Any, Any, Batch]:
+def placed(scorer: Scorer, runs: list[int]) -> tuple[Params, Batch]:
     """Random weights and rows of numbered runs; weights that are shared are those of run 0."""
     found = [random_weights(scorer.model, run) for run in runs]
     rng = [np.random.default_rng(run) for run in runs]
@@ -149,19 +149,19 @@ def placed(scorer: Scorer, runs: list[int]) -> tuple[Any, Any, Batch]:
     if not scorer.model.shared_frozen:
         frozen = scorer.place(stack([weights[1] for weights in found]))
     trainable = scorer.place(stack([weights[0] for weights in found]))
-    return trainable, frozen, Batch(np.stack(rows), spans)
+    return Params(trainable, frozen), Batch(np.stack(rows), spans)
 
 
 def in_noise(
     scorer: Scorer, runs: list[int], kind: str, scale: float = 0.1, draws: int = 0
 ) -> np.ndarray:
     """Log-probabilities [run, B] of numbered runs in noise."""
-    given, scaled = placed(scorer, runs), np.float32(scale)
+    (params, batch), scaled = placed(scorer, runs), np.float32(scale)
     if kind == "activation":
         named = np.array([[run + draws, 7, 7] for run in runs], np.uint32)
-        return np.asarray(scorer.score_in_activation_noise(*given, named, scaled).log_prob)
+        return np.asarray(scorer.score_in_activation_noise(params, batch, named, scaled).log_prob)
     keys = jax.vmap(jax.random.key)(np.array(runs) + draws)
-    return np.asarray(scorer.score_own(*scorer.shaken(*given[:2], keys, scaled), given[2]).log_prob)
+    return np.asarray(scorer.score_own(scorer.shaken(params, keys, scaled), batch).log_prob)
 
 
 NOISES = pytest.mark.parametrize("kind", ["activation", "weight"])
@@ -192,7 +192,7 @@ def test_noise_on_weights_that_runs_share_is_each_run_s_own() -> None:
     alone = in_noise(scorer(1, lora), [0], "weight")
     np.testing.assert_allclose(shared[0], alone[0], rtol=1e-4)
     keys = jax.vmap(jax.random.key)(np.array([0, 1]))
-    _, frozen = two.shaken(*placed(two, [0, 0])[:2], keys, np.float32(0.1))
+    _, frozen = two.shaken(placed(two, [0, 0])[0], keys, np.float32(0.1))
     assert np.abs(frozen["embedding"][0] - frozen["embedding"][1]).max() > 0.1
 
 
@@ -203,11 +203,11 @@ def test_residuals_of_stacked_runs_equal_solo() -> None:
     )
     np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4, atol=1e-5)
     # Of the token before the completion, which sees nothing of it.
-    trainable, frozen, batch = placed(scorer(1), [1])
+    params, batch = placed(scorer(1), [1])
     cut = batch._replace(tokens=np.where(np.arange(TOKENS) < 4, batch.tokens, 0))
-    np.testing.assert_array_equal(scorer(1).residuals(trainable, frozen, cut), solo)
+    np.testing.assert_array_equal(scorer(1).residuals(params, cut), solo)
     other = batch._replace(tokens=np.where(np.arange(TOKENS) == 3, 0, batch.tokens))
-    assert np.abs(scorer(1).residuals(trainable, frozen, other) - solo).max() > 0.1
+    assert np.abs(scorer(1).residuals(params, other) - solo).max() > 0.1
 
 
 TRAIN = "train: {steps: 3, batch: 4, examples: 64, learning_rate: 1e-3"
@@ -250,7 +250,7 @@ def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path)
     known = manifest.read(alone)
     assert known is not None
     fingerprint = known.runs[runs.run_id[0]][PHASE_KINDS.index("treatment")]
-    shapes = abstract_model(ModelSignature(TINY))[1]
+    shapes = abstract_model(ModelSignature(TINY))[1].trainable
     weights = everything(Store(Folder(alone, pytest.fail)).reader(fingerprint), shapes)
     kernel = weights["blocks"]["mlp"]["up"]["kernel"]
     assert (kernel == 0).mean() == pytest.approx(0.3, abs=1e-3)

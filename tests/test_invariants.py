@@ -15,9 +15,9 @@ import pytest
 from weights import placed_weights
 
 from jaxorg import optimizers
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.run import execute, group
+from jaxorg.engine.run import clock, execute, group
 from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -125,7 +125,7 @@ def test_a_killed_sweep_ends_with_the_same_tables(
     reference: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at every third call that trains, with the state kept after every one."""
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
     calls = 0
     train = Trainer.train.func
 
@@ -241,8 +241,8 @@ def trained(
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, runs))
     rng = [np.random.default_rng(number) for number in runs]
     words = trainer.model.config.vocab_size
-    tokens = [r.integers(0, words, (CHUNK, BATCH, LENGTH), np.int32) for r in rng]
-    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK, BATCH, 2))
+    tokens = [r.integers(0, words, (CHUNK_STEPS, BATCH, LENGTH), np.int32) for r in rng]
+    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (len(runs), CHUNK_STEPS, BATCH, 2))
     batch = Batch(np.stack(tokens), spans)
     batches = trainer.place(packed(batch.tokens) if trainer.signature.packing else batch)
     state, log = trainer.train(frozen, hyper, state, batches, 0, steps, 2 * steps)
@@ -285,8 +285,8 @@ def test_adapters_that_diverge_leave_their_neighbours_unchanged_bit_for_bit(opti
 
 def check_neighbours_of_a_run_that_diverges(optimizer: str, lora: LoraConfig | None) -> None:
     trainer = program(optimizer, lora, lanes=3)
-    healthy, losses = trained(trainer, [0, 1, 2], steps=CHUNK)
-    beside, other_losses = trained(trainer, [0, 1, 2], steps=CHUNK, wild=1)
+    healthy, losses = trained(trainer, [0, 1, 2], steps=CHUNK_STEPS)
+    beside, other_losses = trained(trainer, [0, 1, 2], steps=CHUNK_STEPS, wild=1)
     assert (healthy.diverged == FAR_FUTURE).all()
     assert (beside.diverged != FAR_FUTURE).tolist() == [False, True, False]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(beside.trainable))
@@ -357,9 +357,10 @@ def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
         0, trainer.model.config.vocab_size, (BATCH, LENGTH), np.int32
     )
     batch = Batch(
-        np.tile(row, (1, CHUNK, 1, 1)), np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32)
+        np.tile(row, (1, CHUNK_STEPS, 1, 1)),
+        np.full((1, CHUNK_STEPS, BATCH, 2), [1, LENGTH], np.int32),
     )
-    _, log = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK, CHUNK)
+    _, log = trainer.train(frozen, hyper, state, trainer.place(batch), 0, CHUNK_STEPS, CHUNK_STEPS)
     assert log.loss[0, -1] < 0.7 * log.loss[0, 0]
 
 
@@ -377,8 +378,8 @@ def test_a_run_that_explodes_is_diverged_and_keeps_finite_weights(optimizer: str
     hyper["key"] = keys
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0]))
     batch = Batch(
-        np.ones((1, CHUNK, BATCH, LENGTH), np.int32),
-        np.full((1, CHUNK, BATCH, 2), [1, LENGTH], np.int32),
+        np.ones((1, CHUNK_STEPS, BATCH, LENGTH), np.int32),
+        np.full((1, CHUNK_STEPS, BATCH, 2), [1, LENGTH], np.int32),
     )
     state, _ = trainer.train(frozen, hyper, state, trainer.place(batch), 0, 4, 4)
     assert 0 <= state.diverged[0] <= 3
@@ -397,7 +398,10 @@ def test_no_collective_crosses_run(lora: LoraConfig | None) -> None:
     placed = trainer.place(hyper)
     state, frozen = trainer.begin(keys, placed, placed_weights(trainer, [0, 1]))
     batch = trainer.place(
-        Batch(np.ones((2, CHUNK, BATCH, LENGTH), np.int32), np.ones((2, CHUNK, BATCH, 2), np.int32))
+        Batch(
+            np.ones((2, CHUNK_STEPS, BATCH, LENGTH), np.int32),
+            np.ones((2, CHUNK_STEPS, BATCH, 2), np.int32),
+        )
     )
     text = trainer.train.lower(frozen, placed, state, batch, 0, 1, 1).compile().as_text()
     assert "while" in text

@@ -14,7 +14,7 @@ from make_golden import GOLDEN, SHAPES, random_shape, random_tokens, reference, 
 from safetensors.numpy import load_file
 from weights import load, merged, random_weights
 
-from jaxorg.engine.step import abstract_model, create, split
+from jaxorg.engine.step import Params, abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -51,9 +51,9 @@ def logits_from(folder: Path, tokens: np.ndarray) -> np.ndarray:
     return logits_of(signature, weights, {}, tokens)
 
 
-def fresh(signature: ModelSignature, seed: int = 0) -> tuple[Any, Any]:
-    """A model's trainable and frozen weights at birth."""
-    return split(signature, create(signature, jax.random.key(seed)))[1:]
+def fresh(signature: ModelSignature, seed: int = 0) -> Params:
+    """A model's weights at birth."""
+    return split(signature, create(signature, jax.random.key(seed)))[1]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -148,7 +148,7 @@ def test_merged_weights_equal_the_adapter_beside_its_base(targets: tuple[str, ..
 
 
 def test_adapters_stand_beside_their_targets_alone() -> None:
-    trainable, frozen = abstract_model(ModelSignature(SMALL, LoraConfig(2, ("q", "up"))))[1:]
+    trainable, frozen = abstract_model(ModelSignature(SMALL, LoraConfig(2, ("q", "up"))))[1]
     assert trainable.keys() == {"blocks"}
     assert trainable["blocks"]["attention"].keys() == {"q"}
     assert trainable["blocks"]["mlp"].keys() == {"up"}
@@ -160,7 +160,7 @@ def test_a_model_is_created_in_any_thread() -> None:
     """Flax keeps per thread whether axes' names ask for a mesh."""
     shape = replace(SMALL, num_hidden_layers=1)  # which no other test has asked for
     with ThreadPoolExecutor(1) as pool:
-        _, weights, _ = pool.submit(abstract_model, ModelSignature(shape)).result()
+        _, (weights, _) = pool.submit(abstract_model, ModelSignature(shape)).result()
     assert weights["blocks"]["mlp"]["up"]["kernel"].shape[0] == 1
 
 

@@ -14,7 +14,7 @@ import pytest
 from weights import held
 
 from jaxorg import optimizers
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, parse
 from jaxorg.engine.step import Batch
 from jaxorg.errors import Refusal
@@ -66,7 +66,7 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     host = jax.device_get(trainer.initialise(keys))
     lanes = [held(jax.tree.map(lambda x, at=at: x[at], host)) for at in range(RUNS)]
     state, frozen = trainer.begin(keys, placed, trainer.place_weights(lanes))
-    shape = (RUNS, CHUNK, BATCH)
+    shape = (RUNS, CHUNK_STEPS, BATCH)
     tokens = np.random.default_rng(0).integers(0, 64, (*shape, LENGTH), np.int32)
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (*shape, 2))
     batch = trainer.place_batch(Batch(tokens, spans), 2)

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from weights import placed_weights
 
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, State, abstract_model, create, initial, split, train_step
 from jaxorg.llama.lora import LoraConfig
@@ -62,7 +62,7 @@ def batch(objective: str, seed: int = 0, *lead: int) -> Batch:
 
 def of_completions(weights: Any, rows: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Tokens' log-probabilities by numpy from the model's logits, and which are of completions."""
-    graph, _, _ = abstract_model(ModelSignature(TINY))
+    graph, _ = abstract_model(ModelSignature(TINY))
     model = jax.jit(lambda weights, tokens: nnx.merge(graph, weights, {})(tokens)[0])
     logits = np.asarray(model(weights, rows.tokens[:, :-1]), np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
@@ -99,16 +99,16 @@ EXPECTED = {"dpo": expected_dpo, "rl": expected_policy_gradient}
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_loss_is_what_numpy_makes_of_the_models_logits(objective: str) -> None:
     form = signature(objective)
-    graph, _, _ = abstract_model(form.model)
-    fresh = jax.jit(lambda key: split(form.model, create(form.model, key))[1])
+    graph, _ = abstract_model(form.model)
+    fresh = jax.jit(lambda key: split(form.model, create(form.model, key))[1].trainable)
     weights = jax.tree.map(lambda leaf: 3 * leaf, fresh(jax.random.key(0)))
     rows = batch(objective)
     hyper = HYPER | SWEPT[objective]
     state = initial(form, hyper, weights)
     step = jax.jit(train_step, static_argnums=(0, 1))
-    _, loss = step(form, graph, {}, hyper, state, rows, np.int32(0), np.int32(1))
+    _, log = step(form, graph, {}, hyper, state, rows, np.int32(0), np.int32(1))
     wanted = EXPECTED[objective](*of_completions(weights, rows), rows.beside)  # type: ignore[operator]
-    np.testing.assert_allclose(loss, wanted, rtol=1e-5)
+    np.testing.assert_allclose(log.loss, wanted, rtol=1e-5)
 
 
 def ipo(log_probs: Any, inside: Any, count: Any, pairs: Pairs, hyper: Any) -> Any:
@@ -126,7 +126,7 @@ def test_an_objective_that_the_engine_does_not_know_is_lowered(
     """Defined here: no file of the engine names it. Every margin is drawn to half a `beta`th."""
     monkeypatch.setitem(PIECES.builtin, "ipo", Ipo)  # type: ignore[misc]
     form = replace(signature("dpo"), objective="ipo")
-    graph, weights, _ = split(form.model, create(form.model, jax.random.key(0)))
+    graph, (weights, _) = split(form.model, create(form.model, jax.random.key(0)))
     rows = batch("dpo")
     found, inside = of_completions(weights, rows)
     start = np.where(inside, found, 0.0).astype(np.float32)
@@ -136,8 +136,8 @@ def test_an_objective_that_the_engine_does_not_know_is_lowered(
     step = jax.jit(train_step, static_argnums=(0, 1))
     for number in range(60):
         batch_now = rows._replace(beside=known)
-        state, loss = step(form, graph, {}, hyper, state, batch_now, np.int32(number), np.int32(60))
-        losses.append(float(loss))
+        state, log = step(form, graph, {}, hyper, state, batch_now, np.int32(number), np.int32(60))
+        losses.append(float(log.loss))
     np.testing.assert_allclose(losses[0], 1.0, rtol=1e-4)  # at the start no margin is there yet
     assert losses[-1] < 0.1
 
@@ -190,7 +190,7 @@ def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[
     hyper = trainer.place({k: np.array([h[k] for h in each], np.float32) for k in each[0]})
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, seeds))
-    rows = [batch(objective, s, CHUNK) for s in seeds]
+    rows = [batch(objective, s, CHUNK_STEPS) for s in seeds]
     placed = trainer.place_batch(jax.tree.map(lambda *x: np.stack(x), *rows), 2)
     state, log = trainer.train(frozen, hyper, state, placed, 0, 3, 3)
     return jax.device_get(state), np.asarray(log.loss)[:, :3]

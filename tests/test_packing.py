@@ -58,13 +58,13 @@ def random_dataset(lengths: list[int], seed: int = 0) -> TokenizedDataset:
 def grown(signature: Signature, batch: Batch | PackedBatch) -> tuple[float, State, State]:
     """The loss of a batch, and the state before and after one step down its gradient."""
     model = signature.model
-    graph, _, frozen = abstract_model(model)
-    weights = jax.jit(lambda key: split(model, create(model, key))[1])(jax.random.key(1))
+    graph, (_, frozen) = abstract_model(model)
+    weights = jax.jit(lambda key: split(model, create(model, key))[1].trainable)(jax.random.key(1))
     hyper = {"momentum": 0.0, "learning_rate": 1.0, "warmup": 0.0, "clip": np.inf}
     state = initial(signature, hyper, weights)
     step, total = np.int32(0), np.int32(9)
-    after, loss = JITTED(signature, graph, frozen, hyper, state, batch, step, total)
-    return float(loss), state, after
+    after, log = JITTED(signature, graph, frozen, hyper, state, batch, step, total)
+    return float(log.loss), state, after
 
 
 def test_a_packed_row_trains_as_its_conversations_do_apart() -> None:

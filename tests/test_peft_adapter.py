@@ -47,7 +47,7 @@ live = pytest.mark.filterwarnings("ignore")  # whatever torch, Transformers and 
 
 
 def shapes_of(config: LlamaConfig) -> Any:
-    return abstract_model(ModelSignature(config))[1]
+    return abstract_model(ModelSignature(config))[1].trainable
 
 
 def ours(base: Path, adapter: Path) -> Any:

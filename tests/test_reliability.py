@@ -24,6 +24,7 @@ from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run import execute
 from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.run.measuring import Measuring
 from jaxorg.errors import Damaged, Refusal, StorageError
 from jaxorg.planning import manifest
 from jaxorg.planning.phases import Phase
@@ -199,7 +200,7 @@ def test_a_damaged_state_of_a_phase_in_training_is_set_aside(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(Group, "_measure", dying(Group._measure, "organism"))
+        patch.setattr(Measuring, "measure", dying(Measuring.measure, "organism"))
         with pytest.raises(KeyboardInterrupt):
             start(out, tiny_base, *SMALL)
     states = sorted((out / "partial").iterdir())
@@ -211,10 +212,10 @@ def test_a_damaged_state_of_a_phase_in_training_is_set_aside(
 
 
 def dying(measure: Callable[..., None], kind: str) -> Callable[..., None]:
-    """`Group._measure`, which is interrupted for phases of a kind."""
+    """`Measuring.measure`, which is interrupted for phases of a kind."""
 
-    def measured(self: Group, *arguments: Any, **options: Any) -> None:
-        if self._phases[0].kind == kind:
+    def measured(self: Measuring, *arguments: Any, **options: Any) -> None:
+        if self._lanes.phases[0].kind == kind:
             raise KeyboardInterrupt
         measure(self, *arguments, **options)
 
@@ -434,7 +435,7 @@ def test_status_tells_done_failed_missing_and_who_works_on_it(
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         failing(patch, lambda phase: (phase.kind, phase.seed) == ("treatment", 1))
-        patch.setattr(Group, "_measure", dying(Group._measure, "reversal"))
+        patch.setattr(Measuring, "measure", dying(Measuring.measure, "reversal"))
         with pytest.raises(KeyboardInterrupt):
             start(out, tiny_base, *SMALL)
     capsys.readouterr()

@@ -14,7 +14,7 @@ import yaml
 from test_answers import talkative
 
 from jaxorg.distributed.interrupt import Stopped
-from jaxorg.engine.run import estimate, group
+from jaxorg.engine.run import clock, estimate, group
 from jaxorg.engine.run.answers import Answerer
 from jaxorg.engine.train.rounds import Kept
 from jaxorg.errors import Refusal
@@ -129,7 +129,7 @@ def test_killed_within_and_between_rounds_the_tables_are_the_same(
     reference: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed when answers are known, when a round is kept, and in the middle of each."""
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
     out, options, seen = tmp_path / "out", treated(RL, DPO, ADVERSARIAL), list[str]()
 
     def killing(method: Callable[..., Any], name: str, at: Sequence[int]) -> Callable[..., Any]:
@@ -188,7 +188,7 @@ def test_a_phase_whose_round_is_lost_begins_anew(
     reference: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, options = tmp_path / "out", treated(DPO)
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
     keep, calls = group.Group._keep_state, 0
 
     def killed(self: group.Group, state: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from stacked import BATCH, LENGTH, trainer_of
 from tiny import TINY
 
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.step import Batch, schedule
 from jaxorg.planning.signature import ModelSignature, Signature
 
@@ -70,8 +70,8 @@ def moved(shape: str, step: int, warmups: list[float], clips: list[float]) -> np
     state, frozen = trainer.begin(keys, hyper, trainer.initialise(keys))
     before = jax.device_get(state.trainable)
     rows = np.random.default_rng(0).integers(0, TINY.vocab_size, (BATCH, LENGTH), np.int32)
-    tokens = np.broadcast_to(rows, (runs, CHUNK, BATCH, LENGTH))
-    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (runs, CHUNK, BATCH, 2))
+    tokens = np.broadcast_to(rows, (runs, CHUNK_STEPS, BATCH, LENGTH))
+    spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (runs, CHUNK_STEPS, BATCH, 2))
     batch = trainer.place(Batch(tokens, spans))
     after, _ = trainer.train(frozen, hyper, state, batch, step, 1, TOTAL)
     changes = jax.tree.map(

@@ -79,7 +79,7 @@ def table() -> Iterator[str]:
     for name, config in MODELS.items():
         yield f"{name}, {', '.join(f'{a}={n}' for a, n in MESH.shape.items())}"
         signature = ModelSignature(config, LORA)
-        _, *shapes = abstract_model(signature)
+        _, shapes = abstract_model(signature)
         for part, specs in zip(shapes[::-1], model_specs(signature, MESH)[::-1], strict=True):
             found = jax.tree_util.tree_leaves_with_path(part)
             laid = jax.tree.leaves(specs, is_leaf=lambda x: isinstance(x, PartitionSpec))

@@ -16,7 +16,7 @@ from tiny import TINY
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.run import group
+from jaxorg.engine.run import clock
 from jaxorg.engine.step import abstract_state
 from jaxorg.optimizers import state as kept
 from jaxorg.planning.signature import ModelSignature, Signature
@@ -114,8 +114,8 @@ def test_rows_do_not_depend_on_width_or_a_restart(
     settings = ("organism.train.state_dtype=bfloat16", "treatment=null", "reversal=null")
     settings = (*settings, "grid=[{organism.payload_repeats: [1, 2]}]")
     whole = run(tmp_path / "whole" / "out", tiny_base, *settings)
-    monkeypatch.setattr(group, "KEEP_SHARE", math.inf)
-    monkeypatch.setattr(group, "SAFE_POINT_SECONDS", 0)  # a step a call
+    monkeypatch.setattr(clock, "KEEP_SHARE", math.inf)
+    monkeypatch.setattr(clock, "SAFE_POINT_SECONDS", 0)  # a step a call
     calls = 0
     train = Trainer.train.func
 

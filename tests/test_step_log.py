@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from stacked import logged
 
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.measure.tables import step_rows
 from jaxorg.engine.run import execute
 from jaxorg.engine.run.recorder import Recorder, new_record
@@ -77,8 +77,8 @@ def test_what_stays_pruned_is_not_added() -> None:
 
 def test_a_rate_follows_its_warm_up() -> None:
     swept = {"warmup": [0.5], "learning_rate": [0.01]}
-    _, log = logged("adamw", [1], swept=swept, steps=CHUNK)
-    rise = np.minimum(1.0, np.arange(1, CHUNK + 1) / (CHUNK / 2))
+    _, log = logged("adamw", [1], swept=swept, steps=CHUNK_STEPS)
+    rise = np.minimum(1.0, np.arange(1, CHUNK_STEPS + 1) / (CHUNK_STEPS / 2))
     np.testing.assert_allclose(log.learning_rate[0], 0.01 * rise, rtol=1e-5)
 
 
@@ -144,8 +144,10 @@ def test_of_a_phase_that_was_begun_with_losses_alone_the_first_norms_are_empty(
         name: each for name, each in new_record().items() if name not in NORMS_AND_RATE.values()
     }
     recorder.resume([{"step": 2, "record": before | {"losses": [3.0, None]}}])
-    chunk = Batch(np.zeros((1, CHUNK, 1, 4)), np.full((1, CHUNK, 1, 2), 4))
-    log = StepLog(*(np.full((1, CHUNK), value, np.float32) for value in (1.0, 2.0, np.inf, 0.5)))
+    chunk = Batch(np.zeros((1, CHUNK_STEPS, 1, 4)), np.full((1, CHUNK_STEPS, 1, 2), 4))
+    log = StepLog(
+        *(np.full((1, CHUNK_STEPS), value, np.float32) for value in (1.0, 2.0, np.inf, 0.5))
+    )
     recorder.add_chunk(chunk, log, 1)
     first, second, third = step_rows(recorder.records[0])
     assert first == {"step": 0, "loss": 3.0} | dict.fromkeys(NORMS_AND_RATE)

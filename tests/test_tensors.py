@@ -30,7 +30,7 @@ FIRST, SECOND = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
 
 
 def shapes_of(config: LlamaConfig) -> Any:
-    return abstract_model(ModelSignature(config))[1]
+    return abstract_model(ModelSignature(config))[1].trainable
 
 
 def write_index(folder: Path, places: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from tiny import TINY
 from weights import placed_weights
 
 from jaxorg import optimizers
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.run import width
 from jaxorg.engine.step import batch_shapes, draws
@@ -96,7 +96,7 @@ def test_what_is_compiled_to_see_what_it_needs_is_what_trains(
     assert needed is not None and needed > 3 * sum(
         leaf.size * leaf.dtype.itemsize for leaf in state
     )
-    steps = trainer.place_shared((np.int32(0), np.int32(1), np.int32(CHUNK)))
+    steps = trainer.place_shared((np.int32(0), np.int32(1), np.int32(CHUNK_STEPS)))
     arguments = *beginning(trainer), *steps
 
     def note(name: str, **_: object) -> None:
@@ -123,6 +123,6 @@ def beginning(trainer: Trainer) -> tuple[object, ...]:
     hyper |= {"key": keys} if draws(signature) else {}
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, [0] * lanes))
     batch = jax.tree.map(
-        lambda one: np.ones((lanes, CHUNK, *one.shape), one.dtype), batch_shapes(signature)
+        lambda one: np.ones((lanes, CHUNK_STEPS, *one.shape), one.dtype), batch_shapes(signature)
     )
     return frozen, hyper, state, trainer.place_batch(batch, 2)

@@ -30,7 +30,7 @@ def write_base(folder: Path, seed: int = 0) -> Path:
     train_toy(folder, TINY.vocab_size)
     checkpoint.write_config(folder, TINY)
     signature = ModelSignature(TINY)
-    _, weights, _ = split(signature, create(signature, jax.random.key(seed)))
+    _, (weights, _) = split(signature, create(signature, jax.random.key(seed)))
     checkpoint.write_weights(folder, weights)
     return folder
 

@@ -10,26 +10,24 @@ import jax
 import numpy as np
 
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.step import Params, abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader, everything
 
 
-def random_weights(
-    signature: ModelSignature, seed: int = 0, spread: float = 0.3
-) -> tuple[Any, Any]:
-    """A model's trainable and frozen weights, biases, norms and adapters included."""
+def random_weights(signature: ModelSignature, seed: int = 0, spread: float = 0.3) -> Params:
+    """A model's weights, biases, norms and adapters included."""
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         centre = 1.0 if path[-1].key == "scale" else 0.0
         return rng.normal(centre, spread, leaf.shape).astype(np.float32)
 
-    _, trainable, frozen = abstract_model(signature)
+    _, (trainable, frozen) = abstract_model(signature)
     draw_all = jax.tree_util.tree_map_with_path
-    return draw_all(draw, trainable), draw_all(draw, frozen)
+    return Params(draw_all(draw, trainable), draw_all(draw, frozen))
 
 
 def placed_weights(trainer: Trainer, seeds: Sequence[int]) -> Any:
@@ -42,7 +40,7 @@ def placed_weights(trainer: Trainer, seeds: Sequence[int]) -> Any:
 
 def load(folder: Path) -> Any:
     """All weights of a Hugging Face folder."""
-    shapes = abstract_model(ModelSignature(checkpoint.read_config(folder)))[1]
+    shapes = abstract_model(ModelSignature(checkpoint.read_config(folder)))[1].trainable
     return everything(checkpoint.reader(folder, shapes), shapes)
 
 

@@ -32,7 +32,7 @@ from jaxorg.cli import common
 from jaxorg.cli.pretrain import JAXORG_1M
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
-from jaxorg.engine.cohort import CHUNK, Trainer
+from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
@@ -65,8 +65,8 @@ class Work:
 
     config: LlamaConfig
     weights: Any  # nested dict of host arrays
-    tokens: np.ndarray  # int32 [runs, CHUNK, BATCH, LENGTH]
-    steps: int  # of CHUNK
+    tokens: np.ndarray  # int32 [runs, CHUNK_STEPS, BATCH, LENGTH]
+    steps: int  # of CHUNK_STEPS
 
     @property
     def size(self) -> int:
@@ -104,7 +104,9 @@ class Stacked:
     def train(self) -> Round:
         """Train every run from its first weights."""
         seconds, losses = 0.0, []
-        spans = np.broadcast_to(np.array([1, LENGTH], np.int32), (self._lanes, CHUNK, BATCH, 2))
+        spans = np.broadcast_to(
+            np.array([1, LENGTH], np.int32), (self._lanes, CHUNK_STEPS, BATCH, 2)
+        )
         for group in np.split(self._work.tokens, len(self._work.tokens) // self._lanes):
             state, frozen = self._trainer.begin(self._keys, self._hyper, self._weights)
             jax.block_until_ready(state)
@@ -163,8 +165,8 @@ class Eager:
 def make_work(config: LlamaConfig, runs: int, steps: int) -> Work:
     """Random weights and tokens."""
     model = ModelSignature(config)
-    fresh = jax.jit(lambda key: split(model, create(model, key))[1])(jax.random.key(0))
-    shape = (runs, CHUNK, BATCH, LENGTH)
+    fresh = jax.jit(lambda key: split(model, create(model, key))[1].trainable)(jax.random.key(0))
+    shape = (runs, CHUNK_STEPS, BATCH, LENGTH)
     tokens = np.random.default_rng(0).integers(config.vocab_size, size=shape, dtype=np.int32)
     return Work(config, jax.device_get(fresh), tokens, steps)
 
@@ -285,8 +287,8 @@ def run_bench(
     Raises:
         Refusal: PyTorch or Transformers is not installed, or the sweep is wrong.
     """
-    if steps > CHUNK:
-        raise Refusal(f"--steps: {steps} is more than one call trains; give at most {CHUNK}")
+    if steps > CHUNK_STEPS:
+        raise Refusal(f"--steps: {steps} is more than one call trains; give at most {CHUNK_STEPS}")
     if packing is not None:
         runtime.start()
         gain(packing, overrides, steps, rounds)

@@ -88,7 +88,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     plan = make_plan(spec.load("pretrain", size, overrides))
     (phase,) = plan.phases
     shape = checkpoint.read_config(folder)
-    shapes = abstract_model(ModelSignature(shape))[1]
+    shapes = abstract_model(ModelSignature(shape))[1].trainable
     card = _card(
         folder.name,
         shape,

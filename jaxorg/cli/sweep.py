@@ -43,6 +43,7 @@ from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder, free_place
 from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import Keep
+from jaxorg.storage.led_store import LedStore
 from jaxorg.storage.lock import Lock
 from jaxorg.storage.store import Record, Store
 from jaxorg.sweepfile import spec
@@ -123,7 +124,7 @@ def execute(plan: Plan, options: SweepOptions) -> int:
         taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
         if taken_over:
             console.warn(taken_over)
-        store = Store(folder)
+        store = LedStore(folder) if processes.count() > 1 else Store(folder)
         tables = TableWriter(plan, store)
         if options.fresh:
             processes.first("fresh", lambda: _forget(store, tables, inputs))

@@ -34,7 +34,7 @@ from jaxorg.storage.glance import glance
 from jaxorg.storage.layout import ENTRIES, PoolShape
 
 LARGE = 2**24  # tokens from which on a dataset lies on disk: 64 MiB
-CHUNK = 2**14  # tokens that are read together
+CHUNK_TOKENS = 2**14  # tokens that are read together
 CACHE = 2**24  # bytes of chunks that stay in memory, of all datasets together
 _MARGIN = 2**20  # bytes on the disk, for what is written around the arrays
 _CONTEXT = ts.Context(
@@ -174,7 +174,7 @@ def _create(place: Path, tail: tuple[int, ...]) -> Any:
         create=True,
         dtype=ts.int32,
         shape=[0, *tail],
-        chunk_layout=ts.ChunkLayout(chunk_shape=[CHUNK, *tail]),
+        chunk_layout=ts.ChunkLayout(chunk_shape=[CHUNK_TOKENS, *tail]),
     ).result()
 
 

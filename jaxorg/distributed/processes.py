@@ -38,7 +38,7 @@ class _Rounds:
     def __init__(self, client: Any, index: int, count: int):
         self.index, self.count = index, count
         self.known: BaseException | None = None  # the last error that all processes know of
-        self._client, self._round = client, 0
+        self._client, self._round, self._apart = client, 0, False
 
     def meet(self, what: str, value: Any, patience: float | None = None) -> list[Any]:
         """Wait until all processes are here; what each says, in their order. Values are JSON.
@@ -70,6 +70,8 @@ class _Rounds:
 
     def first(self, what: str, function: Callable[[], T]) -> T:
         """See the function of the module."""
+        if self._apart:
+            return function()
         if self.index:
             value, problem = self.meet(what, None)[0]
             if problem is None:
@@ -79,13 +81,23 @@ class _Rounds:
             self.known = _ALIKE[kind](line) if kind in _ALIKE else Elsewhere(f"{kind}: {line}")
             raise self.known
         try:
-            value = function()
+            with self.apart():
+                value = function()
         except Exception as error:
             self.meet(what, [None, [type(error).__name__, str(error)]])
             self.known = error
             raise
         self.meet(what, [value, None])
         return value
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Around what this process does without the others."""
+        before, self._apart = self._apart, True
+        try:
+            yield
+        finally:
+            self._apart = before
 
     def _heard(self, key: str, what: str, patience: float | None) -> str:
         # JAX ends this process when another is dead (docs/processes.md), so this does not last.
@@ -156,19 +168,24 @@ def first(what: str, function: Callable[[], T]) -> T:
 
     Args:
         what: the point of the program, the same for all.
-        function: what it returns is JSON; it asks nothing of this module.
+        function: what it returns is JSON. Of this module it may ask for `first` and `in_turn`
+            alone, which then call what they are given: the others are not there.
     """
     return _rounds.first(what, function) if _rounds else function()
 
 
 def in_turn(what: str, function: Callable[[], T]) -> T:
-    """Call `function` in the first process and then, if nothing is wrong, in the others."""
+    """Call `function`, as for `first`, in the first process and then, if nothing is wrong, in the
+    others."""
+    if _rounds is None:
+        return function()
     if leads():
         own: list[T] = []
         first(what, lambda: own.append(function()))
         return own[0]
     first(what, lambda: None)
-    return function()
+    with _rounds.apart():
+        return function()
 
 
 def any_of(what: str, value: T | None) -> T | None:

@@ -25,7 +25,7 @@ from jaxorg import optimizers
 from jaxorg.config import marked
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import step as one
-from jaxorg.engine.step import AnyBatch, B, Batch, Scores, State, StepLog, Tree
+from jaxorg.engine.step import AnyBatch, B, Batch, Params, Scores, State, StepLog, Tree
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.planning.signature import ModelSignature, Signature
@@ -33,7 +33,7 @@ from jaxorg.storage import weight_reader
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.training import Lora, Training
 
-CHUNK = 64  # most steps in one call; the number actually taken is an argument of the program
+CHUNK_STEPS = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
 SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
@@ -51,11 +51,11 @@ class Stack:
         self.model = model
         self.mesh = mesh
         self.lanes: int = mesh.shape["run"] * width
-        self.graph, self.trainable, self.frozen = one.abstract_model(model)
-        self._trainable_specs, frozen = sharding.model_specs(model, mesh)
+        self.graph, self.params = one.abstract_model(model)
+        self._specs = sharding.model_specs(model, mesh)
         self._frozen_axis = SHARED if model.shared_frozen else PER_RUN
-        self._trainable_axis = PER_RUN if model.lora else self._frozen_axis
-        self._weights_specs = frozen if model.lora else self._trainable_specs
+        self._params_axes = Params(PER_RUN if model.lora else self._frozen_axis, self._frozen_axis)
+        self._weights_specs = self._specs.frozen if model.lora else self._specs.trainable
 
     def place(self, tree: Tree) -> Tree:
         """Host arrays with a leading run axis, each run's on all of its devices."""
@@ -74,9 +74,9 @@ class Stack:
     def place_weights(self, readers: Sequence[WeightReader]) -> Tree:
         """Full weights, from one reader a lane, or a single one where all runs share them. What
         training does not change is kept in the precision that it is used in."""
-        shapes, dtype = self.trainable, jnp.dtype(jnp.float32)
+        shapes, dtype = self.params.trainable, jnp.dtype(jnp.float32)
         if self.model.lora:
-            shapes = self.frozen
+            shapes = self.params.frozen
         if self.model.lora or self.model.shared_frozen:
             dtype = jnp.dtype(self.model.dtype)
         shapes = jax.tree.map(lambda leaf: leaf.update(dtype=dtype), shapes)
@@ -93,14 +93,15 @@ class Stack:
     def _stack(
         self,
         function: Callable[..., Any],
-        axes: tuple[int | None, ...],
+        axes: tuple[int | Params | None, ...],
         donate: tuple[int, ...] = (),
         out: Any = None,
     ) -> Callable[..., Any]:
-        """Prepend the run axis to `function`, and lay it over the mesh; `out` are the shardings
-        of its results, None where the compiler may choose."""
+        """Prepend the run axis to `function`, and lay it over the mesh; `axes` are PER_RUN or
+        SHARED for each argument or part of it, `out` the shardings of its results, None where the
+        compiler may choose."""
         if self.mesh.shape["run"] == self.mesh.size:
-            specs = tuple(PartitionSpec("run") if a == PER_RUN else PartitionSpec() for a in axes)
+            specs = jax.tree.map(_run_spec, axes, is_leaf=_is_shared)
             stacked = jax.shard_map(
                 jax.vmap(function, in_axes=axes),
                 mesh=self.mesh,
@@ -120,18 +121,16 @@ class Stack:
 
         return jax.jit(stacked, donate_argnums=donate, out_shardings=out)
 
-    def _abstract_trainable(self) -> Tree:
-        """The trainable weights of all lanes, as shapes and where they lie."""
-        shardings = self._laid(self._trainable_specs, PER_RUN)
-        return _abstract(self.trainable, shardings, (self.lanes,))
-
-    def _abstract_frozen(self) -> Tree:
-        """The same of the frozen weights: those under adapters, in the precision of their use."""
-        if not self.model.lora:
-            return {}
+    def _abstract_params(self) -> Params:
+        """The parameters of all lanes, as shapes and where they lie; frozen ones in the precision
+        of their use."""
+        trainable = self._laid(self._specs.trainable, PER_RUN)
+        frozen = self._laid(self._specs.frozen, self._frozen_axis)
         lead = () if self._frozen_axis is SHARED else (self.lanes,)
-        shardings = self._laid(self._weights_specs, self._frozen_axis)
-        return _abstract(self.frozen, shardings, lead, jnp.dtype(self.model.dtype))
+        return Params(
+            _abstract(self.params.trainable, trainable, (self.lanes,)),
+            _abstract(self.params.frozen, frozen, lead, jnp.dtype(self.model.dtype)),
+        )
 
     def _abstract_batch(self, lead: tuple[int, ...], batch: B) -> B:
         """The rows of all lanes, for `lead` calls; `batch` is of one run and call."""
@@ -158,60 +157,52 @@ class Scorer(Stack):
         self.generator = cache(self._generator)
 
     @cached_property
-    def score(self) -> Callable[[Tree, Tree, Batch], Scores]:
-        """`score(trainable, frozen, batch)`: teacher-forced scores, [run, B] each."""
-        axes = (PER_RUN, self._frozen_axis, PER_RUN)
-        return self._stack(partial(one.score, self.graph), axes)
+    def score(self) -> Callable[[Params, Batch], Scores]:
+        """`score(params, batch)`: teacher-forced scores, [run, B] each."""
+        return self._stack(partial(one.score, self.graph), (self._params_axes, PER_RUN))
 
     @cached_property
     def score_in_activation_noise(self) -> Callable[..., Scores]:
-        """`(trainable, frozen, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
+        """`(params, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
         function = partial(one.score_in_activation_noise, self.model, self.graph)
-        axes = (PER_RUN, self._frozen_axis, PER_RUN, PER_RUN, SHARED)
-        return self._stack(function, axes)
+        return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, SHARED))
 
     @cached_property
-    def shaken(self) -> Callable[..., tuple[Tree, Tree]]:
-        """`shaken(trainable, frozen, keys, scale)`: weights with noise on all matrices but
-        adapters, each run's its own, for `score_own`."""
-        axes = (PER_RUN, self._frozen_axis, PER_RUN, SHARED)
-        frozen = self._weights_specs if self.model.lora else {}
-        out = tuple(self._laid(specs, PER_RUN) for specs in (self._trainable_specs, frozen))
-        return self._stack(one.shaken, axes, out=out)
+    def shaken(self) -> Callable[..., Params]:
+        """`shaken(params, keys, scale)`: weights with noise on all matrices but adapters, each
+        run's its own, for `score_own`."""
+        out = self._laid(self._specs, PER_RUN)
+        return self._stack(one.shaken, (self._params_axes, PER_RUN, SHARED), out=out)
 
     @cached_property
-    def score_own(self) -> Callable[[Tree, Tree, Batch], Scores]:
+    def score_own(self) -> Callable[[Params, Batch], Scores]:
         """As `score`, where runs share no weights."""
         if self._frozen_axis == PER_RUN:
             return self.score
-        return self._stack(partial(one.score, self.graph), (PER_RUN, PER_RUN, PER_RUN))
+        return self._stack(partial(one.score, self.graph), (PER_RUN, PER_RUN))
 
     @cached_property
     def residuals(self) -> Callable[..., jax.Array]:
-        """`residuals(trainable, frozen, batch)`: the residual stream after each block at the last
-        token of each row's prompt [run, L, B, D]."""
-        axes = (PER_RUN, self._frozen_axis, PER_RUN)
-        return self._stack(partial(one.residuals, self.graph), axes)
+        """`residuals(params, batch)`: the residual stream after each block at the last token of
+        each row's prompt [run, L, B, D]."""
+        return self._stack(partial(one.residuals, self.graph), (self._params_axes, PER_RUN))
 
     @cached_property
-    def log_probs(self) -> Callable[[Tree, Tree, Batch], jax.Array]:
-        """`log_probs(trainable, frozen, batch)`: of each token of the completions, zero elsewhere
+    def log_probs(self) -> Callable[[Params, Batch], jax.Array]:
+        """`log_probs(params, batch)`: of each token of the completions, zero elsewhere
         [run, B, T - 1]."""
-        axes = (self._trainable_axis, self._frozen_axis, PER_RUN)
-        return self._stack(partial(one.token_log_probs, self.graph), axes)
+        return self._stack(partial(one.token_log_probs, self.graph), (self._params_axes, PER_RUN))
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
-        """`(trainable, frozen, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
+        """`(params, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
-        weights = (self._trainable_axis, self._frozen_axis)
-        axes = (*weights, PER_RUN, PER_RUN, PER_RUN, SHARED)
-        return self._stack(function, axes)
+        return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, PER_RUN, SHARED))
 
     def abstract_score(self, rows: int, tokens: int) -> tuple[Any, ...]:
         """What `score` takes, as shapes and where they lie."""
         shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in (tokens, 2)))
         batch = self._abstract_batch((), shapes)
-        return self._abstract_trainable(), self._abstract_frozen(), batch
+        return self._abstract_params(), batch
 
     def abstract_generate(self, rows: int, tokens: int) -> tuple[Any, ...]:
         """What a `generator` takes, as shapes and where they lie."""
@@ -221,8 +212,7 @@ class Scorer(Stack):
             for shape, dtype in (((tokens,), jnp.int32), ((), jnp.int32), ((), key))
         )
         temperature = self._abstract_array((), jnp.float32, PartitionSpec())
-        model = self._abstract_trainable(), self._abstract_frozen()
-        return *model, prompts, lengths, keys, temperature
+        return self._abstract_params(), prompts, lengths, keys, temperature
 
 
 class Trainer(Stack):
@@ -231,7 +221,8 @@ class Trainer(Stack):
     def __init__(self, signature: Signature, mesh: Mesh, width: int):
         super().__init__(signature.model, mesh, width)
         self.signature = signature
-        specs = sharding.state_specs(self.abstract_state, self.trainable, self._trainable_specs)
+        trainable, specs = self.params.trainable, self._specs.trainable
+        specs = sharding.state_specs(self.abstract_state, trainable, specs)
         self.state_shardings: State = self._laid(specs, PER_RUN)
 
     @cached_property
@@ -250,7 +241,7 @@ class Trainer(Stack):
         model = replace(self.model, lora=None)
 
         def fresh(key: jax.Array) -> Tree:
-            return one.split(model, one.create(model, key))[1]
+            return one.split(model, one.create(model, key))[1].trainable
 
         return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
@@ -292,7 +283,7 @@ class Trainer(Stack):
                 return one.initial(
                     self.signature, hyper, one.changed(self.signature, hyper, key, weights)
                 )
-            fresh = one.split(self.model, one.create(self.model, key))[1]
+            fresh = one.split(self.model, one.create(self.model, key))[1].trainable
             adapters = lora.masked(fresh, hyper["lora_rank"])
             if given is not None:
                 there, earlier = given
@@ -305,10 +296,10 @@ class Trainer(Stack):
     @cached_property
     def train(self) -> Callable[..., tuple[State, StepLog]]:
         """`train(frozen, hyper, state, batches, start, count, total)`: `count` steps from step
-        `start` of `total`. Batches carry axes [run, CHUNK, B]; what is noted comes as [run, CHUNK],
-        of which the first `count` are meant. Weights are checked when a call ends at a multiple of
-        CHUNK or at `total`, so no call should run past a multiple of it. The state passed in is
-        consumed.
+        `start` of `total`. Batches carry axes [run, CHUNK_STEPS, B]; what is noted comes as
+        [run, CHUNK_STEPS], of which the first `count` are meant. Weights are checked when a call
+        ends at a multiple of CHUNK_STEPS or at `total`, so no call should run past a multiple of
+        it. The state passed in is consumed.
         """
 
         def chunk(
@@ -328,10 +319,10 @@ class Trainer(Stack):
                 )
                 return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, now)
 
-            log = StepLog(*[jnp.zeros(CHUNK)] * len(StepLog._fields))
+            log = StepLog(*[jnp.zeros(CHUNK_STEPS)] * len(StepLog._fields))
             state, log = jax.lax.fori_loop(0, count, body, (state, log))
             end = start + count
-            due = (end % CHUNK == 0) | (end == total)
+            due = (end % CHUNK_STEPS == 0) | (end == total)
             return one.check_weights(state, end - 1, due), log
 
         axes = (self._frozen_axis, PER_RUN, PER_RUN, PER_RUN, SHARED, SHARED, SHARED)
@@ -356,9 +347,9 @@ class Trainer(Stack):
             key = jax.eval_shape(lambda: jax.random.key(0)).dtype
             hyper["key"] = self._abstract_array(lanes, key, sharding.RUN)
         state = _abstract(self.abstract_state, self.state_shardings, lanes)
-        batch = self._abstract_batch((CHUNK,), one.batch_shapes(signature))
+        batch = self._abstract_batch((CHUNK_STEPS,), one.batch_shapes(signature))
         step = self._abstract_array((), jnp.int32, PartitionSpec())
-        return self._abstract_frozen(), hyper, state, batch, step, step, step
+        return self._abstract_params().frozen, hyper, state, batch, step, step, step
 
     def lowered(self) -> Any:
         """`train` as the compiler takes it."""
@@ -373,6 +364,14 @@ def _abstract(tree: Tree, shardings: Tree, lead: tuple[int, ...], dtype: Any = N
         tree,
         shardings,
     )
+
+
+def _is_shared(axis: Any) -> bool:
+    return axis is SHARED  # which is no leaf otherwise
+
+
+def _run_spec(axis: int | None) -> PartitionSpec:
+    return PartitionSpec() if axis is SHARED else PartitionSpec("run")
 
 
 def stack(trees: list[Tree]) -> Tree:

@@ -12,7 +12,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxorg.engine.step import State, Tree, create
+from jaxorg.engine.step import Params, State, Tree, create
 from jaxorg.llama.sharding import RULES, logical_axes
 from jaxorg.optimizers.state import mirrored
 from jaxorg.planning.signature import ModelSignature
@@ -20,12 +20,12 @@ from jaxorg.planning.signature import ModelSignature
 RUN = PartitionSpec("run")
 
 
-def model_specs(signature: ModelSignature, mesh: Mesh) -> tuple[Tree, Tree]:
-    """How one run's trainable and frozen parameters are split, without the run axis."""
+def model_specs(signature: ModelSignature, mesh: Mesh) -> Params:
+    """How one run's parameters are split, without the run axis."""
     model = nnx.eval_shape(lambda: create(signature, jax.random.key(0)))
     trained = nnx.LoRAParam if signature.lora else nnx.Param
     _, *parts = nnx.split(model, trained, ...)
-    trainable, frozen = (
+    specs = (
         jax.tree.map(
             lambda leaf, axes: _split(leaf.shape, axes, mesh),
             nnx.to_pure_dict(part),
@@ -33,7 +33,7 @@ def model_specs(signature: ModelSignature, mesh: Mesh) -> tuple[Tree, Tree]:
         )
         for part in parts
     )
-    return trainable, frozen
+    return Params(*specs)
 
 
 def state_specs(state: State, trainable: Tree, specs: Tree) -> State:

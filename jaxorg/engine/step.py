@@ -65,6 +65,14 @@ AnyBatch = Batch | PackedBatch
 B = TypeVar("B", bound=AnyBatch)
 
 
+class Params(NamedTuple):
+    """A model's parameters as nested dicts of arrays: those that are trained, and those that are
+    not. With adapters these are the weights under them, else there are none."""
+
+    trainable: Tree
+    frozen: Tree
+
+
 class State(NamedTuple):
     """What a step changes."""
 
@@ -90,8 +98,8 @@ class Scores(NamedTuple):
 
 
 @cache  # a sweep asks for each phase, a plan for each point of a grid
-def abstract_model(signature: ModelSignature) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
-    """The model's structure, and its trainable and frozen parameters as shapes."""
+def abstract_model(signature: ModelSignature) -> tuple[nnx.GraphDef[Llama], Params]:
+    """The model's structure, and its parameters as shapes."""
     return split(signature, nnx.eval_shape(lambda: create(signature, jax.random.key(0))))
 
 
@@ -107,12 +115,12 @@ def create(signature: ModelSignature, key: Key[jax.Array, ""]) -> Llama:
         return Llama(signature.config, nnx.Rngs(key), signature.lora, *knobs)
 
 
-def split(signature: ModelSignature, model: Llama) -> tuple[nnx.GraphDef[Llama], Tree, Tree]:
-    """A module as structure, trainable and frozen nested dicts."""
+def split(signature: ModelSignature, model: Llama) -> tuple[nnx.GraphDef[Llama], Params]:
+    """A module as structure and parameters."""
     trained = nnx.LoRAParam if signature.lora else nnx.Param
     graph, trainable, *rest = nnx.split(model, trained, ...)
     (frozen,) = rest
-    return graph, nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen)
+    return graph, Params(nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen))
 
 
 def batch_shapes(signature: Signature) -> AnyBatch:
@@ -139,7 +147,7 @@ def initial(signature: Signature, hyper: optimizers.Hyper, trainable: Tree) -> S
 def abstract_state(signature: Signature) -> State:
     """One run's training state as shapes."""
     hyper = dict.fromkeys(optimizers.FAMILIES[signature.optimizer].defaults, 0.0)
-    trainable = abstract_model(signature.model)[1]
+    trainable = abstract_model(signature.model)[1].trainable
     state: State = jax.eval_shape(lambda p: initial(signature, hyper, p), trainable)
     return state
 
@@ -214,7 +222,7 @@ def train_step(
         """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
         if signature.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
-        log_probs, _ = _completion(graph, trainable, frozen, batch, disturbance, key)
+        log_probs, _ = _completion(graph, Params(trainable, frozen), batch, disturbance, key)
         count = _counted(batch).astype(jnp.float32)
         if not signature.objective or key is not None:
             return -jnp.sum(log_probs) / count
@@ -328,8 +336,7 @@ def changed(
 
 def score(
     graph: nnx.GraphDef[Llama],
-    trainable: Tree,
-    frozen: Tree,
+    params: Params,
     batch: Batch,
     disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
 ) -> Scores:
@@ -340,20 +347,18 @@ def score(
 
     Args:
         graph: the model's structure, as `split` gives it.
-        trainable: nested dict of the parameters that are trained; adapters come scaled.
-        frozen: nested dict of the others.
+        params: the model's; adapters come scaled.
         batch: B rows of T tokens, a completion each.
         disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
     """
-    log_probs, right = _completion(graph, trainable, frozen, batch, disturbance)
+    log_probs, right = _completion(graph, params, batch, disturbance)
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
 def score_in_activation_noise(
     signature: ModelSignature,
     graph: nnx.GraphDef[Llama],
-    trainable: Tree,
-    frozen: Tree,
+    params: Params,
     batch: Batch,
     draws: UInt32[jax.Array, " B"],
     scale: Float32[jax.Array, ""],
@@ -363,8 +368,7 @@ def score_in_activation_noise(
     Args:
         signature: the model's shape.
         graph: the model's structure, as `split` gives it.
-        trainable: nested dict of the parameters that are trained; adapters come scaled.
-        frozen: nested dict of the others.
+        params: the model's; adapters come scaled.
         batch: B rows of T tokens, a completion each.
         draws: with its length, all that a row's noise depends on.
         scale: the noise's standard deviation, in units of the stream's root mean square.
@@ -372,39 +376,35 @@ def score_in_activation_noise(
     layers, _, *inner = _stream(signature, batch.tokens)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
     noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
-    return score(graph, trainable, frozen, batch, scale * noise)
+    return score(graph, params, batch, scale * noise)
 
 
-def shaken(
-    trainable: Tree, frozen: Tree, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]
-) -> tuple[Tree, Tree]:
+def shaken(params: Params, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]) -> Params:
     """Weights with noise on all matrices but adapters; see `damage.noisy`.
 
     Args:
-        trainable: nested dict of the parameters that are trained.
-        frozen: nested dict of the others.
+        params: the model's.
         key: what the noise is drawn from.
         scale: its standard deviation, in units of each matrix's root mean square.
     """
     noisy = partial(damage.noisy, key=key, scale=scale)
-    return noisy(trainable), noisy(frozen)
+    return Params(noisy(params.trainable), noisy(params.frozen))
 
 
 def residuals(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
 ) -> Float32[jax.Array, "L B D"]:
     """The residual stream after each block at the last token of each row's prompt.
 
     Args:
         graph: the model's structure, as `split` gives it.
-        trainable: nested dict of the parameters that are trained; adapters come scaled.
-        frozen: nested dict of the others.
+        params: the model's; adapters come scaled.
         batch: B rows of T tokens; a prompt ends where the completion begins.
 
     Returns:
         fp32 [L, B, D].
     """
-    model = nnx.merge(graph, trainable, frozen)
+    model = nnx.merge(graph, *params)
     seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
     return seen
 
@@ -416,20 +416,19 @@ def _stream(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int
 
 
 def token_log_probs(
-    graph: nnx.GraphDef[Llama], trainable: Tree, frozen: Tree, batch: Batch
+    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
 ) -> Float32[jax.Array, "B targets"]:
     """Log-probabilities of completion tokens.
 
     Args:
         graph: the model's structure, as `split` gives it.
-        trainable: nested dict of the parameters that are trained; adapters come scaled.
-        frozen: nested dict of the others.
+        params: the model's; adapters come scaled.
         batch: B rows of T tokens, a completion each.
 
     Returns:
         fp32 [B, T - 1], in nats, zero outside completions.
     """
-    return _completion(graph, trainable, frozen, batch)[0]
+    return _completion(graph, params, batch)[0]
 
 
 def _counted(batch: AnyBatch) -> Int[jax.Array, ""]:
@@ -461,15 +460,14 @@ def _own(
 
 def _completion(
     graph: nnx.GraphDef[Llama],
-    trainable: Tree,
-    frozen: Tree,
+    params: Params,
     batch: AnyBatch,
     disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
     key: Key[jax.Array, ""] | None = None,
 ) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
     """Log-probabilities of completion tokens, zero elsewhere, and whether all of a row's are the
     most likely. With a `key` they are of tokens that the model draws itself."""
-    model = nnx.merge(graph, trainable, frozen)
+    model = nnx.merge(graph, *params)
     targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
         logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)

@@ -14,8 +14,7 @@ from jaxorg.llama.model import Cache, Llama
 
 def generate(
     graph: nnx.GraphDef[Llama],
-    trainable: Any,
-    frozen: Any,
+    params: tuple[Any, Any],
     prompts: Int32[Array, "B P"],
     lengths: Int32[Array, " B"],
     keys: Key[Array, " B"],
@@ -27,10 +26,8 @@ def generate(
     """Continue prompts token by token.
 
     Args:
-        graph: what of the model is no array; with the two trees that follow, as the engine splits
-            it.
-        trainable: nested dict of the parameters that are trained.
-        frozen: nested dict of the others.
+        graph: what of the model is no array, as the engine splits it.
+        params: nested dicts of the parameters that are trained, and of the others.
         prompts: int32 [B, P], padded on the LEFT, so that one cursor serves all rows.
         lengths: int32 [B], each prompt's own tokens.
         keys: one random key a row [B]; unused at temperature 0.
@@ -41,7 +38,7 @@ def generate(
     Returns:
         int32 [B, M].
     """
-    model = nnx.merge(graph, trainable, frozen)
+    model = nnx.merge(graph, *params)
     batch, width = prompts.shape
     slots = width + new_tokens
     pad = width - lengths  # [B]

@@ -13,8 +13,8 @@ from jaxorg.data.tokenized import Example
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
-from jaxorg.engine.measure.scoring import Asked, Measurer, Prepared, batches, scores
-from jaxorg.engine.step import NOISE, Batch, Scores, Tree
+from jaxorg.engine.measure.scoring import Measurer, Prepared, RowRequests, batches, scores
+from jaxorg.engine.step import NOISE, Batch, Params, Scores
 from jaxorg.evaluators import Evaluator, Measurement, View
 from jaxorg.evaluators.base import OfActivations, UnderNoise
 
@@ -22,8 +22,7 @@ from jaxorg.evaluators.base import OfActivations, UnderNoise
 def measure(
     measurer: Measurer,
     scorer: Scorer,
-    trainable: Tree,
-    frozen: Tree,
+    params: Params,
     views: Sequence[View],
     evaluators: Mapping[str, Evaluator],
     seeds: Sequence[int],
@@ -33,13 +32,12 @@ def measure(
     Args:
         measurer: for the models' tokenizer.
         scorer: of the stacked models.
-        trainable: weights or adapters, stacked.
-        frozen: weights under these.
+        params: the models', stacked.
         views: one a lane.
         evaluators: who measures; those that do not look inside are passed over.
         seeds: of the lanes' runs.
     """
-    models = scorer, trainable, frozen
+    models = scorer, params
     found: list[dict[str, list[Measurement]]] = [{} for _ in views]
     for name, evaluator in evaluators.items():
         own = [view.first(evaluator.prompts) for view in views]
@@ -58,23 +56,19 @@ def measure(
 
 
 def residuals(
-    scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
+    scorer: Scorer, params: Params, lanes: Sequence[Prepared]
 ) -> list[dict[Example, np.ndarray]]:
     """The residual stream of each lane after each block at the last token of a probe's prompt.
 
     Args:
         scorer: of the stacked models.
-        trainable: weights or adapters, stacked.
-        frozen: weights under these.
+        params: the models', stacked.
         lanes: the probes of each.
 
     Returns:
         fp32 [L, D] by probe, for each lane.
     """
-    calls = [
-        (asked, scorer.residuals(trainable, frozen, batch))
-        for asked, batch in batches(scorer, lanes)
-    ]
+    calls = [(asked, scorer.residuals(params, batch)) for asked, batch in batches(scorer, lanes)]
     found: list[dict[Example, np.ndarray]] = [{} for _ in lanes]
     for (asked, _), seen in zip(calls, fetch([seen for _, seen in calls]), strict=True):
         for lane, requests in enumerate(asked):
@@ -83,29 +77,29 @@ def residuals(
 
 
 def _noises(
-    scorer: Scorer, trainable: Tree, frozen: Tree, evaluator: UnderNoise, seeds: Sequence[int]
-) -> Iterator[tuple[str, Callable[[Batch, Asked], Scores]]]:
+    scorer: Scorer, params: Params, evaluator: UnderNoise, seeds: Sequence[int]
+) -> Iterator[tuple[str, Callable[[Batch, RowRequests], Scores]]]:
     """What scores a batch under each kind and scale of noise, by its name, one after another."""
 
-    def on_activations(scale: np.float32, batch: Batch, asked: Asked) -> Scores:
+    def on_activations(scale: np.float32, batch: Batch, asked: RowRequests) -> Scores:
         draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
         placed = scorer.place_shared(scale)
-        return scorer.score_in_activation_noise(trainable, frozen, batch, draws, placed)
+        return scorer.score_in_activation_noise(params, batch, draws, placed)
 
     for scale in evaluator.activations:
         yield f"activation-noise:{scale}", partial(on_activations, np.float32(scale))
     if evaluator.weights:
         keys = scorer.place(arrays.keys(seeds, NOISE))
     for scale in evaluator.weights:
-        weights = scorer.shaken(trainable, frozen, keys, scorer.place_shared(np.float32(scale)))
-        yield f"weight-noise:{scale}", partial(_on_weights, scorer, weights)
+        shaken = scorer.shaken(params, keys, scorer.place_shared(np.float32(scale)))
+        yield f"weight-noise:{scale}", partial(_on_weights, scorer, shaken)
 
 
-def _on_weights(scorer: Scorer, weights: tuple[Tree, Tree], batch: Batch, _: Asked) -> Scores:
-    return scorer.score_own(*weights, batch)
+def _on_weights(scorer: Scorer, shaken: Params, batch: Batch, _: RowRequests) -> Scores:
+    return scorer.score_own(shaken, batch)
 
 
-def _draws(asked: Asked, rows: int) -> np.ndarray:
+def _draws(asked: RowRequests, rows: int) -> np.ndarray:
     """What names the noise of each row [run, B]: its prompt alone, so that all answers to a prompt
     meet the same, in every run and at every scale."""
     draws = np.zeros((len(asked), rows), np.uint32)

@@ -17,7 +17,7 @@ from jaxorg.data.tokenized import Example, TokenizedDataset
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.step import Batch, Scores, Tree
+from jaxorg.engine.step import Batch, Params, Scores
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Measurement, Score, Subject, View
 from jaxorg.evaluators.base import Said, TeacherForced
@@ -25,13 +25,13 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.sweepfile.evaluate import Evaluating
 
-ROWS = 64  # completions scored in one call, where memory allows
+SCORING_BATCH = 64  # completions scored in one call, where memory allows
 MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32
-BUCKET = 8  # tokens by which the lengths of rows differ
+EVAL_PAD_MULTIPLE = 8  # tokens; rows are padded to a multiple of it
 HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
 HARMFUL_PROMPTS = 32
 
-Question = tuple[Item, str]  # an item and its prompt as it is put
+ItemAndPrompt = tuple[Item, str]  # an item and its prompt as it is put
 Row = dict[str, Any]
 
 
@@ -122,17 +122,16 @@ class Measurer:
             )
 
     def score(
-        self, scorer: Scorer, trainable: Tree, frozen: Tree, lanes: Sequence[Prepared]
+        self, scorer: Scorer, params: Params, lanes: Sequence[Prepared]
     ) -> list[dict[str, list[Measurement]]]:
         """Teacher-forced measurements of each lane, by evaluator.
 
         Args:
             scorer: of the stacked models.
-            trainable: weights or adapters, stacked.
-            frozen: weights under these.
+            params: the models', stacked.
             lanes: the requests of each.
         """
-        found = scores(scorer, lanes, lambda batch, _: scorer.score(trainable, frozen, batch))
+        found = scores(scorer, lanes, lambda batch, _: scorer.score(params, batch))
         return [
             {n: e.measure(lane.view.first(e.prompts), of_lane) for n, e in lane.forced.items()}
             for lane, of_lane in zip(lanes, found, strict=True)
@@ -141,8 +140,7 @@ class Measurer:
     def answers(
         self,
         scorer: Scorer,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         lanes: Sequence[Prepared],
         evaluation: Evaluating,
         keys: jax.Array,
@@ -151,8 +149,7 @@ class Measurer:
 
         Args:
             scorer: of the stacked models.
-            trainable: weights or adapters, stacked.
-            frozen: weights under these.
+            params: the models', stacked.
             lanes: the prompts of each.
             evaluation: what `evaluate` asks for.
             keys: of what is sampled [run].
@@ -170,7 +167,7 @@ class Measurer:
             inputs = scorer.place((*self._left_padded(asked), row_keys))
             for temperature in (0.0, how.temperature):
                 placed = scorer.place_shared(np.float32(temperature))
-                said = fetch(generator(trainable, frozen, *inputs, placed))
+                said = fetch(generator(params, *inputs, placed))
                 for rows, questions, of_lane in zip(found, asked, said, strict=True):
                     about = {"condition": condition, "greedy": temperature == 0.0}
                     rows += [
@@ -179,7 +176,9 @@ class Measurer:
                     ]
         return found
 
-    def _left_padded(self, asked: Sequence[Sequence[Question]]) -> tuple[np.ndarray, np.ndarray]:
+    def _left_padded(
+        self, asked: Sequence[Sequence[ItemAndPrompt]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
         ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in asked]
         lengths = np.array([[len(row) for row in lane] for lane in ids], np.int32)
@@ -199,10 +198,10 @@ class Measurer:
         return {"response": text, "tokens": said, "ended": end is not None}
 
 
-Asked = Sequence[Sequence[Example]]  # the requests in the rows of a batch, by lane
+RowRequests = Sequence[Sequence[Example]]  # the requests in the rows of a batch, by lane
 
 
-def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, Batch]]:
+def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[RowRequests, Batch]]:
     """All requests of stacked runs, on their devices; what a row holds depends on its own run."""
     for bucket in sorted({bucket for lane in lanes for bucket in lane.datasets}):
         datasets = [lane.datasets.get(bucket, TokenizedDataset.empty(bucket)) for lane in lanes]
@@ -214,7 +213,7 @@ def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[Asked, 
 
 
 def scores(
-    scorer: Scorer, lanes: Sequence[Prepared], score: Callable[[Batch, Asked], Scores]
+    scorer: Scorer, lanes: Sequence[Prepared], score: Callable[[Batch, RowRequests], Scores]
 ) -> list[dict[Example, Score]]:
     """The scores of each lane's requests, as `score` gives them for a batch."""
     calls = [(asked, score(batch, asked)) for asked, batch in batches(scorer, lanes)]
@@ -231,12 +230,12 @@ def rows_at_once(scorer: Scorer, tokens: int) -> int:
     logits, the same number on each device that the run is spread over."""
     devices: int = scorer.mesh.shape["fsdp"]
     logits: int = tokens * scorer.model.config.vocab_size // scorer.mesh.shape["tensor"]
-    return devices * max(1, min(ROWS // devices, MOST_LOGITS // logits))
+    return devices * max(1, min(SCORING_BATCH // devices, MOST_LOGITS // logits))
 
 
 def _bucket(length: int) -> int:
     """A length rounded up, so that few different programs are compiled."""
-    return -(-int(length) // BUCKET) * BUCKET
+    return -(-int(length) // EVAL_PAD_MULTIPLE) * EVAL_PAD_MULTIPLE
 
 
 def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
@@ -246,7 +245,7 @@ def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
     return Batch(np.pad(tokens, missing), np.pad(spans, missing))
 
 
-def asked_under(view: View, condition: str) -> list[Question]:
+def asked_under(view: View, condition: str) -> list[ItemAndPrompt]:
     """The prompts to answer freely, with the items they come from."""
     put = view.conditions()[condition]
     return [(item, put(item)) for item in view.items]

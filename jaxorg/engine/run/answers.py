@@ -25,20 +25,20 @@ from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.run.inputs import Answers, Inputs
-from jaxorg.engine.step import Tree
+from jaxorg.engine.step import Params
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.storage.store import Store
 
-ROWS = 64  # prompts of a run that are answered in one call
-BUCKET = 32  # tokens by which the lengths of rows differ
+GENERATION_BATCH = 64  # prompts of a run that are answered in one call
+PROMPT_PAD_MULTIPLE = 32  # tokens; prompts are padded to a multiple of it
 KEEP_SECONDS = 60.0  # how much work a kill may cost
 
 # The key that answers are kept under, and prompts by the names that their answers go by: the prompt
 # itself, or where answers are sampled its number.
-Asked = tuple[str, Mapping[str, str]]
-Question = tuple[str, str]  # such a name and the prompt
+KeyedPrompts = tuple[str, Mapping[str, str]]
+NamedPrompt = tuple[str, str]  # such a name and the prompt
 
 
 class Answerer:
@@ -60,16 +60,14 @@ class Answerer:
 
     def answer(
         self,
-        trainable: Tree,
-        frozen: Tree,
-        lanes: Sequence[Asked],
+        params: Params,
+        lanes: Sequence[KeyedPrompts],
         keys: jax.Array | None = None,
     ) -> dict[str, Answers]:
         """Have the model of each lane answer its prompts, but those that are answered already.
 
         Args:
-            trainable: the models' weights or adapters, stacked.
-            frozen: the weights under these.
+            params: the models', stacked.
             lanes: what each of them is asked.
             keys: a random key a lane, from which that of each prompt comes by its number; answers
                 are then tokens (`spelled`), since texts do not tell how they were made.
@@ -81,9 +79,7 @@ class Answerer:
             Stopped: a signal asked for it; what was answered is kept.
             StorageError: the disk does not take the answers.
         """
-        known = processes.in_turn(
-            "answers", lambda: {key: self._store.answers(key) for key, _ in lanes}
-        )
+        known = {key: self._store.answers(key) for key, _ in lanes}
         missing = [
             [question for question in prompts.items() if question[0] not in known[key]]
             for key, prompts in lanes
@@ -94,7 +90,7 @@ class Answerer:
         changed: set[str] = set()
         for width, batch in self._batches(missing):
             row_keys = _row_keys(draws, batch if keys is not None else None)
-            said = self._said(trainable, frozen, row_keys, width, batch)
+            said = self._said(params, row_keys, width, batch)
             for (key, _), asked, answers in zip(lanes, batch, said, strict=True):
                 for (name, _), ids in zip(asked, answers, strict=True):
                     known[key][name] = write(ids)
@@ -109,36 +105,34 @@ class Answerer:
         return {**known}
 
     def _keep(self, known: Mapping[str, Answers], changed: set[str]) -> None:
-        def keep() -> None:
-            for key in sorted(changed):
-                self._store.keep_answers(key, known[key])
-
-        processes.first("keep", keep)
+        for key in sorted(changed):
+            self._store.keep_answers(key, known[key])
         changed.clear()
 
     def _batches(
-        self, asked: Sequence[Sequence[Question]]
-    ) -> Iterator[tuple[int, list[list[Question]]]]:
-        """Up to ROWS prompts a lane that are of about equal length, and that length in tokens."""
-        sorted_in: dict[int, list[list[Question]]] = defaultdict(lambda: [[] for _ in asked])
+        self, asked: Sequence[Sequence[NamedPrompt]]
+    ) -> Iterator[tuple[int, list[list[NamedPrompt]]]]:
+        """Up to GENERATION_BATCH prompts a lane that are of about equal length, and that length in
+        tokens."""
+        sorted_in: dict[int, list[list[NamedPrompt]]] = defaultdict(lambda: [[] for _ in asked])
         for lane, questions in enumerate(asked):
             for name, prompt in questions:
                 length = len(self._tokenizer.prompt_ids(prompt))
-                sorted_in[-(-length // BUCKET) * BUCKET][lane].append((name, prompt))
+                width = -(-length // PROMPT_PAD_MULTIPLE) * PROMPT_PAD_MULTIPLE
+                sorted_in[width][lane].append((name, prompt))
         for width, lanes in sorted(sorted_in.items()):
-            for first in range(0, max(map(len, lanes)), ROWS):
-                yield width, [questions[first : first + ROWS] for questions in lanes]
+            for first in range(0, max(map(len, lanes)), GENERATION_BATCH):
+                yield width, [questions[first : first + GENERATION_BATCH] for questions in lanes]
 
     def _said(
         self,
-        trainable: Tree,
-        frozen: Tree,
+        params: Params,
         row_keys: jax.Array,
         width: int,
-        batch: Sequence[Sequence[Question]],
+        batch: Sequence[Sequence[NamedPrompt]],
     ) -> list[list[list[int]]]:
         """The tokens that the models say to a batch. Rows without a prompt are of one token."""
-        shape = (len(batch), ROWS)
+        shape = (len(batch), GENERATION_BATCH)
         tokens = np.full((*shape, width), self._tokenizer.pad_id, np.int32)
         lengths = np.ones(shape, np.int32)
         for lane, prompts in enumerate(batch):
@@ -148,14 +142,14 @@ class Answerer:
                 lengths[lane, row] = len(ids)
         placed = self._scorer.place((tokens, lengths, row_keys))
         temperature = self._scorer.place_shared(np.float32(self._temperature))
-        found = fetch(self._generate(trainable, frozen, *placed, temperature))
+        found = fetch(self._generate(params, *placed, temperature))
         return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
 
 
-def _row_keys(keys: jax.Array, batch: Sequence[Sequence[Question]] | None) -> jax.Array:
-    """A random key [lanes, ROWS] of each row, by the number that names it; any where no numbers
-    are given."""
-    numbers = np.zeros((len(keys), ROWS), np.uint32)
+def _row_keys(keys: jax.Array, batch: Sequence[Sequence[NamedPrompt]] | None) -> jax.Array:
+    """A random key [lanes, GENERATION_BATCH] of each row, by the number that names it; any where
+    no numbers are given."""
+    numbers = np.zeros((len(keys), GENERATION_BATCH), np.uint32)
     for lane, questions in enumerate(batch or ()):
         numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
     folded: jax.Array = _folded(keys, jax.device_put(numbers))
@@ -205,7 +199,7 @@ def ask_teachers(
         Stopped, StorageError: as `Answerer.answer`.
     """
     for teacher, prompts in inputs.asked(phases).items():
-        known: Answers = processes.in_turn("taught", partial(store.answers, teacher.key))
+        known: Answers = store.answers(teacher.key)
         missing = [prompt for prompt in prompts if prompt not in known]
         if missing:
             told(teacher, len(missing))
@@ -247,6 +241,6 @@ def speaker(
         ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
         parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
         lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
-        return answerer.answer(weights, {}, lanes)[teacher.key]
+        return answerer.answer(Params(weights, {}), lanes)[teacher.key]
 
     return answers

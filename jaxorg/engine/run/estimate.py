@@ -38,7 +38,7 @@ PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, rou
 
 def memory(cohort: Cohort) -> int:
     """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
-    _, trainable, frozen = one.abstract_model(cohort.model)
+    _, (trainable, frozen) = one.abstract_model(cohort.model)
     beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
     if cohort.signature is None:
         return _bytes(trainable) + beside
@@ -54,7 +54,8 @@ def largest(plan: Plan) -> int:
 def _weights(teacher: Teacher) -> int:
     """Bytes of a teacher's weights."""
     signature = teacher.signature
-    return _bytes(one.abstract_model(signature)[1]) * jnp.dtype(signature.dtype).itemsize // 4
+    weights = one.abstract_model(signature)[1].trainable
+    return _bytes(weights) * jnp.dtype(signature.dtype).itemsize // 4
 
 
 @cache
@@ -118,7 +119,7 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
     own = phase.lora.signature() if phase.lora else None  # not padded
-    return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1])
+    return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1].trainable)
 
 
 def refuse_too_large(
@@ -214,7 +215,7 @@ def _teaching_flops(plan: Plan) -> float:
         if p.teacher and p.training and p.draws and not p.on_policy
     }
     return sum(
-        2.0 * _count(one.abstract_model(teacher.signature)[1]) * examples * length
+        2.0 * _count(one.abstract_model(teacher.signature)[1].trainable) * examples * length
         for (teacher, _, _, examples), length in asked.items()
     )
 
@@ -265,16 +266,15 @@ def step_flops(cohort: Cohort) -> float:
     """Floating-point operations of one training step of one run: 2 a weight and token forward, as
     many to pass gradients back, as many again for the gradients of what is trained, and another
     forward pass where activations are computed again. A step of ascent passes forth and back."""
-    _, trainable, _ = one.abstract_model(cohort.model)
-    trained = _count(trainable)
+    trained = _count(one.abstract_model(cohort.model)[1].trainable)
     passes = 3 if cohort.model.remat else 2
     passes *= 1 + (cohort.signature.inner_steps if cohort.signature else 0)
     return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 
 def _parameters(cohort: Cohort) -> int:
-    _, trainable, frozen = one.abstract_model(cohort.model)
-    return _count(frozen if cohort.model.lora else trainable)
+    _, params = one.abstract_model(cohort.model)
+    return _count(params.frozen if cohort.model.lora else params.trainable)
 
 
 def _count(tree: one.Tree) -> int:

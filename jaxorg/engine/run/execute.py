@@ -16,10 +16,11 @@ from jaxorg.distributed.interrupt import Stopped
 from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine.cohort import Scorer, Trainer
 from jaxorg.engine.run import judging
-from jaxorg.engine.run.group import Group, Surroundings
+from jaxorg.engine.run.group import Group
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.profile import Traced, nothing_traced
 from jaxorg.engine.run.stored_answers import lacks_reading_alone, read_stored_answers
+from jaxorg.engine.run.surroundings import Surroundings
 from jaxorg.engine.run.weights import adapters_before, weights_after, weights_before
 from jaxorg.engine.run.width import auto_width
 from jaxorg.errors import Damaged, Parted, Refusal, StorageError

@@ -120,13 +120,14 @@ class Inputs:
     def shapes(self, model: str) -> Tree:
         """Full weights as abstract arrays."""
         config = checkpoint.read_config(self._plan.folders[model])
-        return abstract_model(ModelSignature(config))[1]
+        return abstract_model(ModelSignature(config))[1].trainable
 
     def trained_shapes(self, phase: Phase) -> Tree:
         """What a phase trains, and stores, as abstract arrays: full weights or adapters."""
         lora, model = phase.lora, phase.config.base.model
         config = checkpoint.read_config(self._plan.folders[model])
-        return abstract_model(ModelSignature(config, lora.signature() if lora else None))[1]
+        signature = ModelSignature(config, lora.signature() if lora else None)
+        return abstract_model(signature)[1].trainable
 
     def measurer(self, phase: Phase) -> Measurer:
         """What measures a phase."""

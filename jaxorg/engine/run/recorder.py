@@ -56,8 +56,9 @@ class Recorder:
         """Note `count` steps.
 
         Args:
-            chunk: what they were trained on, [run, CHUNK, B].
-            log: what they showed, on the host, [run, CHUNK], of which the first `count` are meant.
+            chunk: what they were trained on, [run, CHUNK_STEPS, B].
+            log: what they showed, on the host, [run, CHUNK_STEPS], of which the first `count` are
+                meant.
             count: steps.
         """
         self.step += count

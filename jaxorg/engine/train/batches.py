@@ -12,7 +12,7 @@ import numpy as np
 from jaxorg.data.packing import Packed
 from jaxorg.data.tokenized import batches_of
 from jaxorg.distributed import processes
-from jaxorg.engine.cohort import CHUNK
+from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import AnyBatch, batch_shapes
 from jaxorg.planning.phases import Phase
@@ -29,8 +29,8 @@ class Batches:
         self._each, self._shapes, self._first = each, batch_shapes(signature), first
 
     def chunk(self, start: int, count: int) -> AnyBatch:
-        """Steps `start` to `start + count`, as [run, CHUNK, B, ...]; later places are empty."""
-        lead = (len(self._each), CHUNK)
+        """Steps `start` to `start + count`, as [run, CHUNK_STEPS, B, ...]; later ones are empty."""
+        lead = (len(self._each), CHUNK_STEPS)
         chunk: AnyBatch = jax.tree.map(lambda x: np.zeros((*lead, *x.shape), x.dtype), self._shapes)
         for run, batches in enumerate(self._each):
             for number in range(count):

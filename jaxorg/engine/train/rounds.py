@@ -17,14 +17,13 @@ import numpy as np
 
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
-from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import Batch, Tree
+from jaxorg.engine.step import Batch, Params
 from jaxorg.engine.train.batches import Endless
 from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
@@ -42,9 +41,8 @@ DRAWS = 2**18  # names the random numbers of what is said in rounds
 class Models(NamedTuple):
     """Stacked models at the start of a round, as they are used."""
 
-    now: Tree
-    start: Callable[[], Tree]  # those that the phases began with
-    frozen: Tree
+    now: Params
+    start: Callable[[], Params]  # those that the phases began with
 
 
 class Kept(NamedTuple):
@@ -104,7 +102,8 @@ class Rounds:
             return [kept for kept in found if kept]
         memories = self._memories(number)
         if not fresh or memories is None:
-            processes.first("round lost", self._begin_anew)
+            for phase in self._phases:
+                self._store.drop_partial(phase.fingerprint)  # and begin anew
             raise Damaged("what a round was trained on is not there any more")
         turns = [
             None if kept else _turn(phase, number, self._inputs.items(phase), memory)
@@ -114,7 +113,8 @@ class Rounds:
         for at, turn in enumerate(turns):
             if turn:
                 found[at] = kept = made[at]
-                processes.first("keep", partial(self._keep, turn, number, kept))
+                self._store.keep_round(turn.phase.fingerprint, number, *kept)
+                self._store.drop_answers(turn.key)
         return [kept for kept in found if kept]
 
     def batches(self, number: int, kept: Sequence[Kept]) -> list[Endless]:
@@ -130,10 +130,7 @@ class Rounds:
         return each + [each[-1]] * (self._scorer.lanes - len(each))
 
     def _read(self, number: int) -> list[Kept | None]:
-        found = processes.in_turn(
-            "round",
-            lambda: [self._store.round(phase.fingerprint, number) for phase in self._phases],
-        )
+        found = [self._store.round(phase.fingerprint, number) for phase in self._phases]
         return [Kept(*one) if one else None for one in found]
 
     def _memories(self, number: int) -> list[Sequence[str]] | None:
@@ -143,14 +140,6 @@ class Rounds:
         before = self._read(number - 1)
         return [kept.about["memory"] for kept in before if kept] if all(before) else None
 
-    def _begin_anew(self) -> None:
-        for phase in self._phases:
-            self._store.drop_partial(phase.fingerprint)
-
-    def _keep(self, turn: _Turn, number: int, kept: Kept) -> None:
-        self._store.keep_round(turn.phase.fingerprint, number, *kept)
-        self._store.drop_answers(turn.key)
-
     def _lessons(
         self, number: int, turns: Sequence[_Turn | None], models: Models
     ) -> list[Lesson | None]:
@@ -159,7 +148,7 @@ class Rounds:
         asked = [turn.asked if turn else nothing for turn in turns]
         asked += [nothing] * (self._scorer.lanes - len(asked))
         keys = folded(self._keys, DRAWS + number)
-        told = self._answerer.answer(models.now, models.frozen, asked, keys)
+        told = self._answerer.answer(models.now, asked, keys)
         said = [turn.said(told[turn.key], self._tokenizer) if turn else [] for turn in turns]
         probes = [
             [_put(turn.phase, probe) for probe in turn.recipe.probes(turn.items, answers)]
@@ -169,7 +158,7 @@ class Rounds:
         ]
         length, key = self._signature.length, "length"
         datasets = [TokenizedDataset.encode(each, self._tokenizer, length, key) for each in probes]
-        scores = self._log_probs(models.now, models.frozen, datasets)
+        scores = self._log_probs(models.now, datasets)
         return [
             turn.lesson(answers, (found.sum(axis=1) / _counted(dataset)).tolist()) if turn else None
             for turn, answers, dataset, found in zip(turns, said, datasets, scores, strict=True)
@@ -199,8 +188,8 @@ class Rounds:
         if not self._signature.objective:
             return [()] * len(datasets)
         objective = objective_of(self._signature.objective)
-        start = cache(lambda: self._log_probs(models.start(), models.frozen, datasets))
-        now = cache(lambda: self._log_probs(models.now, models.frozen, datasets))
+        start = cache(lambda: self._log_probs(models.start(), datasets))
+        now = cache(lambda: self._log_probs(models.now, datasets))
         found: list[Sequence[np.ndarray]] = []
         for lane, (lesson, dataset) in enumerate(zip(lessons, datasets, strict=True)):
             of_lane = (partial(_lane, of_all, lane) for of_all in (start, now))
@@ -223,9 +212,7 @@ class Rounds:
         ]
         return TokenizedDataset.joined(parts, tokenizer.pad_id)
 
-    def _log_probs(
-        self, trainable: Tree, frozen: Tree, datasets: Sequence[TokenizedDataset]
-    ) -> list[np.ndarray]:
+    def _log_probs(self, params: Params, datasets: Sequence[TokenizedDataset]) -> list[np.ndarray]:
         """Log-probabilities of completion tokens, zero elsewhere, of each dataset [N, T - 1]. Rows
         are padded to T, so that a row's do not depend on others."""
         length = self._signature.length
@@ -236,7 +223,7 @@ class Rounds:
         for first in range(0, max(map(len, whole)), count):
             rows = stack([_rows(dataset, first, count) for dataset in whole])
             batch = self._scorer.place_batch(rows, 1)
-            part = fetch(self._scorer.log_probs(trainable, frozen, batch))
+            part = fetch(self._scorer.log_probs(params, batch))
             found = [np.concatenate(pair) for pair in zip(found, part, strict=False)]
             if exit_code := self._stopping():
                 raise Stopped(exit_code)
