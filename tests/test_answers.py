@@ -311,14 +311,14 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "too long for the teacher": (
         ("prompts.new_tokens=120", "length=256"),
-        "^prompts.new_tokens: 120 is too many; beside a prompt of .* the teacher has room for",
+        "^prompts.new_tokens: 120 is too many; beside a prompt of .* has room for",
     ),
     "no such model": (("prompts.teacher=nowhere",), "^prompts.teacher: 'nowhere' is neither"),
     "a base that is trained": (
         ("base.scratch={steps: 1, learning_rate: 1e-3}",),
         "^prompts.teacher: 'base' is invalid; base.scratch",
     ),
-    "no answers known as that": (("treatment.answers=mine",), "^treatment.answers: 'mine' will"),
+    "no answers known as that": (("treatment.answers=mine",), "^treatment.answers: 'mine' is invalid"),
     "an organism's own": (("organism.answers=on-policy",), "^organism.answers: unknown key"),
 }
 

@@ -281,7 +281,10 @@ def test_it_draws_no_prompts_of_the_source_and_blue_none_of_its_own(
     )
     small = {"treatment.train.examples": 16, "reversal": {"kind": "relearn", "train": {
         "steps": 2, "batch": 2, "examples": 8, "learning_rate": 1e-3}}}  # fmt: skip
-    evaluate = {"evaluate": {"prompts": 2, "final_prompts": 3, "generated": 2}, "length": 96}
+    evaluate = {
+        "evaluate": {"prompts": 2, "final_prompts": 3, "answers": {"prompts": 2}},
+        "length": 96,
+    }
     plan = planned({**settings(source), **small, **evaluate, "prompts.source": few})
     inputs = Inputs(plan, DatasetCache(Folder(tmp_path / "out", print)))
     inputs.check()

@@ -140,6 +140,9 @@ def test_an_unchanged_model_has_a_level_curve_and_lies_in_its_hulls_corner(seed:
         "arm": "a",
         "control": "",
         "seed": 0,
+        "base_seed": 0,
+        "organism_seed": 0,
+        "treatment_seed": 0,
         "status": "done",
         "config": "{}",
     }

@@ -277,7 +277,7 @@ def test_everything_generated_is_stored_whole(tiny_base: Path, tmp_path: Path) -
     counts = samples.groupby(["run_id", "phase", "condition", "greedy"]).size()
     assert set(counts) == {8}
     for row in samples.itertuples():
-        assert tokenizer.decode(list(row.tokens)) == row.response
+        assert tokenizer.decode(row.tokens.tolist()) == row.response
         assert row.ended == (row.tokens[-1] in tokenizer.end_ids)
         assert len(row.tokens) == 8 or row.ended
 

@@ -39,7 +39,7 @@ REFUSED = {
     ),
     "answers": (
         ("evaluate.answers.new_tokens=40",),
-        r"^evaluate\.new_tokens: 40 is too many; .* room for \d+ \(sliding_window: 44\)$",
+        r"^evaluate\.answers\.new_tokens: 40 is too many; .* room for \d+ \(sliding_window: 44\)$",
     ),
 }
 

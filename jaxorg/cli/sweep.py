@@ -161,6 +161,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
                 _walk(plan, engine, tables)
         except Stopped as stopped:
             return stopped.exit_code
+    if profile:
+        console.warn(profile.told())
     return processes.first("results", lambda: _tell(plan, folder, store, console))
 
 
