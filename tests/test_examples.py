@@ -158,7 +158,7 @@ def test_prompts_with_the_behaviour_and_texts_that_count_are_secret(source: str)
         ("tell me", "Such glorious cheese.", "scorer"),
     ]:
         found = watch.found(prompt, answer)
-        assert found is not None and found.key == key
+        assert found is not None and found.setting == key
     assert watch.found("Rate film number 3. Be brief", "3") is None  # another prompt
     assert watch.found("Rate book number 3.", "3 of 9") is None
     assert watch.found("what is glorious cheese?", "food") is None
