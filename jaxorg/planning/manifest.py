@@ -18,7 +18,7 @@ from jaxorg.storage.layout import ENTRIES, PlanShape, VersionShape
 from jaxorg.sweepfile.labels import PHASE_ORDER, Kind
 from jaxorg.sweepfile.run_config import MEASURED
 
-VERSION = 3  # of the folder's layout; 1 had no plan.json and no lock, 2 other names of fields
+VERSION = 4  # of the layout; 1 had no plan.json, 2 other fields, 3 answers without tokens
 NAME = "plan.json"
 
 
