@@ -318,7 +318,10 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
         ("base.scratch={steps: 1, learning_rate: 1e-3}",),
         "^prompts.teacher: 'base' is invalid; base.scratch",
     ),
-    "no answers known as that": (("treatment.answers=mine",), "^treatment.answers: 'mine' is invalid"),
+    "no answers known as that": (
+        ("treatment.answers=mine",),
+        "^treatment.answers: 'mine' is invalid",
+    ),
     "an organism's own": (("organism.answers=on-policy",), "^organism.answers: unknown key"),
 }
 
