@@ -317,7 +317,7 @@ def test_a_disk_that_damages_again_and_again_ends_in_one_line(
         raise Damaged(f"{fingerprint} cannot be read (Input/output error)")
 
     monkeypatch.setattr(Store, "record", unreadable)
-    with pytest.raises(StorageError, match="cannot be read .* see whether the disk fails"):
+    with pytest.raises(StorageError, match="cannot be read .* check the disk"):
         start(tmp_path / "out", tiny_base, *SMALL)
 
 

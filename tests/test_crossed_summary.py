@@ -200,7 +200,7 @@ def test_signs_are_flipped_of_independent_runs_only(
     if fits:
         assert spec.load(str(path), "laptop").runs
         return
-    message = r"prereg\.0\.test: 'sign_flip' is invalid; it takes runs to be independent.* use t"
+    message = r"prereg\.0\.test: 'sign_flip' is invalid; it assumes independent runs.* use t"
     with pytest.raises(Refusal, match=message):
         spec.load(str(path), "laptop")
 
