@@ -24,6 +24,7 @@ from jaxorg.data.cache import DatasetCache
 from jaxorg.data.tokenized import TokenizedDataset
 from jaxorg.engine.run import estimate
 from jaxorg.errors import Damaged, StorageError
+from jaxorg.evaluators import EVALUATORS
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage import results
@@ -445,3 +446,44 @@ def test_nor_after_others_were_added(tmp_path: Path) -> None:
         store.record(FINGERPRINT, [KEY])
     store.look_again()
     assert store.measured(FINGERPRINT) == {"2" * 16}
+
+
+def test_answers_that_were_lost_are_damage_and_no_fault_of_who_reads_them(tmp_path: Path) -> None:
+    store = lost_measurements(tmp_path)
+    with pytest.raises(Damaged, match="lacks what was answered"):
+        store.answers_to_read(FINGERPRINT, KEY)
+
+
+@pytest.mark.parametrize(
+    ("lost", "asked"),
+    [
+        ("measurements/{}.json", ()),
+        ("phases/{}/record.json", ("prompts.teacher=base", "prompts.new_tokens=4")),
+    ],
+    ids=["answers", "a record, where a teacher answers"],
+)
+def test_what_is_lost_after_a_look_at_all_there_is_is_made_anew(
+    lost: str,
+    asked: tuple[str, ...],
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A finished sweep is started again, and its tables are made anew."""
+    once = run(tmp_path / "once", tiny_base, *SMALL, *asked)
+    out = Path(shutil.copytree(once, tmp_path / "out"))
+    for note in (out / "parts").iterdir():
+        note.unlink()
+    looked = Console.print_measuring
+
+    def harm(self: Console, *phases: Any) -> None:
+        looked(self, *phases)
+        (organism, *_) = (p for p in self._plan.phases if p.kind == "organism")
+        bad_sector(out / lost.format(organism.fingerprint))
+
+    monkeypatch.setattr(Console, "print_measuring", harm)
+    if lost.startswith("measurements"):  # which are then read
+        monkeypatch.setattr(EVALUATORS["responses"], "VERSION", 99)
+    run(out, tiny_base, *SMALL, *asked)
+    assert same_tables(out, once) == ""
+    assert not (out / "failed").exists() or not any((out / "failed").iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from jaxorg.cli.sweep import SweepOptions, execute
@@ -40,16 +39,18 @@ def measure_folder(
     known = manifest.of_results(folder, "DIR")
     plan = make_plan(measured_otherwise(known.source, known.size, overrides))
     _check_alike(plan, known)
-    if only is not None and not any(_has(plan, only)):
+    if only is not None and not _measures(plan, only):
         raise Refusal(f"--only: {only} measures nothing here; add --set evaluate.{only}=…")
-    options = SweepOptions(size=known.size, out=folder, mesh=mesh, width=width)
-    return execute(plan, replace(options, trains=False, only=only))
+    options = SweepOptions(
+        size=known.size, out=folder, mesh=mesh, width=width, trains=False, only=only
+    )
+    return execute(plan, options)
 
 
-def _has(plan: Plan, only: str) -> list[bool]:
-    """Of which measured steps an evaluator has something to measure."""
+def _measures(plan: Plan, evaluator: str) -> bool:
+    """Whether an evaluator measures anything of a sweep."""
     steps = (step for p in plan.phases for step in plan.measurements(p.fingerprint).values())
-    return [only in names for names in steps]
+    return any(evaluator in names for names in steps)
 
 
 def _check_alike(plan: Plan, known: manifest.Manifest) -> None:

@@ -146,7 +146,6 @@ def execute(plan: Plan, options: SweepOptions) -> int:
             "enter", lambda: _enter(plan, folder, store, tables, console, options.retry_failed)
         )
         _see(plan, folder)
-        due = _phases("due", plan, lambda: engine.due)
         to_train = _phases("to train", plan, lambda: engine.to_train)
         processes.first(
             "measure",
@@ -154,11 +153,15 @@ def execute(plan: Plan, options: SweepOptions) -> int:
                 engine.to_read, engine.to_measure, engine.to_train_again
             ),
         )
+
+        def ask() -> None:
+            due = _phases("due", plan, lambda: engine.due)
+            ask_teachers(due, inputs, store, devices, stopping, console.asked)
+
         watched = console.progress(to_train, lock, described(devices))
         try:
             with watched if processes.leads() else nullcontext():
-                ask_teachers(due, inputs, store, devices, stopping, console.asked)
-                _walk(plan, engine, tables)
+                _walk(plan, engine, tables, ask)
         except Stopped as stopped:
             return stopped.exit_code
     if profile:
@@ -166,9 +169,15 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     return processes.first("results", lambda: _tell(plan, folder, store, console))
 
 
-def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
+def _walk(plan: Plan, engine: Engine, tables: TableWriter, ask: Callable[[], None]) -> None:
     """Bring every cohort to its end, and its results into the tables; from the first again where
     something that was done turned out to be damaged.
+
+    Args:
+        plan: the sweep.
+        engine: brings cohorts to their end.
+        tables: are written after each.
+        ask: has teachers answer what is due by then.
 
     Raises:
         Stopped: a signal asked for it.
@@ -176,6 +185,7 @@ def _walk(plan: Plan, engine: Engine, tables: TableWriter) -> None:
     """
     for _ in range(WALKS):
         try:
+            ask()
             for cohort in plan.cohorts:
                 engine.run(cohort)
                 processes.first("tables", partial(tables.write, cohort))

@@ -149,6 +149,21 @@ class Store:
         )
         return found or {}
 
+    def answers_to_read(self, fingerprint: str, name: str) -> Json:
+        """What models answered at a measured step of a phase, and after how many tokens.
+
+        Args:
+            fingerprint: of the phase.
+            name: what these answers are called, which are known to be stored.
+
+        Raises:
+            Damaged: they are lost.
+        """
+        found = self.measurements(fingerprint)
+        if name not in found:
+            raise Damaged(f"{self._measurements_place(fingerprint)} lacks what was answered")
+        return found[name]
+
     def add_measurements(self, fingerprint: str, found: Mapping[str, Json]) -> None:
         """Store what was measured of a phase, beside what is there, which stays as it is."""
         before, known = self.measured(fingerprint), self.measurements(fingerprint)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 
-import jax
 from jax.sharding import Mesh
 
+from jaxorg.distributed import processes
 from jaxorg.engine.run.answers import speaker
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
@@ -40,7 +40,7 @@ def asks(
 
     @cache
     def of(judge: Judge) -> Ask:
-        if jax.process_count() > 1:
+        if processes.count() > 1:
             raise Refusal(
                 "prompts.scorer: several processes ask no judge of their own; give it an endpoint"
             )

@@ -102,8 +102,8 @@ class Recorder:
         fingerprint = self._phases[lane].fingerprint
         name = self._wanted(fingerprint)[self.step][ANSWERS]
         noted = self.records[lane]["measured"]
-        found = noted if name in noted else self._store.measurements(fingerprint)
-        rows: Rows = found[name]["samples"]
+        found = noted.get(name) or self._store.answers_to_read(fingerprint, name)
+        rows: Rows = found["samples"]
         return rows
 
     def spend(self, began: float, devices: int) -> float:

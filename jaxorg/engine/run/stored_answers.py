@@ -39,10 +39,10 @@ def read_stored_answers(
         store: where answers lie and measurements go.
         asks: what asks a judge that has no endpoint.
     """
-    steps, known = evaluation_steps(phase), store.measurements(phase.fingerprint)
+    steps = evaluation_steps(phase)
     found: dict[str, Record] = {}
     for step, names in unread.items():
-        answers = known[wanted[step][ANSWERS]]
+        answers = store.answers_to_read(phase.fingerprint, wanted[step][ANSWERS])
         view = inputs.prepared(phase, step == steps[-1], tuple(names)).view
         view = replace(view, asks=asks)
         about = {"step": step, "tokens": answers["trained"]}
