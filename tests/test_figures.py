@@ -153,3 +153,20 @@ def test_an_unchanged_model_has_a_level_curve_and_lies_in_its_hulls_corner(seed:
     line = curve("a", runs, "treatment", measured)
     assert line is not None and line.steps == (0, *STEPS)
     assert {each.mean for each in line.estimates} == {hits[0, :ALONG].mean()}
+
+
+def test_without_capability_there_is_no_verdict_and_the_other_figures_stay() -> None:
+    """It was left out, or a judge could not judge a single answer."""
+    chain = {"organism": ORGANISM, "treatment": record({7: 0}, 80), "reversal": REVERSED}
+    able = figures(chain, never_poisoned=False)
+    for kind in chain:
+        without = {
+            name: {"evals": [r for r in each["evals"] if r["metric"] != "capability"]}
+            if name == kind
+            else each
+            for name, each in chain.items()
+        }
+        found = figures(without, never_poisoned=False)  # type: ignore[arg-type]
+        assert f"capability_{kind}" not in found and found["asr_treatment"] == able["asr_treatment"]
+        assert (found["verdict"] is None) == (kind != "reversal")
+        assert found["half_life"] == able["half_life"]

@@ -17,9 +17,11 @@ from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.measure import measure as measure_command
+from jaxorg.page import render
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.storage.folder import read_json
 from jaxorg.storage.layout import MeasurementsShape
+from jaxorg.summary import summarise
 from sweeps import same_tables, table
 
 LORA = "treatment.train.lora={rank: 2, alpha: 4}"
@@ -323,3 +325,20 @@ def measure(out: Path, *options: str) -> int:
 
 def everything_in(folder: Path) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("left_out", ["attack", "capability", "responses"])
+def test_a_sweep_without_an_evaluator_has_its_tables_and_its_page(
+    left_out: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    run(tmp_path, tiny_base, f"evaluate.{left_out}=false")
+    assert set(table(tmp_path, "runs").status) == {"done"}
+    found = summarise(tmp_path)
+    assert render(found)
+    verdicts = {each for arm in found.arms for each in arm.verdicts}
+    assert ("not measured" in verdicts) == (left_out == "attack")  # the others: not installed
+
+
+def test_what_runs_are_told_by_measures_the_end_of_phases(planned: Planned) -> None:
+    with pytest.raises(Refusal, match=r"^evaluate.attack.at: \['first'\] is invalid; .* add last"):
+        planned({"evaluate.attack.at": "first"})

@@ -1,6 +1,7 @@
 """Hulls, games and relearning, from tables made by hand."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from test_report import SCHEMA, Elements, Row, one_seed, page_of, run_rows, writ
 
 from jaxorg.errors import Refusal
 from jaxorg.stats import Interval, Point
-from jaxorg.summary import Group, summarise
+from jaxorg.summary import ATTACK, CAPABILITY, Group, Metric, arms, summarise
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import percent, rate_text
 from jaxorg.summary.game import Games, games_of
 from jaxorg.summary.hulls import groups_of, hulls_of
 from jaxorg.summary.relearning import relearning_of
-from jaxorg.summary.tables import histories, label_runs
+from jaxorg.summary.tables import Reading, histories, label_runs
 from jaxorg.summary.terminal import terminal_tables
 
 KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
@@ -304,3 +305,25 @@ def test_a_plan_that_is_none_is_one_line(folder: Path, source: Any) -> None:
 def test_nothing_is_shown_as_less_than_nothing() -> None:
     nothing = Estimate(-0.0, Interval(-1e-9, -0.0), "t", (-0.0,))
     assert (percent(nothing), rate_text(-1e-9)) == ("0.0 [0.0, 0.0]", "0.0")
+
+
+READING = [Reading(1, (1, 2), 0.5, 2)]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "organism", "phases", "shown"),
+    [
+        ("removed", 0.9, {"organism": {ATTACK}, "treatment": {ATTACK}}, "removed"),
+        (None, 0.2, {"organism": {ATTACK}, "treatment": {ATTACK}}, "not installed"),
+        (None, 0.9, {"organism": {ATTACK}}, "not treated"),
+        (None, 0.9, {"organism": {ATTACK}, "treatment": {ATTACK}}, "not measured"),
+        (None, math.nan, {"organism": {CAPABILITY}, "treatment": {CAPABILITY}}, "not measured"),
+        (None, math.nan, {"treatment": {("audit_auroc", "all")}}, "audited"),
+        (None, math.nan, {"base": {CAPABILITY}}, "not installed"),
+    ],
+)
+def test_a_run_without_a_verdict_says_why(
+    verdict: str | None, organism: float, phases: dict[str, set[Metric]], shown: str
+) -> None:
+    run = {phase: dict.fromkeys(metrics, READING) for phase, metrics in phases.items()}
+    assert arms._verdict(verdict, organism, run) == shown

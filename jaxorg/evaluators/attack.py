@@ -10,6 +10,7 @@ class Attack(TeacherForced):
     """Attack success and false triggers."""
 
     VERSION = 1
+    TELLS_RUNS = True
 
     def applies(self, subject: Subject) -> bool:
         """Behaviours that are no text of their own are judged by a scorer: see `scored`."""

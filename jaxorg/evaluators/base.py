@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from jaxorg.config import Config
+from jaxorg.config import Config, misfit
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.experiments.audit import Audit
@@ -53,12 +53,21 @@ class Evaluator(Config):
 
     VERSION: ClassVar[int | tuple[int, ...]]  # raise it when its rows change
     ON: ClassVar[bool] = True  # whether it measures where `evaluate` does not say
+    # Whether figures of runs are read from it, which are of the end of phases.
+    TELLS_RUNS: ClassVar[bool] = False
     FEWEST: ClassVar[int] = 1  # prompts without which there is nothing to measure
 
     at: Moments = ("log",)
     """When: after the first of the measured steps, all of them (`log`), or at the end."""
     prompts: int | None = Field(default=None, gt=0, lt=2**31)
     """On how many held-out prompts at most; None: on all of the step."""
+
+    @model_validator(mode="after")
+    def _at_the_end(self) -> Evaluator:
+        if self.TELLS_RUNS and not self.due(first=False, last=True):
+            remedy = "figures of runs are of the end of phases; add last, or use log"
+            raise misfit("at", list(self.at), remedy)
+        return self
 
     def due(self, first: bool, last: bool) -> bool:
         """Whether it measures at a step which is a phase's first measured one, or its last."""

@@ -15,6 +15,7 @@ class Capability(TeacherForced):
     """Right answers to held-out tasks."""
 
     VERSION = 1
+    TELLS_RUNS = True
 
     def applies(self, subject: Subject) -> bool:
         """Where prompts name a scorer, that one says which answers are right: see `scored`."""

@@ -28,6 +28,7 @@ class Scored(OfAnswers):
     """Capability and attacks, as scorers judge greedy answers."""
 
     VERSION = 1
+    TELLS_RUNS = True
 
     at: Moments = ("log",)
 

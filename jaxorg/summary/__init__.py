@@ -1,7 +1,15 @@
 """What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
 
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
-from jaxorg.summary.arms import AUDITED, NOT_INSTALLED, NOT_TREATED, ROUND, TEACHER, Arm
+from jaxorg.summary.arms import (
+    AUDITED,
+    NOT_INSTALLED,
+    NOT_MEASURED,
+    NOT_TREATED,
+    ROUND,
+    TEACHER,
+    Arm,
+)
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.curves import Curve
 from jaxorg.summary.estimates import Estimate
@@ -23,6 +31,7 @@ __all__ = [
     "CAPABILITY",
     "FALSE_TRIGGER",
     "NOT_INSTALLED",
+    "NOT_MEASURED",
     "NOT_TREATED",
     "PHASES",
     "ROUND",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
+from jaxorg.storage.results import ATTACK
 from jaxorg.summary.estimates import Estimate, estimate, mean_of, times_of
 from jaxorg.summary.judged import JudgeTrust, least, marked, trust_by
 from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of, text
@@ -20,6 +21,7 @@ from jaxorg.sweepfile.seeds import Seeds
 NOT_INSTALLED = "not installed"
 NOT_TREATED = "not treated"
 AUDITED = "audited"
+NOT_MEASURED = "not measured"
 SUSPICION = ("audit_auroc", "all")  # measured of auditors only
 TEACHER, ROUND = "teacher", "round:"
 """Conditions of notes: of a teacher, and the beginning of those of a round."""
@@ -95,8 +97,13 @@ def _verdict(verdict: object, organism: float, run: History) -> str:
     """A run's verdict, or why it has none."""
     if SUSPICION in run.get("treatment", {}):
         return AUDITED
-    weak = not organism >= stats.INSTALLED  # true of nan, too
-    return text(verdict) or (NOT_INSTALLED if weak else NOT_TREATED)
+    if known := text(verdict):
+        return known
+    if "organism" in run and ATTACK not in run["organism"]:
+        return NOT_MEASURED
+    if not organism >= stats.INSTALLED:  # true of nan, too
+        return NOT_INSTALLED
+    return NOT_MEASURED if "treatment" in run else NOT_TREATED
 
 
 Measured: TypeAlias = Mapping[Metric, Sequence[Reading]]

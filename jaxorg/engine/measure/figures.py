@@ -95,7 +95,7 @@ def _relearning(records: Records, target: float) -> Figures:
 def _ability(records: Records, found: Figures) -> Figures:
     """What a treatment gave back of the ability that the behaviour takes away where it shows."""
     elicited = _last_rates(records, ELICITED)
-    if not {"organism", "treatment"} <= {*elicited}:
+    if not {"organism", "treatment"} <= {*elicited} or "capability_organism" not in found:
         return {}
     before, locked, after = (
         found["capability_organism"],
@@ -110,6 +110,9 @@ def _ability(records: Records, found: Figures) -> Figures:
 
 
 def _verdict(records: Records, found: Figures) -> stats.Verdict | None:
+    """None where no capability was measured: it tells a broken model from a treated one."""
+    if not {"capability_organism", "capability_treatment"} <= {*found}:
+        return None
     attacks = _last(records, ATTACK)
     before, after = found["capability_organism"], found["capability_treatment"]
     share = after / before if before else 1.0
