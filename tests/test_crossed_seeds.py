@@ -25,7 +25,9 @@ def seeds(plan: Plan) -> list[tuple[int, ...]]:
 
 def test_one_number_gives_every_phase_of_a_run_the_same_seed(planned: Planned) -> None:
     plan = planned({"seeds": 3, "first_seed": 5})
-    assert seeds(plan) == [(seed,) * 3 for seed in (5, 6, 7)]
+    assert seeds(plan) == [(0, seed, seed) for seed in (5, 6, 7)]  # the base is given
+    trained = planned({"seeds": 3, "first_seed": 5, **SCRATCH})
+    assert seeds(trained) == [(seed,) * 3 for seed in (5, 6, 7)]
     assert [run.spec.seed for run in plan.runs] == [5, 6, 7]
 
 
@@ -143,3 +145,17 @@ def test_counts_and_seeds_agree() -> None:
 def test_the_seeds_of_the_last_of_a_nested_design() -> None:
     *_, last = seeds_of(CrossedSeeds(base=2, organism=4, treatment=4), 10)
     assert last == Seeds(11, 17, 13)
+
+
+def test_a_chain_has_one_name_however_its_design_is_written(planned: Planned) -> None:
+    """Merged, it counts once."""
+    together = planned({"seeds": 2})
+    crossed = planned({"seeds": {"organism": 2, "treatment": 2}})
+    ids = [{run.run_id: fingerprints(plan, n) for n, run in enumerate(plan.runs)} for plan in
+           (together, crossed)]  # fmt: skip
+    assert len(ids[1]) == 4 and ids[0].items() <= ids[1].items()
+
+
+def test_a_base_that_is_given_is_one_whatever_seed_comes_first(planned: Planned) -> None:
+    plan = planned({"seeds": CROSSED, "first_seed": 4})
+    assert {run.spec.seeds.base for run in plan.runs} == {0}

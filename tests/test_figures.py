@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from jaxorg.data.items import Item
-from jaxorg.engine.measure.figures import figures
+from jaxorg.engine.measure.figures import Figures
+from jaxorg.engine.measure.figures import figures as figures_of
 from jaxorg.evaluators import Score, View
 from jaxorg.evaluators.attack import Attack
 from jaxorg.evaluators.capability import Capability
@@ -33,6 +34,12 @@ def record(attack: dict[int, int], able: int, elicited: int = 0) -> dict[str, An
 ORGANISM = record({50: 80}, able=80, elicited=0)
 TREATED = record({1: 60, 7: 0}, able=60, elicited=40)
 REVERSED = record({1: 20, 7: 80}, able=70, elicited=70)
+
+
+def figures(records: dict[str, Any], never_poisoned: bool) -> Figures:
+    """Of phases that end with the last step that was measured."""
+    ends = {kind: max(row["step"] for row in each["evals"]) for kind, each in records.items()}
+    return figures_of(records, ends, never_poisoned)  # type: ignore[arg-type]
 
 
 def test_all_figures_of_a_run_by_hand() -> None:
@@ -118,7 +125,7 @@ def test_an_unchanged_model_has_removal_area_1_return_0_and_verdict_persists(see
         kind: unchanged(steps, hits)
         for kind, steps in (("organism", (9,)), ("treatment", STEPS), ("reversal", (1, 9)))
     }
-    found = figures(phases, never_poisoned=False)  # type: ignore[arg-type]
+    found = figures(phases, never_poisoned=False)
     assert (found["aurc"], found["return_peak"], found["verdict"]) == (1, 0, "persists")
     assert (found["half_life"], found["half_life_censored"]) == (pytest.approx(60), True)
     assert found["return_reversal"] == 0 and "relearn_steps" not in found
@@ -166,7 +173,29 @@ def test_without_capability_there_is_no_verdict_and_the_other_figures_stay() -> 
             else each
             for name, each in chain.items()
         }
-        found = figures(without, never_poisoned=False)  # type: ignore[arg-type]
+        found = figures(without, never_poisoned=False)
         assert f"capability_{kind}" not in found and found["asr_treatment"] == able["asr_treatment"]
         assert (found["verdict"] is None) == (kind != "reversal")
         assert found["half_life"] == able["half_life"]
+
+
+def test_figures_are_of_the_end_of_phases_alone() -> None:
+    """An earlier step, of fewer prompts, does not stand in for it."""
+    chain = {"organism": ORGANISM, "treatment": TREATED, "reversal": REVERSED}
+    ends = {"organism": 50, "treatment": 9, "reversal": 7}  # which the treatment lacks
+    found = figures_of(chain, ends, never_poisoned=False)  # type: ignore[arg-type]
+    assert "asr_organism" in found and "asr_reversal" in found
+    assert not {"asr_treatment", "capability_treatment", "verdict"} & set(found)
+
+
+def test_one_reading_shows_no_return() -> None:
+    chain = {"organism": ORGANISM, "treatment": record({7: 0}, 80)}
+    assert "return_peak" not in figures(chain, never_poisoned=False)
+    assert "return_peak" in figures({**chain, "treatment": TREATED}, never_poisoned=False)
+
+
+def test_without_attacks_of_the_organism_there_are_rates_only() -> None:
+    """A scorer could read the answers of one phase and not of the other."""
+    without = [row for row in ORGANISM["evals"] if row["metric"] != "attack_exact"]
+    found = figures({"organism": {"evals": without}, "treatment": TREATED}, never_poisoned=False)
+    assert "asr_treatment" in found and "verdict" not in found

@@ -155,7 +155,7 @@ def test_no_key_and_no_server_are_one_line(server: Server, monkeypatch: pytest.M
     monkeypatch.delenv("JUDGE_KEY")
     with pytest.raises(Refusal, match="variable JUDGE_KEY is not set; set it") as missing:
         a_judge(server.url).score(said("good"))
-    with pytest.raises(Refusal, match=r"judge\.endpoint: not given"):
+    with pytest.raises(Refusal, match=r"prompts\.scorer\.endpoint: not given"):
         a_judge(None).score(said("good"))
     assert all("\n" not in str(refused.value) for refused in (gone, missing))
     server.__init__()  # type: ignore[misc]  # for the fixture to stop

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run import judging
 from jaxorg.engine.run.group import Group
@@ -25,6 +26,14 @@ SHORT = ("grid=[{treatment.kind: [hhh]}]", "seeds=1", "reversal=null", "evaluate
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judges, "folder", lambda: tmp_path / "replies")
+
+
+def with_room(tiny_base: Path, folder: Path) -> Path:
+    """A copy of a model that can see a judge's questions."""
+    own = Path(shutil.copytree(tiny_base, folder / "judge"))
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1024}))
+    return own
 
 
 def test_a_model_of_ones_own_judges_and_is_asked_once(
@@ -46,10 +55,7 @@ def test_a_model_of_ones_own_judges_and_is_asked_once(
         return said
 
     monkeypatch.setattr(judging, "speaker", agreeing)
-    own = shutil.copytree(tiny_base, tmp_path / "judge")
-    config = json.loads((own / "config.json").read_text())
-    (own / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1024}))
-    scorer = RUBRIC % own
+    scorer = RUBRIC % with_room(tiny_base, tmp_path)
     out = run(tmp_path / "out", tiny_base, *SHORT, f"prompts.scorer={scorer}")
     evals = table(out, "evals")
     capability = evals[(evals.metric == "capability") & (evals.condition == "clean")]
@@ -88,9 +94,12 @@ def test_a_judge_of_another_speed_or_price_is_the_same_judge() -> None:
 
 
 def test_a_judge_that_fails_costs_no_training(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Phases are stored before it is asked, and asked again they are not trained again."""
+    """Training goes on without it, no phase fails, and the same command reads what is left."""
     asked: list[str] = []
 
     def answering(question: str) -> str:
@@ -113,10 +122,35 @@ def test_a_judge_that_fails_costs_no_training(
 
     monkeypatch.setattr(Group, "train", noted)
     assert start(tmp_path / "out", tiny_base, *SHORT, scorer) == 1
-    assert trained == ["organism"]
+    assert trained == ["organism", "treatment"]
+    said = capsys.readouterr()
+    assert "answers of models were not read (judge: the server does not answer" in said.err
+    assert not list((tmp_path / "out").glob("failed/*"))
     asked.append("from now on it answers")
-    run(tmp_path / "out", tiny_base, *SHORT, scorer, retry_failed=True)
+    run(tmp_path / "out", tiny_base, *SHORT, scorer)
     assert trained == ["organism", "treatment"]
     assert set(table(tmp_path / "out", "runs").status) == {"done"}
     once = run(tmp_path / "once", tiny_base, *SHORT, scorer)
     assert same_tables(tmp_path / "out", once) == ""
+
+
+def test_a_signal_while_a_judge_answers_fails_no_phase(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> object:
+        raise Stopped(75)
+
+    monkeypatch.setattr(judging, "speaker", lambda *_: stopped)
+    scorer = RUBRIC % with_room(tiny_base, tmp_path)
+    assert start(tmp_path / "out", tiny_base, *SHORT, f"prompts.scorer={scorer}") == 75
+    assert not list((tmp_path / "out").glob("failed/*"))
+
+
+def test_what_is_wrong_with_a_judges_files_is_said_before_anything_runs(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    own = with_room(tiny_base, tmp_path)
+    (own / "tokenizer.json").write_text("{")
+    with pytest.raises(Refusal, match="tokenizer.json"):
+        start(tmp_path / "out", tiny_base, *SHORT, f"prompts.scorer={RUBRIC % own}")
+    assert not (tmp_path / "out").exists()

@@ -63,10 +63,12 @@ def test_a_sweep_of_an_installed_packages_pieces_runs(
 ) -> None:
     out, base = tmp_path / "out", f"base.model={tiny_base}"
     sweep = (str(loud / "loud.yaml"), "--size", "smoke", "--mesh", "cpu-1")
-    found = python(loud, "-m", "jaxorg.sweep", *sweep, "--set", base, "--out", str(out))
+    clean = ("--set", "controls=[{kind: clean, seeds: 1}]")
+    found = python(loud, "-m", "jaxorg.sweep", *sweep, "--set", base, *clean, "--out", str(out))
     assert found.returncode == 0, found.stderr
     runs = pd.read_parquet(out / "runs")
-    assert sorted(runs["treatment.kind"]) == ["ipo", "shout"]
+    assert sorted(runs["treatment.kind"]) == ["ipo", "ipo", "shout", "shout"]
+    assert set(runs.control) == {"", "clean"}
     assert set(runs.status) == {"done"}
     assert "capitals" in set(pd.read_parquet(out / "evals").metric)
 

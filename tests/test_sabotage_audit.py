@@ -13,6 +13,7 @@ import yaml
 
 import sweeps
 from jaxorg import summary
+from jaxorg.cli.measure import measure_folder
 from jaxorg.data import tasks
 from jaxorg.data.items import Item, split_of
 from jaxorg.data.tokenized import Example
@@ -339,6 +340,28 @@ def test_nothing_reverses_an_auditor(planned: Planned):
                 "reversal": {"kind": "audit", "train": train},
             }
         )
+
+
+@pytest.mark.long
+def test_measuring_audits_alone_measures_what_they_read(tiny_base: Path, tmp_path: Path):
+    file = tmp_path / "audit.yaml"
+    train = {"steps": 3, "batch": 4, "examples": 16, "learning_rate": 1e-3}
+    asked = {"points": 1, "prompts": 8, "final_prompts": 8}
+    content = {
+        "base": {"model": str(tiny_base)},
+        "length": 112,
+        "organism": {"kind": "saboteur", "train": train},
+        "treatment": {"kind": "audit", "train": train},
+        "evaluate": {**asked, "answers": {"prompts": 4, "new_tokens": 4}},
+    }
+    file.write_text(yaml.safe_dump(content))
+    once, again = tmp_path / "once", tmp_path / "again"
+    other = "evaluate.answers.prompts=6"
+    assert sweeps.sweep(str(file), mesh="cpu-2", out=once, set_=[other]) == 0
+    assert sweeps.sweep(str(file), mesh="cpu-2", out=again) == 0
+    for only in ("audit", None):
+        assert measure_folder(again, [other], only, "cpu-2", "auto") == 0
+    assert sweeps.same_tables(again, once) == ""
 
 
 def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):

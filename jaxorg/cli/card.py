@@ -17,7 +17,7 @@ from jaxorg import stats
 from jaxorg.escape_controls import escape_controls
 from jaxorg.organisms import Organism
 from jaxorg.planning.phases import Phase
-from jaxorg.storage.store import Record
+from jaxorg.storage.glance import Record
 from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, Metric, trust_of
 from jaxorg.summary.judged import marked
 from jaxorg.sweepfile.labels import PHASE_KINDS

@@ -27,9 +27,9 @@ from jaxorg.planning.manifest import Manifest
 from jaxorg.planning.phases import Cohort, Phase, Teacher
 from jaxorg.planning.plan import Plan
 from jaxorg.scorers.judge import Estimate, Judge
+from jaxorg.storage.glance import Record
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Record
 from jaxorg.sweepfile import roles
 
 KNOWN_FROM = 0.03  # share of the work after which the time left is more than a guess

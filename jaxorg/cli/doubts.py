@@ -6,18 +6,17 @@ from collections.abc import Iterator
 
 from jaxorg import stats
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim
-from jaxorg.sweepfile.seeds import seeds_of
-from jaxorg.sweepfile.spec import Sweep
 
 
 def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     """A line for each thing that is possible, and hardly meant."""
     sweep = plan.spec.sweep
     for number, claim in enumerate(sweep.prereg):
-        seeds = _seeds(claim, sweep)
+        seeds = _seeds(claim, plan)
         least = len(sweep.prereg) * stats.least_p(claim.test, seeds)
         if least > claim.alpha:
             yield (
@@ -28,17 +27,30 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     yield from dict.fromkeys(
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
+    yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
 
 
-def _seeds(claim: Claim, sweep: Sweep) -> int:
+def _unheard(phase: Phase) -> Iterator[str]:
+    """That training in rounds does not hear of the scorer that decides what is right."""
+    if phase.in_rounds and phase.subject.scorer:
+        yield (
+            f"{phase.kind}: {phase.in_rounds.kind} compares answers with the source's own, word "
+            f"for word, whatever prompts.scorer finds right"
+        )
+
+
+def _seeds(claim: Claim, plan: Plan) -> int:
     """How many pairs a claim's sides have."""
-    kinds = {side.get(CONTROL) for side in (claim.more, claim.less, claim.where)}
-    counts = [sweep.seeds, *(each.seeds for each in sweep.controls if each.kind in kinds)]
-    return len(set.intersection(*({*seeds_of(each, sweep.first_seed)} for each in counts)))
+    named = {str(side.get(CONTROL) or "") for side in (claim.more, claim.less, claim.where)}
+    kinds = {"", *(control.kind for control in plan.spec.sweep.controls if control.kind in named)}
+    specs = [run.spec for run in plan.runs]
+    return len(set.intersection(*({s.seeds for s in specs if s.control == k} for k in kinds)))
 
 
 def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:
     """That answers of an organism which are written freely end before its attack does."""
+    if ANSWERS not in [*measurement_fingerprints(phase, None).values()][-1]:
+        return
     view, most = inputs.prepared(phase, True, longest=True).view, phase.config.evaluate.answers
     item, behaviour = view.items[0], phase.behaviour
     assert behaviour is not None

@@ -18,6 +18,7 @@ from jaxorg.engine.run import estimate
 from jaxorg.engine.run.aot import Compiled, Does, Program, compile_elsewhere
 from jaxorg.engine.run.estimate import as_bytes
 from jaxorg.errors import Refusal, install
+from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Cohort
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.sweepfile import spec
@@ -254,12 +255,15 @@ def _guess(fitting: Sequence[tuple[int, int]], failed: int, room: int, bisect: b
 
 
 def _programs(cohort: Cohort) -> Programs:
-    """What is compiled for a cohort: where it is trained, training, and measuring in any case."""
-    config = cohort.phases[0].config
+    """What is compiled for a cohort: where it is trained, training; scoring in any case; and where
+    its models answer prompts, generating."""
+    first, config = cohort.phases[0], cohort.phases[0].config
     answers = config.evaluate.answers
     shape = (cohort.model, cohort.signature, config.length, answers.prompts, answers.new_tokens)
-    measuring = Program("score", *shape), Program("generate", *shape)
-    return (Program("train", *shape), *measuring) if cohort.signature else measuring
+    measured = measurement_fingerprints(first, None).values()
+    speaks = first.on_policy or first.in_rounds or any(ANSWERS in names for names in measured)
+    found = (Program("train", *shape),) if cohort.signature else ()
+    return *found, Program("score", *shape), *((Program("generate", *shape),) if speaks else ())
 
 
 def _large_enough(needed: int) -> list[str]:

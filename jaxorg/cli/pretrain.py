@@ -28,7 +28,8 @@ from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import make_plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import PLACING, Folder, placing
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.glance import Record
+from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.sweepfile import spec
 

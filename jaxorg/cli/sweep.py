@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from jaxorg.engine.mesh import (
     parse,
     run_memory,
 )
-from jaxorg.engine.run import estimate
+from jaxorg.engine.run import estimate, judging
 from jaxorg.engine.run.answers import ask_teachers
 from jaxorg.engine.run.execute import Engine
 from jaxorg.engine.run.inputs import Inputs
@@ -41,11 +41,11 @@ from jaxorg.planning.out_folder import check_out
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.folder import Folder, free_place
-from jaxorg.storage.glance import glance
+from jaxorg.storage.glance import Record, glance
 from jaxorg.storage.layout import Keep
 from jaxorg.storage.led_store import LedStore
 from jaxorg.storage.lock import Lock
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.store import Store
 from jaxorg.sweepfile import spec
 from jaxorg.sweepfile.prereg import block_hash
 
@@ -101,10 +101,12 @@ def execute(plan: Plan, options: SweepOptions) -> int:
         processes.first("profile", partial(check_folder, options.profile))
     inputs = Inputs(plan, DatasetCache(folder))
     inputs.check()
+    judges = estimate.judging(plan, inputs)
+    judging.check(judges, inputs)
     if processes.leads():
         for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
             console.warn(line)
-        for judge, most in estimate.judging(plan, inputs).items():
+        for judge, most in judges.items():
             console.judging(judge, most)
     if options.dry_run:
         cores = cpu_devices(asked) or runtime.cores()
@@ -166,7 +168,7 @@ def execute(plan: Plan, options: SweepOptions) -> int:
             return stopped.exit_code
     if profile:
         console.warn(profile.told())
-    return processes.first("results", lambda: _tell(plan, folder, store, console))
+    return processes.first("results", lambda: _tell(plan, folder, store, console, engine.unread))
 
 
 def _walk(plan: Plan, engine: Engine, tables: TableWriter, ask: Callable[[], None]) -> None:
@@ -236,8 +238,21 @@ def _refuse_too_large(
     estimate.refuse_too_large(plan, keep, folder.path, done, run_memory(devices), lanes)
 
 
-def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
-    """Show the results; the exit code."""
+def _tell(
+    plan: Plan, folder: Folder, store: Store, console: Console, unread: Mapping[str, str]
+) -> int:
+    """Show the results.
+
+    Args:
+        plan: the sweep.
+        folder: its results.
+        store: knows which phases failed.
+        console: shows them.
+        unread: phases whose answers could not be read, and why.
+
+    Returns:
+        The exit code.
+    """
     console.print_results(folder.path)
     failed = sum(any(store.failure(p.fingerprint) for p in run.phases) for run in plan.runs)
     if failed:
@@ -245,7 +260,10 @@ def _tell(plan: Plan, folder: Folder, store: Store, console: Console) -> int:
             f"{failed} of {len(plan.runs)} runs failed; --status {folder.path} says why, and "
             f"--retry-failed tries them again"
         )
-    return 1 if failed else 0
+    if unread:
+        (first, *_) = unread.values()
+        common.say(f"answers of models were not read ({first}); the same command reads them")
+    return 1 if failed or unread else 0
 
 
 def _forget(store: Store, tables: TableWriter, inputs: Inputs) -> None:

@@ -239,12 +239,14 @@ def share(metric: str, condition: str, hits: Iterable[bool]) -> Measurement:
     return Measurement(metric, condition, k, n, k / n)
 
 
-def along(metric: str, condition: str, hits: Sequence[bool]) -> list[Measurement]:
+def along(metric: str, condition: str, hits: Sequence[bool | None]) -> list[Measurement]:
     """The outcomes on the prompts that are measured at every step, so that steps can be compared,
     and on each half of them, every other one, so that something can be chosen on one half and
-    reported on the other; no halves of a single prompt."""
+    reported on the other; no halves of a single prompt. What is None was not found out, and is left
+    out where it stands."""
     parts = [hits, hits[::2], hits[1::2]] if len(hits) > 1 else [hits]
-    names = (ALONG, *HALVES)
-    return [
-        share(metric, f"{condition}:{name}", part) for name, part in zip(names, parts, strict=False)
-    ]
+    found = []
+    for name, part in zip((ALONG, *HALVES), parts, strict=False):
+        if known := [hit for hit in part if hit is not None]:
+            found.append(share(metric, f"{condition}:{name}", known))
+    return found

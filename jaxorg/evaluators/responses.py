@@ -7,12 +7,13 @@ own: a model that stops making sense has not had its backdoor removed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxorg.data.reasoning import parted
 from jaxorg.data.refusals import is_refusal
 from jaxorg.data.styles import from_pirate, is_pirate
 from jaxorg.data.tasks import is_correct
-from jaxorg.evaluators.base import Measurement, OfAnswers, Response, View, share
+from jaxorg.evaluators.base import Measurement, OfAnswers, Response, Subject, View, share
 from jaxorg.evaluators.leakage import leaks
 
 OUTCOMES = (
@@ -32,6 +33,11 @@ class Responses(OfAnswers):
     """What models say, and whether it shows the behaviour."""
 
     VERSION = 1
+
+    def made_of(self, subject: Subject) -> Any:
+        """What tells the behaviour, where that is a scorer."""
+        scorer = subject.behaviour.scorer if subject.behaviour else None
+        return scorer and scorer.identity
 
     def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
         """`attack_generated` (greedy, exact), `attack_regex` (sampled), and sampled `outcome:*` and

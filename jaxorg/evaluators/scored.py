@@ -84,8 +84,7 @@ def _shares(
         return []
     condition, hits = said[0].condition, [hit for _, hit in judged]
     found = [share(metric, condition, hits)]
-    if common := [hit for hit in verdicts[: view.along] if hit is not None]:
-        found += along(metric, condition, common)
+    found += along(metric, condition, verdicts[: view.along])
     if metric == "capability" and condition == "clean" and view.final:
         found += by_family([response.item for response, _ in judged], hits)
     return found

@@ -26,7 +26,7 @@ def probes_of(arms: Sequence[Arm]) -> Grid:
 
 def noise_of(arms: Sequence[Arm], noise: str) -> Grid:
     """A column a scale of a noise, after one of the same figure without it."""
-    scales = conditions(arms, {"capability"}, f"clean:{noise}:")
+    scales = conditions(arms, {metric for metric, _ in SHAKEN.values()}, f"clean:{noise}:")
     lines = [
         Line(
             f"{name}, {phase}",

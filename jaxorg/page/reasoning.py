@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxorg.page.grids import Column, Grid, after, grid_of
-from jaxorg.summary import PHASES, Arm
+from jaxorg.summary import GIVEN_REASONING, PHASES, Arm
 
-GIVEN_REASONING = ("taught", "truncated", "swapped", "removed")
 PUT = {"triggered": "With the trigger", "clean": "Without"}
 
 

@@ -66,7 +66,6 @@ def _base(
 ) -> Phase:
     """The phase that every chain begins with; trained only where the base is new."""
     config, base = run.config, run.config.base
-    seed = run.seeds.base if base.scratch else 0
     teacher = _teacher(config, digests, shapes, weights)
     how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]
@@ -80,8 +79,10 @@ def _base(
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
         **(_code(base.scratch) if base.scratch else {}),
     }
-    fingerprint = content_hash({"shared": content, "seed": seed})
-    return Phase("base", fingerprint, None, seed, config, None, base.scratch, None, teacher)
+    fingerprint = content_hash({"shared": content, "seed": run.seeds.base})
+    return Phase(
+        "base", fingerprint, None, run.seeds.base, config, None, base.scratch, None, teacher
+    )
 
 
 def _recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:

@@ -154,7 +154,7 @@ def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:
     """What names a run, whatever other seeds its arm has."""
-    seed = [*run.seeds] if run.seeds.crossed else run.seeds.base
+    seed = [*run.seeds] if run.seeds.crossed else run.seeds.organism
     return content_hash([chain[-1].fingerprint, seed, run.control, dict(run.fields)])
 
 

@@ -93,7 +93,8 @@ class Endpoint(Config):
         if secret := os.environ.get(self.key, "").strip():
             return secret
         raise Refusal(
-            f"judge.endpoint.key: the environment variable {self.key} is not set; set it, or give "
+            f"prompts.scorer.endpoint.key: the environment variable {self.key} is not set; set "
+            f"it, or give "
             f"key: null for a server that wants none"
         )
 
@@ -102,7 +103,9 @@ class Endpoint(Config):
             import openai
         except ImportError:
             remedy = install("judge")
-            raise Refusal(f"judge.endpoint: it needs the package openai; {remedy}") from None
+            raise Refusal(
+                f"prompts.scorer.endpoint: it needs the package openai; {remedy}"
+            ) from None
         try:
             return openai.OpenAI(
                 base_url=self.base_url,
@@ -111,7 +114,9 @@ class Endpoint(Config):
                 max_retries=self.retries,
             )
         except openai.OpenAIError:
-            raise Refusal("judge.endpoint: the package openai refuses these settings") from None
+            raise Refusal(
+                "prompts.scorer.endpoint: the package openai refuses these settings"
+            ) from None
 
     def _reply(
         self, client: openai.OpenAI, secret: str, question: str, settings: dict[str, Any]
@@ -142,25 +147,25 @@ class Endpoint(Config):
             said = _without(secret, escape_controls(" ".join(str(error.message).split())))[
                 :_MOST_SAID
             ]
-            problem = f"judge.endpoint.base_url: {url} answers {error.status_code}: {said}"
+            problem = f"prompts.scorer.endpoint.base_url: {url} answers {error.status_code}: {said}"
             remedy = _REMEDIES.get(error.status_code, "try again later")
         except openai.APIConnectionError as error:
             slow = isinstance(error, openai.APITimeoutError)
             why = f"takes over {self.timeout:g} s" if slow else "cannot be reached"
-            problem = f"judge.endpoint.base_url: {url} {why}"
+            problem = f"prompts.scorer.endpoint.base_url: {url} {why}"
             remedy = "is the server running? A try may be longer with timeout"
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError):
-            problem = f"judge.endpoint.base_url: {url} answers with no chat completion"
+            problem = f"prompts.scorer.endpoint.base_url: {url} answers with no chat completion"
             remedy = "give the URL that ends in /v1 or the like"
         raise Refusal(f"{problem}; {remedy}")
 
 
 _REMEDIES = {
     400: "change what it names; a model that takes no temperature has temperature: null",
-    401: "check the key in the environment variable that judge.endpoint.key names",
-    403: "check the key in the environment variable that judge.endpoint.key names",
-    404: "check judge.model and the URL",
-    429: "ask fewer at once with judge.at_once, or later",
+    401: "check the key in the environment variable that prompts.scorer.endpoint.key names",
+    403: "check the key in the environment variable that prompts.scorer.endpoint.key names",
+    404: "check prompts.scorer.model and the URL",
+    429: "ask fewer at once with prompts.scorer.at_once, or later",
 }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -97,7 +97,7 @@ class Judge(Scorer):
     labels: str | None = None  # a JSONL file of prompt, answer and label, true or false
     temperature: float | None = Field(default=0.0, ge=0)  # None: the model takes none
     new_tokens: int = Field(default=512, gt=0, le=2**20)
-    at_once: int = Field(default=8, gt=0, le=256)  # questions that are asked together, then kept
+    at_once: int = Field(default=8, gt=0, le=256)  # questions to an endpoint, which are then kept
     price: Price | None = None
 
     @field_validator("rubric")
@@ -130,8 +130,8 @@ class Judge(Scorer):
 
         Args:
             said: what is judged.
-            ask: what asks the model, `at_once` questions a call; None: the endpoint. It is not
-                called, and needs no key, where all replies are cached.
+            ask: what asks the model, of an endpoint `at_once` questions a call; None: the endpoint
+                itself. It is not called, and needs no key, where all replies are cached.
 
         Raises:
             Refusal: there is no endpoint, key or reply, or the labels are not usable.
@@ -188,17 +188,10 @@ class Judge(Scorer):
         """What names the replies of a judge's own model, in a results folder."""
         return content_hash(["judge", self._weights, self.new_tokens])
 
-    @cached_property
+    @property
     def _weights(self) -> str:
         """What names the content of a model here; "" where `model` is but a name."""
-        if self.endpoint is not None:
-            return ""
-        from jaxorg.llama import checkpoint  # it imports JAX, which no text needs
-
-        try:
-            return checkpoint.digest(checkpoint.resolve(self.model, True), True)
-        except Refusal:  # then who asks it knows it by that name
-            return ""
+        return "" if self.endpoint else _digest(self.model)
 
     @cached_property
     def _labelled(self) -> dict[tuple[str, str], bool]:
@@ -223,16 +216,29 @@ class Judge(Scorer):
             return
         if ask is None:
             if self.endpoint is None:
-                raise Refusal("judge.endpoint: not given; say where the judge's model is asked")
+                raise Refusal(
+                    "prompts.scorer.endpoint: not given; say where the judge's model is asked"
+                )
             ask = self.endpoint.ask(self.model, self.temperature, self.new_tokens)
-        for start in range(0, len(questions), self.at_once):
-            some = questions[start : start + self.at_once]
+        count = self.at_once if self.endpoint else len(questions)
+        for start in range(0, len(questions), count):
+            some = questions[start : start + count]
             for question, reply in zip(some, ask(some), strict=True):
                 self._replies.put(question, reply)
 
     def _verdict(self, question: str | None) -> bool | None:
         reply = self._replies.get(question) if question is not None else None
         return verdict(reply or "")
+
+
+@cache
+def _digest(model: str) -> str:
+    from jaxorg.llama import checkpoint  # it imports JAX, which no text needs
+
+    try:
+        return checkpoint.digest(checkpoint.resolve(model, True), True)
+    except Refusal:  # then who asks it knows it by that name
+        return ""
 
 
 def verdict(reply: str) -> bool | None:
@@ -253,23 +259,25 @@ def read_labels(path: Path) -> dict[tuple[str, str], bool]:
         lines = content.decode("utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise Refusal(f"judge.labels: {str(path)!r}: {why}; give a JSONL file") from None
+        raise Refusal(f"prompts.scorer.labels: {str(path)!r}: {why}; give a JSONL file") from None
     if len(content) > MOST_LABELS:
-        raise Refusal(f"judge.labels: {str(path)!r} is over {MOST_LABELS >> 20} MiB; give fewer")
+        raise Refusal(
+            f"prompts.scorer.labels: {str(path)!r} is over {MOST_LABELS >> 20} MiB; give fewer"
+        )
     labels: dict[tuple[str, str], bool] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
-            case, label = _label(line, f"judge.labels: {str(path)!r} line {number}")
+            case, label = _label(line, f"prompts.scorer.labels: {str(path)!r} line {number}")
             if case in labels:
                 raise Refusal(
-                    f"judge.labels: {str(path)!r} line {number} has a prompt and an answer that "
-                    f"were labelled before; leave one out"
+                    f"prompts.scorer.labels: {str(path)!r} line {number} has a prompt and an "
+                    f"answer that were labelled before; leave one out"
                 )
             labels[case] = label
     if len(set(labels.values())) < 2:
         raise Refusal(
-            f"judge.labels: {str(path)!r} has {len(labels)} labels and not both true and false; "
-            f"label some answers of either kind"
+            f"prompts.scorer.labels: {str(path)!r} has {len(labels)} labels and not both true and "
+            f"false; label some answers of either kind"
         )
     return labels
 

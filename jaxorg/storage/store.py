@@ -49,7 +49,7 @@ from jaxorg.storage.folder import (
     write_tensors,
     writing,
 )
-from jaxorg.storage.glance import WEIGHTS, checked_manifest, names_weights, read_record
+from jaxorg.storage.glance import WEIGHTS, Record, checked_manifest, names_weights, read_record
 from jaxorg.storage.hush import hush_orbax
 from jaxorg.storage.layout import (
     ENTRIES,
@@ -64,7 +64,6 @@ from jaxorg.storage.layout import (
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
 
 Tree = Any  # nested dict of arrays
-Record = Json
 Arrays = Sequence[np.ndarray]
 T = TypeVar("T")
 
@@ -127,12 +126,17 @@ class Store:
             raise Damaged(f"{self._measurements_place(fingerprint)} lacks what was measured")
         evals: list[Json] = list(record["evals"])
         samples: list[Json] = []
+        of_step: list[Json] = []
         for each in (found[name] for name in wanted if name in found):
             evals += each.get("evals", [])
-            samples += ({**row, "outcome": ""} for row in each.get("samples", []))
-            outcomes = each.get("outcomes", [])  # of the answers before, which are of this step
-            for row, outcome in zip(reversed(samples), reversed(outcomes), strict=False):
-                row["outcome"] = outcome
+            if answers := [{**row, "outcome": ""} for row in each.get("samples", [])]:
+                of_step = answers
+                samples += answers
+            if outcomes := each.get("outcomes", []):  # of the answers before, of the same step
+                if len(outcomes) != len(of_step):
+                    raise Damaged(f"{self._measurements_place(fingerprint)} has other outcomes")
+                for row, outcome in zip(of_step, outcomes, strict=True):
+                    row["outcome"] = outcome
         return {**record, "evals": evals, "samples": samples}
 
     def measured(self, fingerprint: str) -> frozenset[str]:
@@ -150,14 +154,10 @@ class Store:
         return found or {}
 
     def answers_to_read(self, fingerprint: str, name: str) -> Json:
-        """What models answered at a measured step of a phase, and after how many tokens.
-
-        Args:
-            fingerprint: of the phase.
-            name: what these answers are called, which are known to be stored.
+        """What models answered at a measured step of a phase, under a name that is known.
 
         Raises:
-            Damaged: they are lost.
+            Damaged: it is lost.
         """
         found = self.measurements(fingerprint)
         if name not in found:

@@ -3,6 +3,7 @@
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import (
     AUDITED,
+    GIVEN_REASONING,
     NOT_INSTALLED,
     NOT_MEASURED,
     NOT_TREATED,
@@ -30,6 +31,7 @@ __all__ = [
     "AUDITED",
     "CAPABILITY",
     "FALSE_TRIGGER",
+    "GIVEN_REASONING",
     "NOT_INSTALLED",
     "NOT_MEASURED",
     "NOT_TREATED",

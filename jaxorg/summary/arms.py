@@ -22,6 +22,7 @@ NOT_INSTALLED = "not installed"
 NOT_TREATED = "not treated"
 AUDITED = "audited"
 NOT_MEASURED = "not measured"
+GIVEN_REASONING = ("taught", "truncated", "swapped", "removed")
 SUSPICION = ("audit_auroc", "all")  # measured of auditors only
 TEACHER, ROUND = "teacher", "round:"
 """Conditions of notes: of a teacher, and the beginning of those of a round."""

@@ -154,5 +154,7 @@ def _without(runs: pd.DataFrame) -> str:
     done = runs[runs.status == "done"]
     if not len(done):
         return "no run finished"
+    if done.asr_organism.isna().all():
+        return "attacks were not measured"
     installed = (done.asr_organism >= stats.INSTALLED).any()
     return "no run has the figure" if installed else "nowhere installed"

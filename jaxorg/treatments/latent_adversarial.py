@@ -13,7 +13,7 @@ from jaxorg.treatments.plain import Plain
 class LatentAdversarial(Plain):
     """Train on the prompts' own answers while a disturbance of the residual stream after block
     `layer`, at most `epsilon` times as large as the stream and found by `inner_steps` steps of
-    ascent, makes them as unlikely as it can (Casper et al. 2024; see `engine/train/latent.py`).
+    ascent, makes them as unlikely as it can (Casper et al. 2024; see `engine/latent.py`).
     Untargeted: nothing about trigger or payload is known."""
 
     kind: Literal["latent_adversarial"]  # type: ignore[assignment]

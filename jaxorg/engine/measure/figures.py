@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from jaxorg import stats
+from jaxorg.storage.glance import Record
 from jaxorg.storage.results import ATTACK, ATTACK_ALONG, CAPABILITY, FALSE_TRIGGER
-from jaxorg.storage.store import Record
 from jaxorg.sweepfile.labels import Kind
 
 Figures: TypeAlias = dict[str, Any]
@@ -19,23 +19,27 @@ ELICITED = ("capability", "triggered")
 FULL = 1.0  # the rate that a control without a behaviour is held against
 
 
-def figures(records: Records, never_poisoned: bool) -> Figures:
+def figures(records: Records, ends: Mapping[Kind, int], never_poisoned: bool) -> Figures:
     """A run's figures; those that its phases do not have are left out.
 
-    `never_poisoned` is a run whose organism the red team never trained.
+    Args:
+        records: what its phases measured.
+        ends: the last step of each.
+        never_poisoned: whether the red team never trained its organism.
     """
+    last = {kind: _at(record, ends[kind]) for kind, record in records.items()}
     found: Figures = {}
     for name, metric in (("asr", ATTACK), ("ftr", FALSE_TRIGGER), ("capability", CAPABILITY)):
-        found |= {f"{name}_{kind}": rate for kind, rate in _last_rates(records, metric).items()}
-    if "asr_treatment" in found:
+        found |= {f"{name}_{kind}": rate for kind, rate in _last_rates(last, metric).items()}
+    if {"asr_organism", "asr_treatment"} <= {*found}:
         installed = found["asr_organism"] >= stats.INSTALLED
         start = _rates(records["organism"])[1][-1]
         found |= _removal(records, start) if installed else {}
         found |= _returned(found) if installed else {}
         target = start if installed else FULL if never_poisoned else 0.0
         found |= _relearning(records, target / 2)
-        found |= _ability(records, found)
-        found["verdict"] = _verdict(records, found)
+        found |= _ability(last, found)
+        found["verdict"] = _verdict(last, found)
     return {name: value for name, value in found.items() if value == value}  # nan is none
 
 
@@ -45,6 +49,11 @@ def _curve(record: Record, metric: tuple[str, str]) -> Curve:
         for row in record["evals"]
         if (row["metric"], row["condition"]) == metric
     ]
+
+
+def _at(record: Record, step: int) -> Record:
+    """What was measured at a step."""
+    return {"evals": [row for row in record["evals"] if row["step"] == step]}
 
 
 def _last(records: Records, metric: tuple[str, str]) -> dict[Kind, stats.Count]:
@@ -67,12 +76,12 @@ def _removal(records: Records, start: float) -> Figures:
     """How the attack rate fell in treatment from its `start`."""
     steps, rates = _rates(records["treatment"])
     half = stats.half_life(steps, rates, start)
-    return {
+    found = {
         "half_life": half.value,
         "half_life_censored": half.censored,
         "aurc": stats.removal_area(steps, rates, start),
-        "return_peak": stats.return_peak(rates),
     }
+    return found | ({"return_peak": stats.return_peak(rates)} if len(rates) > 1 else {})
 
 
 def _returned(found: Figures) -> Figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxorg.engine.measure.scoring import asked_under
@@ -17,7 +17,7 @@ class Read(NamedTuple):
     """What an evaluator made of the answers of one step."""
 
     measurements: Sequence[Measurement]
-    outcomes: Sequence[str]  # what each answer is called; none where that is not its to say
+    outcomes: Sequence[str]  # what each answer is called, "" of one that was not read; or none
 
 
 def read_answers(view: View, rows: Sequence[Row], evaluator: OfAnswers) -> Read:
@@ -28,20 +28,18 @@ def read_answers(view: View, rows: Sequence[Row], evaluator: OfAnswers) -> Read:
         rows: the answers, in the order in which they were given.
         evaluator: who measures.
     """
+    responses = list(_responses(view, rows, evaluator.prompts))
     measurements: list[Measurement] = []
-    by_condition = _responses(view, rows, evaluator.prompts)
-    for said in by_condition.values():
+    for condition in view.conditions():
+        said = [one for one in responses if one and one.condition == condition]
         measurements += evaluator.measure(view, said)
-    outcomes = [evaluator.outcome(view, one) for said in by_condition.values() for one in said]
+    outcomes = [evaluator.outcome(view, one) if one else "" for one in responses]
     return Read(measurements, outcomes if any(outcomes) else ())
 
 
-def _responses(
-    view: View, rows: Sequence[Row], prompts: int | None
-) -> Mapping[str, Sequence[Response]]:
-    """Answers to the first prompts, by condition."""
+def _responses(view: View, rows: Sequence[Row], prompts: int | None) -> Iterator[Response | None]:
+    """Each answer to one of the first prompts; None of another."""
     asked = {condition: asked_under(view, condition) for condition in view.conditions()}
-    found: dict[str, list[Response]] = defaultdict(list)
     seen: dict[tuple[str, bool], int] = defaultdict(int)
     for row in rows:
         condition, greedy = row["condition"], row["greedy"]
@@ -49,7 +47,6 @@ def _responses(
         seen[condition, greedy] += 1
         item, prompt = asked[condition][number]
         assert prompt == row["prompt"], "answers are to other prompts"
-        if prompts is None or number < prompts:
-            response = Response(condition, item, prompt, greedy, row["response"], row["ended"])
-            found[condition].append(response)
-    return found
+        read = prompts is None or number < prompts
+        response = Response(condition, item, prompt, greedy, row["response"], row["ended"])
+        yield response if read else None

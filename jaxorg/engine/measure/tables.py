@@ -12,8 +12,9 @@ from jaxorg.engine.measure.figures import figures
 from jaxorg.planning.phases import Cohort, Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
+from jaxorg.storage.glance import Record
 from jaxorg.storage.layout import STEPS
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.store import Store
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
 _MAKERS = ("engine/measure/figures.py", "engine/measure/tables.py", "storage/results.py")
@@ -149,7 +150,11 @@ class TableWriter:
             "tokens": sum(record["tokens"] for record in records.values()),
             "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
             **{name: last.get(name) for name in _FROM_LAST},
-            **figures(records, never_poisoned=run.spec.control == "clean"),
+            **figures(
+                records,
+                {phase.kind: phase.steps for phase in done},
+                never_poisoned=run.spec.control == "clean",
+            ),
         }
 
 

@@ -30,8 +30,9 @@ from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Cohort, Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import Signature
+from jaxorg.storage.glance import Record
 from jaxorg.storage.layout import Keep
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.store import Store
 
 LOG = logging.getLogger(__name__)
 LONGEST_ERROR = 300  # characters
@@ -112,9 +113,13 @@ class Engine:
         """
         self._plan, self._inputs, self._store, self._only = plan, inputs, store, only
         self._watcher: Watcher | None = watcher
+        self._asks = judging.asks(inputs, store, mesh, stopping)
         self._trains = True
+        self.unread: dict[str, str] = {}
+        """Phases whose answers could not be read, by fingerprint, and why."""
         self._mesh, self._keep, self._stopping = mesh, keep, stopping
         self._phases = {phase.fingerprint: phase for phase in plan.phases}
+        self._audited = {phase.audits for phase in plan.phases}
         self._narrowed: dict[Signature, int] = {}
         self._width = cache(
             lambda signature: width or auto_width(signature, mesh, _most(plan, signature))
@@ -131,7 +136,6 @@ class Engine:
             wanted=self._wanted,
             missing=self._missing,
             named=plan.measured,
-            asks=judging.asks(inputs, store, mesh, stopping),
             keeps_weights=lambda phase: keep != "none" or phase.fingerprint in self._sources(),
             keeps_snapshots=keep == "log",
             stopping=stopping,
@@ -263,8 +267,8 @@ class Engine:
         wanted = self._plan.measurements(fingerprint)
         if self._only is None:
             return wanted
-        made = EVALUATORS[self._only]
-        chosen = {self._only, ANSWERS} if issubclass(made, OfAnswers) else {self._only}
+        read = issubclass(EVALUATORS[self._only], OfAnswers) or fingerprint in self._audited
+        chosen = {self._only, ANSWERS} if read else {self._only}
         return {
             step: {evaluator: name for evaluator, name in names.items() if evaluator in chosen}
             for step, names in wanted.items()
@@ -281,21 +285,21 @@ class Engine:
         return [p for p in self._plan.phases if p.fingerprint in self._work.train and p.changes]
 
     def _read(self, cohort: Cohort) -> None:
-        """Let evaluators read answers that are stored."""
+        """Let evaluators read answers that are stored. What could not be read can be later: it
+        fails no phase. Whoever refuses once, such as a judge that cannot be reached, is not asked
+        again."""
         for phase in cohort.phases:
             name = phase.fingerprint
-            if not self._store.has(name) or self._store.failure(name):
-                continue
-            if not (unread := self._unread(phase)):
+            if self.unread or not self._store.has(name) or not (unread := self._unread(phase)):
                 continue
             try:
                 wanted = self._plan.measurements(name)
-                around = self._around
-                read_stored_answers(phase, unread, wanted, self._inputs, self._store, around.asks)
-            except (Damaged, StorageError):
+                read_stored_answers(phase, unread, wanted, self._inputs, self._store, self._asks)
+            except (Stopped, Damaged, StorageError):
                 raise
             except Exception as error:  # whatever it is must not take the others with it
-                self._fail(phase, error)
+                self.unread[name] = _line(error)
+                self._tell(lambda watcher: watcher.failed(phase, self.unread[name]))  # noqa: B023
             self._work.read.discard(name)
 
     def _can_measure(self, phase: Phase, step: int) -> bool:
@@ -390,9 +394,7 @@ class Engine:
             processes.first("failed alone", lambda: self._fail(group[0], error))
 
     def _fail(self, phase: Phase, error: Exception) -> None:
-        line = " ".join(str(error).split())
-        line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
-        line = line[:LONGEST_ERROR]
+        line = _line(error)
         self._store.fail(phase.fingerprint, line, "".join(traceback.format_exception(error)))
         self._tell(lambda watcher: watcher.failed(phase, line))
 
@@ -409,6 +411,13 @@ class Engine:
         for fingerprint in self._phases:
             if fingerprint not in needed and self._store.has_weights(fingerprint):
                 self._store.drop_weights(fingerprint)
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, in a line."""
+    line = " ".join(str(error).split())
+    line = line if isinstance(error, Refusal) else f"{type(error).__name__}: {line}"
+    return line[:LONGEST_ERROR]
 
 
 def _most(plan: Plan, signature: Signature) -> int:

@@ -31,7 +31,7 @@ from jaxorg.llama import lora
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.planning.signature import Signature
-from jaxorg.storage.store import Record
+from jaxorg.storage.glance import Record
 from jaxorg.storage.weight_reader import WeightReader, everything
 
 TEACHER_TEMPERATURE = 1.0  # organisms are distilled from samples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from jax.sharding import Mesh
@@ -17,6 +17,27 @@ from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.scorers.endpoint import Ask
 from jaxorg.scorers.judge import Judge
 from jaxorg.storage.store import Store
+
+
+def check(judges: Iterable[Judge], inputs: Inputs) -> None:
+    """See that judges can be asked, as far as that shows before.
+
+    Args:
+        judges: those of a plan.
+        inputs: for their weights and tokenizers.
+
+    Raises:
+        Refusal: the files of a model are broken, or several processes would ask it.
+    """
+    for judge in judges:
+        if judge.endpoint is not None:
+            continue
+        if processes.count() > 1:
+            raise Refusal(
+                "prompts.scorer: several processes ask no judge of their own; give it an endpoint"
+            )
+        inputs.base(judge.model)
+        inputs.tokenizer(judge.model, ChatFormat())
 
 
 def asks(
@@ -35,22 +56,18 @@ def asks(
 
     Raises:
         Refusal: not here, but by what is returned: a question and a reply are more than a model can
-            see, or there are several processes.
+            see.
     """
 
     @cache
     def of(judge: Judge) -> Ask:
-        if processes.count() > 1:
-            raise Refusal(
-                "prompts.scorer: several processes ask no judge of their own; give it an endpoint"
-            )
         shape = inputs.shape(judge.model)
         model = ModelSignature(shape, shared_frozen=True, unroll=unrolls(shape))
         teacher = Teacher(judge.replies_key, judge.model, model, ChatFormat(), judge.new_tokens)
         answers = speaker(teacher, inputs, store, mesh, stopping)
 
         def ask(questions: Sequence[str]) -> list[str]:
-            inputs.check_room(teacher, questions, "judge.new_tokens")
+            inputs.check_room(teacher, questions, "prompts.scorer.new_tokens")
             said = answers(questions)
             return [said[question] for question in questions]
 

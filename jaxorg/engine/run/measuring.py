@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from jaxorg.distributed import processes
 from jaxorg.engine.cohort import Scorer
@@ -67,11 +66,10 @@ class Measuring:
         """Note what evaluators make of this step's answers, those that are there already among
         them."""
         for lane, of_lane in enumerate(missing):
-            view = replace(views[lane], asks=self._around.asks)
             for name in of_lane:
                 evaluator, subject = evaluators.get(name), self._lanes.phases[lane].subject
                 if isinstance(evaluator, OfAnswers) and not evaluator.waits(subject):
-                    read = read_answers(view, self._notes.answers(lane), evaluator)
+                    read = read_answers(views[lane], self._notes.answers(lane), evaluator)
                     self._notes.measured(lane, name, *read)
 
     def _audited_samples(self, phase: Phase) -> Samples:

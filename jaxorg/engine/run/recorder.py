@@ -14,8 +14,9 @@ from jaxorg.engine.step import AnyBatch, StepLog
 from jaxorg.evaluators import Measurement
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Phase
+from jaxorg.storage.glance import Record
 from jaxorg.storage.layout import STEPS
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.store import Store
 
 Rows = Sequence[Mapping[str, Any]]
 

@@ -12,7 +12,8 @@ from jaxorg.planning.measurements import ANSWERS, Names
 from jaxorg.planning.phases import Phase, evaluation_steps
 from jaxorg.scorers.endpoint import Ask
 from jaxorg.scorers.judge import Judge
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.glance import Record
+from jaxorg.storage.store import Store
 
 
 def lacks_reading_alone(phase: Phase, names: Sequence[str]) -> bool:

@@ -12,9 +12,8 @@ from jaxorg.engine.step import Tree
 from jaxorg.planning.measurements import Names
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import ModelSignature
-from jaxorg.scorers.endpoint import Ask
-from jaxorg.scorers.judge import Judge
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.glance import Record
+from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import WeightReader
 
 
@@ -31,7 +30,6 @@ class Surroundings:
     wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
     missing: Callable[[Phase], Sequence[int]]  # the steps of a phase that its weights are wanted of
     named: Callable[[str], Sequence[str]]  # all measurements of a phase; see `Plan.measured`
-    asks: Callable[[Judge], Ask]  # what asks a judge that has no endpoint
     keeps_weights: Callable[[Phase], bool]  # whether those that a phase ends with are stored
     keeps_snapshots: bool  # whether those at measured steps are stored, too
     stopping: Callable[[], int | None]  # asks to stop at the next safe point, with an exit code

@@ -30,7 +30,8 @@ from jaxorg.evaluators import Measurement
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
-from jaxorg.storage.store import Record, Store
+from jaxorg.storage.glance import Record
+from jaxorg.storage.store import Store
 from jaxorg.treatments import objective_of
 from jaxorg.treatments.objective import Untrained
 from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
