@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import pytest
 from jaxtyping import install_import_hook
+from types_checked import SHAPED
 
 # What is imported before is not checked, so this comes first.
-install_import_hook(("jaxorg.llama", "jaxorg.optimizers"), "types_checked.check")
+install_import_hook(SHAPED, "types_checked.check")
 
 from jaxorg.distributed import runtime  # noqa: E402
 from jaxorg.engine.measure import scoring  # noqa: E402

@@ -1,16 +1,14 @@
-"""What annotations say of shapes is checked wherever tests run the model or an optimizer."""
+"""What annotations say of shapes is checked where tests run the model, an optimizer or a step."""
 
 import importlib
-import pkgutil
 from collections.abc import Callable
-from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jaxtyping import TypeCheckError
+from types_checked import SHAPED
 
-from jaxorg import llama, optimizers
 from jaxorg.llama.damage import pruned
 from jaxorg.llama.model import rotate
 from jaxorg.optimizers.factoring import transposed
@@ -19,12 +17,21 @@ from jaxorg.optimizers.state import to_bfloat16
 HEADS, ANGLES = jnp.zeros((2, 5, 3, 8)), jnp.zeros((1, 5, 4))  # [B, T, heads, H], [1, T, H / 2]
 
 
-@pytest.mark.parametrize("package", [llama, optimizers])
-def test_every_module_is_checked(package: ModuleType) -> None:
+@pytest.mark.parametrize("module", SHAPED)
+def test_every_module_that_says_shapes_is_checked(module: str) -> None:
     """What is imported before the hook is there would not be, without a word."""
-    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        loader = importlib.import_module(found.name).__spec__.loader
-        assert type(loader).__module__.startswith("jaxtyping."), found.name
+    loader = importlib.import_module(module).__spec__.loader
+    assert type(loader).__module__.startswith("jaxtyping.")
+
+
+def test_model_optimizers_and_engine_say_shapes() -> None:
+    assert {
+        "jaxorg.llama.model",
+        "jaxorg.llama.generate",
+        "jaxorg.optimizers.soap",
+        "jaxorg.engine.step",
+        "jaxorg.engine.latent",
+    } <= set(SHAPED)
 
 
 def test_swapped_axes_are_found() -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+from jaxtyping import Key
 
 from jaxorg.engine.step import Array, Tree
 
@@ -44,12 +45,12 @@ def fetch(tree: Tree) -> Tree:
     return jax.device_get(jax.tree.map(_whole, tree))
 
 
-def keys(seeds: Sequence[int], names: int | Sequence[int]) -> jax.Array:
+def keys(seeds: Sequence[int], names: int | Sequence[int]) -> Key[jax.Array, " run"]:
     """Random keys [run] of seeds, with what names their use folded in: one for all, or one each."""
     return folded(_keys(jax.device_put(np.array(seeds).astype(np.int32))), names)
 
 
-def folded(keys: jax.Array, names: int | Sequence[int]) -> jax.Array:
+def folded(keys: Key[jax.Array, " run"], names: int | Sequence[int]) -> Key[jax.Array, " run"]:
     """Random keys with a name folded into each.
 
     Args:
@@ -57,7 +58,7 @@ def folded(keys: jax.Array, names: int | Sequence[int]) -> jax.Array:
         names: one for all, or one each [run].
     """
     each = np.broadcast_to(np.array(names, np.uint32), keys.shape)
-    found: jax.Array = _folded(keys, jax.device_put(each))
+    found: Key[jax.Array, " run"] = _folded(keys, jax.device_put(each))
     return found
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int, Key
 
 from jaxorg import optimizers
 from jaxorg.config import marked
@@ -240,14 +241,14 @@ class Trainer(Stack):
         """Fresh full weights from one random key a run."""
         model = replace(self.model, lora=None)
 
-        def fresh(key: jax.Array) -> Tree:
+        def fresh(key: Key[jax.Array, ""]) -> Tree:
             return one.split(model, one.create(model, key))[1].trainable
 
         return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
     def begin(
         self,
-        keys: jax.Array,
+        keys: Key[jax.Array, " run"],
         hyper: optimizers.Hyper,
         weights: Tree,
         earlier: Sequence[Tree | None] = (),
@@ -274,7 +275,7 @@ class Trainer(Stack):
     @cached_property
     def _begin(self) -> Callable[..., State]:
         def begin(
-            key: jax.Array,
+            key: Key[jax.Array, ""],
             hyper: optimizers.Hyper,
             weights: Tree,
             given: tuple[jax.Array, Tree] | None,
@@ -307,11 +308,11 @@ class Trainer(Stack):
             hyper: optimizers.Hyper,
             state: State,
             batches: AnyBatch,
-            start: jax.Array,
-            count: jax.Array,
-            total: jax.Array,
+            start: Int[jax.Array, ""],
+            count: Int[jax.Array, ""],
+            total: Int[jax.Array, ""],
         ) -> tuple[State, StepLog]:
-            def body(i: jax.Array, carry: tuple[State, StepLog]) -> tuple[State, StepLog]:
+            def body(i: Int[jax.Array, ""], carry: tuple[State, StepLog]) -> tuple[State, StepLog]:
                 state, log = carry
                 batch = jax.tree.map(lambda x: x[i], batches)
                 state, now = one.train_step(

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Key
 
 from jaxorg.data.items import Item
 from jaxorg.data.refusals import harmful_requests
@@ -143,7 +144,7 @@ class Measurer:
         params: Params,
         lanes: Sequence[Prepared],
         evaluation: Evaluating,
-        keys: jax.Array,
+        keys: Key[jax.Array, " run"],
     ) -> list[list[Row]]:
         """What the model of each lane answers, greedily and sampled.
 
@@ -182,7 +183,7 @@ class Measurer:
         """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
         ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in asked]
         lengths = np.array([[len(row) for row in lane] for lane in ids], np.int32)
-        width = _bucket(lengths.max())
+        width = _bucket(int(lengths.max()))
         prompts = np.full((*lengths.shape, width), self._tokenizer.pad_id, np.int32)
         for lane, rows in enumerate(ids):
             for row, tokens in enumerate(rows):
@@ -235,7 +236,7 @@ def rows_at_once(scorer: Scorer, tokens: int) -> int:
 
 def _bucket(length: int) -> int:
     """A length rounded up, so that few different programs are compiled."""
-    return -(-int(length) // EVAL_PAD_MULTIPLE) * EVAL_PAD_MULTIPLE
+    return -(-length // EVAL_PAD_MULTIPLE) * EVAL_PAD_MULTIPLE
 
 
 def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
@@ -251,6 +252,6 @@ def asked_under(view: View, condition: str) -> list[ItemAndPrompt]:
     return [(item, put(item)) for item in view.items]
 
 
-def _row_keys(condition: int, rows: int, keys: jax.Array) -> jax.Array:
+def _row_keys(condition: int, rows: int, keys: Key[jax.Array, " run"]) -> Key[jax.Array, "run B"]:
     """One key a row [run, B], the same whatever other conditions there are."""
     return jax.vmap(partial(jax.random.split, num=rows))(arrays.folded(keys, condition))

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Key, UInt32
 
 from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
@@ -62,7 +63,7 @@ class Answerer:
         self,
         params: Params,
         lanes: Sequence[KeyedPrompts],
-        keys: jax.Array | None = None,
+        keys: Key[jax.Array, " lanes"] | None = None,
     ) -> dict[str, Answers]:
         """Have the model of each lane answer its prompts, but those that are answered already.
 
@@ -127,7 +128,7 @@ class Answerer:
     def _said(
         self,
         params: Params,
-        row_keys: jax.Array,
+        row_keys: Key[jax.Array, "lanes rows"],
         width: int,
         batch: Sequence[Sequence[NamedPrompt]],
     ) -> list[list[list[int]]]:
@@ -146,18 +147,20 @@ class Answerer:
         return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
 
 
-def _row_keys(keys: jax.Array, batch: Sequence[Sequence[NamedPrompt]] | None) -> jax.Array:
+def _row_keys(
+    keys: Key[jax.Array, " lanes"], batch: Sequence[Sequence[NamedPrompt]] | None
+) -> Key[jax.Array, "lanes rows"]:
     """A random key [lanes, GENERATION_BATCH] of each row, by the number that names it; any where
     no numbers are given."""
     numbers = np.zeros((len(keys), GENERATION_BATCH), np.uint32)
     for lane, questions in enumerate(batch or ()):
         numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
-    folded: jax.Array = _folded(keys, jax.device_put(numbers))
+    folded: Key[jax.Array, "lanes rows"] = _folded(keys, jax.device_put(numbers))
     return folded
 
 
 @jax.jit
-def _folded(keys: jax.Array, numbers: jax.Array) -> Any:
+def _folded(keys: Key[jax.Array, " lanes"], numbers: UInt32[jax.Array, "lanes rows"]) -> Any:
     return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys, numbers)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Key
 
 from jaxorg.engine import arrays
 from jaxorg.engine.cohort import Scorer
@@ -26,7 +27,7 @@ class Lanes:
         self._shape = scorer.model.lora
 
     @property
-    def keys(self) -> jax.Array:
+    def keys(self) -> Key[jax.Array, " lanes"]:
         """One random key a lane, which depends on its phase's seed and kind only."""
         return arrays.keys([p.seed for p in self.every], [p.stream for p in self.every])
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Key
 
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
@@ -68,7 +69,7 @@ class Rounds:
         store: Store,
         stopping: Callable[[], int | None],
         phases: Sequence[Phase],
-        keys: jax.Array,
+        keys: Key[jax.Array, " lanes"],
     ):
         """`keys` is one random key a lane; `stopping` is asked after each call."""
         self._scorer, self._signature, self._inputs, self._store = scorer, signature, inputs, store
