@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test long real-tokenizers torture lint audit requirements fit-table optimizer-costs clean
+.PHONY: sweep test long real-tokenizers torture lint audit requirements fit-table optimizer-costs coverage clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
@@ -49,6 +49,10 @@ requirements:
 ## The table of docs/fit.md, by the TPU compiler: half an hour on 2 cores. Needs the extra `tpu`.
 fit-table: .venv/installed
 	$(BIN)/python docs/fit_table.py
+
+## The tables of docs/coverage.md: how often intervals hold the truth, by simulation.
+coverage: .venv/installed
+	$(BIN)/python docs/coverage.py
 
 ## What a step of each optimizer costs, for docs/optimizers.md: on a machine that does nothing else.
 optimizer-costs: .venv/installed

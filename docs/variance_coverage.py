@@ -13,19 +13,15 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from marked_tables import write_table
 from scipy.special import expit, ndtr
 
 from jaxorg.stats.intervals import Floats, Interval, seed_interval
 from jaxorg.stats.variance import Codes, Run, Shares, crossed_mean, variance_shares
-from jaxorg.storage.folder import placing
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
 PAGE = Path(__file__).parent / "variance.md"
-COVERAGE, OTHERS, HARDER, MEANS, END = (
-    f"<!-- variance_coverage.py: {it} -->\n"
-    for it in ("coverage", "others", "harder", "means", "end")
-)
 NAMES = ("base", "organism", "treatment", "interaction", "prompts")
 DESIGNS = ((1, 4, 4), (2, 4, 4), (2, 2, 4), (1, 8, 8), (1, 3, 3))
 BOOTSTRAPS = 300
@@ -51,13 +47,18 @@ WORLDS: Mapping[str, World] = {
 
 def main() -> None:
     """Write the four tables between the page's marks."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--replicates", type=int, default=1000)
-    replicates = options.parse_args().replicates
-    _write(COVERAGE, _coverage(replicates))
-    _write(OTHERS, _others(replicates))
-    _write(HARDER, _harder(replicates))
-    _write(MEANS, _means(replicates))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicates", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", help="names of tables")
+    options = parser.parse_args()
+    tables = {
+        "coverage": _coverage,
+        "others": _others,
+        "harder": _harder,
+        "means": _means,
+    }
+    for name in options.only or tables:
+        write_table(PAGE, Path(__file__).name, name, tables[name](options.replicates))
 
 
 def truth(world: World, bases: int, n: int) -> Floats:
@@ -302,7 +303,7 @@ def _means(replicates: int) -> list[list[str]]:
                 n = np.full(k.size, 256)
                 crossed = crossed_mean(k / n, labels)
                 for each in (crossed, None):
-                    interval = seed_interval(k, n, seed=0, crossed=each).interval
+                    interval = seed_interval(k, n, crossed=each).interval
                     found.append((_holds(interval, true), interval.high - interval.low))
             held = np.array(found).reshape(replicates, len(methods), 2).mean(axis=0)
             shown = (f"{100 * covered:.1f} ({wide:.2f})" for covered, wide in held)
@@ -316,16 +317,6 @@ def alike_outcomes(rates: Floats, n: int, alike: float, rng: np.random.Generator
     hard = alike**0.5 * rng.normal(size=n) + (1 - alike) ** 0.5 * rng.normal(size=(rates.size, n))
     shown: Flags = ndtr(hard) < rates[:, None]
     return shown
-
-
-def _write(mark: str, rows: Sequence[Sequence[str]]) -> None:
-    """Put a table between its mark and the next end."""
-    head, *body = rows
-    table = "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *body))
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(mark)
-    _, _, after = rest.partition(END)
-    with placing(PAGE.parent) as beside:
-        (beside / PAGE.name).write_text(f"{before}{mark}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

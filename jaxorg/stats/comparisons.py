@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from jaxorg.stats.intervals import Floats, Interval
+from jaxorg.stats.intervals import Floats, Interval, mean_interval
 from jaxorg.stats.variance import Labels, crossed_mean
 
-Test: TypeAlias = Literal["sign_flip", "t"]
-LEAST_SPREAD = 0.01
 MOST_EXACT = 16  # seeds whose 2^n sign patterns are all tried
 DRAWS = 100_000  # of random patterns beyond that
+SMALLEST = 1e-6  # to which p is found
 
 
 class Comparison(NamedTuple):
-    """A mean difference over n seeds, its t-interval, and the two-sided p of a test."""
+    """A mean difference over n seeds, its interval, and the two-sided p that it is 0."""
 
     effect: float
     interval: Interval
@@ -46,18 +45,16 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def paired(
-    differences: npt.ArrayLike, test: Test, seed: int = 0, labels: Sequence[Labels] = ()
+    differences: npt.ArrayLike, most: float, seed: int = 0, labels: Sequence[Labels] = ()
 ) -> Comparison:
     """Compare two sides by one difference a seed.
 
-    Student's t, and the interval, which is t's whatever the test, take the seeds to spread by 0.01
-    at least: rates of 0 and 1 may agree in all seeds, and prompts never asked may still differ.
-    With one seed both are nan. Where `labels` say that pairs share seeds, interval and p are those
-    of `crossed_mean`, whatever the test.
+    The interval is `mean_interval`, p that of `sign_flip`. Where `labels` say that pairs share
+    seeds, both are as `crossed_mean` has them.
 
     Args:
         differences: one side's figure minus the other's, one a seed [seeds].
-        test: which test p is of.
+        most: the most that one can be, either way; infinite where nothing bounds the figure.
         seed: of the random sign patterns, where there are too many to try all.
         labels: base, organism and treatment seed of each pair; empty where no two share one.
 
@@ -65,19 +62,42 @@ def paired(
         ValueError: there are no differences.
     """
     points = np.asarray(differences, float)
-    if points.size == 0:
-        raise ValueError("a comparison needs at least one difference")
-    mean, nan = float(points.mean()), float("nan")
-    if crossed := crossed_mean(points, labels, least_spread=LEAST_SPREAD):
-        return Comparison(mean, crossed.interval, points.size, crossed.p)
-    p = sign_flip(points, seed) if test == "sign_flip" else nan
-    if points.size == 1:
-        return Comparison(mean, Interval(nan, nan), 1, p)
-    error = max(float(points.std(ddof=1)), LEAST_SPREAD) / points.size**0.5
-    t = stats.t(points.size - 1)
-    half = float(t.ppf(0.975)) * error
-    p = p if test == "sign_flip" else float(2 * t.sf(abs(mean) / error))
-    return Comparison(mean, Interval(mean - half, mean + half), points.size, p)
+    crossed = crossed_mean(points, labels)
+    mean, interval, _ = mean_interval(points, -most, most, crossed=crossed)
+    return Comparison(
+        mean, interval, points.size, crossed.p if crossed else sign_flip(points, seed)
+    )
+
+
+def equivalent(
+    differences: npt.ArrayLike, within: float, most: float, labels: Sequence[Labels] = ()
+) -> float:
+    """The p of two one-sided tests (Schuirmann 1987) that a mean difference is not within a margin:
+    the smallest alpha at which the interval of level 1 - 2 alpha lies inside it.
+
+    Args:
+        differences: one side's figure minus the other's, one a seed [seeds].
+        within: the margin, either way.
+        most: the most that a difference can be, either way.
+        labels: base, organism and treatment seed of each pair; empty where no two share one.
+
+    Returns:
+        At most 0.5; nan where there is no interval.
+    """
+    points = np.asarray(differences, float)
+
+    def inside(alpha: float) -> bool:
+        crossed = crossed_mean(points, labels, 1 - 2 * alpha)
+        found = mean_interval(points, -most, most, 1 - 2 * alpha, crossed).interval
+        return -within < found.low and found.high < within
+
+    if np.isnan(mean_interval(points, -most, most, crossed=crossed_mean(points, labels))[1].low):
+        return float("nan")
+    low, high = 0.0, 0.5
+    while high - low > SMALLEST:
+        middle = (low + high) / 2
+        low, high = (low, middle) if inside(middle) else (middle, high)
+    return high
 
 
 def sign_flip(differences: Floats, seed: int = 0) -> float:
@@ -106,8 +126,6 @@ def _as_far(
     return found
 
 
-def least_p(test: Test, seeds: int) -> float:
-    """The smallest p that a test can give with so many seeds."""
-    if test == "t":
-        return 0.0 if seeds > 1 else 1.0
+def least_p(seeds: int) -> float:
+    """The smallest p that a comparison over so many independent seeds can give."""
     return min(1.0, 2.0 ** (1 - seeds)) if seeds <= MOST_EXACT else 1 / (DRAWS + 1)

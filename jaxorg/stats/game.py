@@ -8,9 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linprog
 
-from jaxorg.stats.intervals import NONE, ROUNDING, Floats, Interval, agreed
-
-LEAST_SEEDS = 5  # fewer are not drawn from
+from jaxorg.stats.intervals import NONE, Floats, Interval, bounded_mean
 
 
 @dataclass(frozen=True)
@@ -69,26 +67,25 @@ def worst_rows(payoff: npt.ArrayLike) -> list[int]:
     return [int(row) for row in np.argmax(np.asarray(payoff, float), axis=0)]
 
 
-def value_interval(
-    payoffs: npt.ArrayLike, seed: int, level: float = 0.95, draws: int = 500
-) -> Interval:
+def value_interval(payoffs: npt.ArrayLike, level: float = 0.95) -> Interval:
     """The interval of the value of the mean game.
 
-    Percentile bootstrap: seeds are drawn with replacement, all cells of a seed together. Where all
-    draws have one value, as of seeds that agree, what `agreed` allows. nan for fewer than 5 seeds.
+    The value does not fall where a payoff rises. So it lies between those of two games: of the
+    lower ends of all cells' intervals and of the upper ones, each `bounded_mean` at a level that
+    all cells together hold (Bonferroni). Which strategies are best does not enter. nan for one
+    seed.
 
     Args:
         payoffs: one matrix of shares a seed [seeds, rows, columns], 0 to 1.
-        seed: of the draws.
         level: of the interval.
-        draws: how many there are.
     """
     games = np.asarray(payoffs, float)
-    if len(games) < LEAST_SEEDS:
+    if len(games) < 2:
         return NONE
-    drawn = np.random.default_rng(seed).integers(len(games), size=(draws, len(games)))
-    values = [_secured(games[chosen].mean(axis=0))[0] for chosen in drawn]
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    if high - low <= ROUNDING:
-        return agreed(float(np.mean(values)), len(games), 0.0, 1.0, level)
-    return Interval(float(low), float(high))
+    each = 1 - (1 - level) / games[0].size
+    cells = [bounded_mean(cell, level=each) for cell in games.reshape(len(games), -1).T]
+    low, high = (
+        np.reshape(ends, games[0].shape)
+        for ends in zip(*((cell.low, cell.high) for cell in cells), strict=True)
+    )
+    return Interval(_secured(low)[0], _secured(high)[0])

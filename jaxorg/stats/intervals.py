@@ -1,5 +1,10 @@
 """Rates and means across seeds, with their intervals. The replicate is the seed; the prompts of one
-evaluation are the inner level."""
+evaluation are the inner level.
+
+How seeds are spread is not known: most may agree, and one in ten do something else. So intervals
+take nothing for granted but the ends of what a figure can be; docs/coverage.md says how often they
+hold the truth.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.interpolate import BSpline
+from scipy.optimize import brentq
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Count: TypeAlias = tuple[int, int]
@@ -25,9 +32,11 @@ class Interval:
 
 NONE = Interval(float("nan"), float("nan"))
 ROUNDING = 1e-9
-"""Values that differ by no more, as a share of the mean, are one value."""
+"""Values that differ by no more, as a share of what they can be, are one value."""
+BOUNDED, SINGLE, UNBOUNDED = "bounded mean", "single seed", "unbounded"
 GENERALISED, NOT_TOLD = "generalised", "runs not told apart"
-"""Methods for runs that share seeds: an interval, and none."""
+"""Methods: of values between two ends; none for one seed, and for a figure without ends; for runs
+that share seeds, and none for these."""
 
 
 class SeedInterval(NamedTuple):
@@ -40,11 +49,11 @@ class SeedInterval(NamedTuple):
 
 class CrossedMean(NamedTuple):
     """What runs that share seeds say of their mean: its interval, the two-sided p that it is 0, and
-    the number of levels of the source with the fewest, which is how many runs agree at least."""
+    the mean of each level of the source that has the fewest."""
 
     interval: Interval
     p: float
-    levels: int
+    means: tuple[float, ...]
 
 
 def wilson(k: int, n: int, level: float = 0.95) -> Interval:
@@ -57,6 +66,57 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
     return Interval(float(found.low), float(found.high))
 
 
+def bounded_mean(
+    values: npt.ArrayLike, low: float = 0.0, high: float = 1.0, level: float = 0.95
+) -> Interval:
+    """The interval of a mean that independent values between two ends allow, however they are
+    spread (Gaffke 2005; Learned-Miller and Thomas 2019).
+
+    Let 0 <= x(1) <= ... <= x(n) <= x(n + 1) = 1 be the values in order and the upper end, and
+    u(1) <= ... <= u(n) draws from [0, 1] in order. The upper bound is the 97.5 % quantile of
+    1 - sum u(i) (x(i + 1) - x(i)); the lower one mirrors it. Of values that are 0 or 1 the interval
+    is Clopper and Pearson's (1934). For others no proof is known, and no counterexample.
+
+    Where all values lie at one end, nothing can be beyond it, and the whole 5 % are of the other
+    side: three times 0 leave up to 63 %.
+
+    Args:
+        values: one a seed [seeds].
+        low: the least that the figure can be.
+        high: the most.
+        level: of the interval.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    points = np.asarray(values, float)
+    if points.size == 0:
+        raise ValueError("a mean needs at least one value")
+    shares = np.clip((np.sort(points) - low) / (high - low), 0, 1)
+    below, above = bool(shares[-1] <= ROUNDING), bool(shares[0] >= 1 - ROUNDING)
+    alpha = 1 - level if below or above else (1 - level) / 2
+    most = 1.0 if above else _upper(shares, alpha)
+    least = 0.0 if below else 1 - _upper(1 - shares[::-1], alpha)
+    return Interval(low + (high - low) * least, low + (high - low) * most)
+
+
+def _upper(shares: Floats, alpha: float) -> float:
+    """The bound on the mean of shares in ascending order.
+
+    With draws in order it is a mean of the shares and 1, of weights that are uniform over all that
+    add up to 1. The density of such a mean is the B-spline with these knots (Curry and Schoenberg
+    1966), so its quantile takes no draws.
+    """
+    end = np.nextafter(1.0, 0)
+    if shares[0] >= end:
+        return 1.0
+    spline = BSpline.basis_element(np.append(shares, 1.0), extrapolate=False).antiderivative()
+    none, all_ = spline(shares[0]), spline(end)
+    return float(
+        brentq(lambda at: (spline(at) - none) / (all_ - none) - (1 - alpha), shares[0], end)
+    )
+
+
 def mean_interval(
     values: npt.ArrayLike,
     low: float = -np.inf,
@@ -64,11 +124,10 @@ def mean_interval(
     level: float = 0.95,
     crossed: CrossedMean | None = None,
 ) -> SeedInterval:
-    """The mean of one value per seed, and its interval.
+    """The mean of one value per seed, and its interval: `bounded_mean`.
 
-    Student's t, cut to `low` and `high`. A single value gets no interval (nan), as nothing is known
-    of its spread; seeds that agree show none either, and get what `agreed` allows. Of values that
-    share seeds `crossed` says more than t.
+    A single value gets none (nan), as nothing is known of its spread; neither does a figure without
+    two ends, as one seed in so many may be anywhere. Of values that share seeds see `CrossedMean`.
 
     Args:
         values: one a seed [seeds], in any unit.
@@ -81,85 +140,45 @@ def mean_interval(
         ValueError: there are no values.
     """
     points = np.asarray(values, float)
-    found = crossed.interval if crossed else student(points, level)
-    mean = float(points.mean())
-    if points.size == 1:
-        return SeedInterval(mean, found, "single seed")
-    if np.ptp(points) <= ROUNDING * max(1.0, abs(mean)):
-        allowed = agreed(mean, crossed.levels if crossed else points.size, low, high, level)
-        return SeedInterval(
-            mean, allowed, f"all {points.size} {'runs' if crossed else 'seeds'} agree"
-        )
-    if np.isnan(found.low):
-        return SeedInterval(mean, NONE, NOT_TOLD)
-    method = GENERALISED if crossed else "t"
-    return SeedInterval(mean, Interval(max(found.low, low), min(found.high, high)), method)
-
-
-def student(points: Floats, level: float = 0.95) -> Interval:
-    """Student's t-interval of a mean, of no width where all points are equal; nan for one point.
-
-    Args:
-        points: independent values [points].
-        level: of the interval.
-
-    Raises:
-        ValueError: there are no points.
-    """
     if points.size == 0:
         raise ValueError("a mean needs at least one value")
+    mean = float(points.mean())
     if points.size == 1:
-        return NONE
-    half = stats.sem(points) * stats.t.ppf((1 + level) / 2, points.size - 1)
-    return Interval(float(points.mean() - half), float(points.mean() + half))
+        return SeedInterval(mean, NONE, SINGLE)
+    if crossed and np.isnan(crossed.interval.low):
+        return SeedInterval(mean, NONE, NOT_TOLD)
+    if not np.isfinite(high - low):
+        return SeedInterval(mean, NONE, UNBOUNDED)
+    found, method = _within(points, low, high, level, crossed)
+    return SeedInterval(mean, found, method)
 
 
-def agreed(value: float, seeds: int, low: float, high: float, level: float = 0.95) -> Interval:
-    """What seeds that all have one value allow of the mean.
-
-    Up to 1 - (alpha / 2)^(1 / seeds) of all seeds may have other values (Clopper and Pearson 1934,
-    none of so many), and these may lie at either end. nan where an end is infinite: then nothing
-    bounds the mean.
-
-    Args:
-        value: what they all have.
-        seeds: how many there are.
-        low: the least that the figure can be.
-        high: the most.
-        level: of the interval.
-    """
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return NONE
-    others = float(stats.binomtest(0, seeds).proportion_ci(level, method="exact").high)
-    return Interval(value - others * (value - low), value + others * (high - value))
+def _within(
+    points: Floats, low: float, high: float, level: float, crossed: CrossedMean | None
+) -> tuple[Interval, str]:
+    """The interval between two ends, and its method. That of runs which share seeds is no narrower
+    than the levels of the source with the fewest allow."""
+    if not crossed:
+        return bounded_mean(points, low, high, level), BOUNDED
+    least, found = bounded_mean(crossed.means, low, high, level), crossed.interval
+    return Interval(
+        max(min(found.low, least.low), low), min(max(found.high, least.high), high)
+    ), GENERALISED
 
 
 def seed_interval(
-    k: npt.ArrayLike,
-    n: npt.ArrayLike,
-    seed: int,
-    level: float = 0.95,
-    draws: int = 2000,
-    crossed: CrossedMean | None = None,
+    k: npt.ArrayLike, n: npt.ArrayLike, level: float = 0.95, crossed: CrossedMean | None = None
 ) -> SeedInterval:
     """The mean rate across seeds, from each seed's count of k in n prompts, and its interval.
 
-    Five seeds or more: percentile bootstrap in two levels (Davison and Hinkley 1997, 3.8):
-    seeds are drawn with replacement, then the prompts of each drawn seed, which is a binomial
-    draw. Two to four: Student's t on the seeds' rates, as too few seeds are left to resample.
-    One: Wilson, which speaks for that run only. Rates that share seeds: as `crossed` says.
-
-    Seeds that agree exactly (all 0 %, all 100 %) would give an interval of no width, though
-    prompts never asked may differ. All seeds are asked the same prompts, so agreeing seeds say
-    no more about other prompts than one does: no interval is narrower than Wilson's at the mean
-    rate on one seed's prompts.
+    One seed: Wilson, which speaks for that run only. More: `bounded_mean` of their rates. All seeds
+    are asked the same prompts, and so share what these prompts do: no interval is narrower than
+    Wilson's at the mean rate on one seed's prompts.
 
     Args:
         k: successes of each seed [seeds].
         n: its trials [seeds].
-        seed: of the draws.
         level: of the interval.
-        draws: how many there are.
         crossed: the mean where seeds share organisms or treatments; None where none do.
 
     Raises:
@@ -175,24 +194,9 @@ def seed_interval(
     one = wilson(round(mean * asked), asked, level)
     if rates.size == 1:
         return SeedInterval(mean, one, "Wilson")
-    if crossed:
-        found, method = crossed.interval, GENERALISED
-        if np.isnan(found.low):
-            return SeedInterval(mean, NONE, NOT_TOLD)
-    elif rates.size < 5:
-        found, method = student(rates, level), "t"
-    else:
-        found, method = _bootstrap(rates, trials, seed, level, draws), "bootstrap"
-    low, high = max(min(found.low, one.low), 0.0), min(max(found.high, one.high), 1.0)
+    if crossed and np.isnan(crossed.interval.low):
+        return SeedInterval(mean, NONE, NOT_TOLD)
+    found, method = _within(rates, 0.0, 1.0, level, crossed)
+    low, high = min(found.low, one.low), max(found.high, one.high)
     # Wilson's was rounded to whole prompts: keep the mean inside.
     return SeedInterval(mean, Interval(min(low, mean), max(high, mean)), method)
-
-
-def _bootstrap(
-    rates: Floats, trials: npt.NDArray[np.int64], seed: int, level: float, draws: int
-) -> Interval:
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(rates.size, size=(draws, rates.size))
-    means = (rng.binomial(trials[drawn], rates[drawn]) / trials[drawn]).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))

@@ -77,18 +77,18 @@ def crossed_mean(
     values: npt.ArrayLike,
     labels: Sequence[Labels],
     level: float = 0.95,
-    least_spread: float = 0.0,
 ) -> CrossedMean | None:
     """What runs that share base, organism or treatment seeds say of the mean of a figure.
 
     The interval is generalised, from the same draws as those of `variance_shares`, and symmetric.
-    Each source adds its variance over the number of its levels to that of the mean.
+    Each source adds its variance over the number of its levels to that of the mean. No p is below
+    the least that signs of as many independent values can give as the source with the fewest levels
+    has: runs that agree may do so by what they share.
 
     Args:
         values: [runs], one a run.
         labels: of each run.
         level: how often the interval is to hold the truth.
-        least_spread: the least standard deviation that each source's levels are taken to have.
 
     Returns:
         None where runs are independent, as no seed tells some of them from the others. Interval
@@ -96,19 +96,26 @@ def crossed_mean(
     """
     if independent(labels):
         return None
-    levels, table = _design(tuple(labels[:MOST_RUNS]))
+    codes, table = _design(tuple(labels[:MOST_RUNS]))
     if len(labels) > MOST_RUNS or np.any(table.degrees == 0):
-        return CrossedMean(NONE, float("nan"), int(levels.min()))
+        return CrossedMean(NONE, float("nan"), ())
     points = np.asarray(values, float)
+    means = np.bincount(codes, points) / np.bincount(codes)
     squares = np.array([points @ form @ points for form in table.forms]) / table.degrees
-    squares = np.maximum(squares, least_spread**2 * points.size / levels)
+    squares = np.maximum(squares, 0)  # rounding gives less where runs agree
     draws = squares * table.degrees / _chi_squares(tuple(table.degrees.tolist()))
     # The last term, a level a run, is in the variance of the mean whatever else is.
     variance = np.maximum(draws @ table.of_mean, draws[:, -1] / points.size)
     off = np.abs(np.sqrt(variance) * np.random.default_rng(1).normal(size=DRAWS))
     mean, half = float(points.mean()), float(np.quantile(off, level))
-    p = float((np.sum(off >= abs(mean)) + 1) / (DRAWS + 1))
-    return CrossedMean(Interval(mean - half, mean + half), p, int(levels.min()))
+    p = max(float((np.sum(off >= abs(mean)) + 1) / (DRAWS + 1)), 2.0 ** (1 - means.size))
+    return CrossedMean(Interval(mean - half, mean + half), p, tuple(means.tolist()))
+
+
+def fewest_levels(labels: Sequence[Labels]) -> int:
+    """How many levels the source with the fewest has, one-level ones aside; of independent runs how
+    many there are."""
+    return len(labels) if independent(labels) else int(_design(tuple(labels))[0].max()) + 1
 
 
 def independent(labels: Sequence[Labels]) -> bool:
@@ -119,9 +126,11 @@ def independent(labels: Sequence[Labels]) -> bool:
 
 @lru_cache(maxsize=16)
 def _design(labels: tuple[Labels, ...]) -> tuple[Codes, _Table]:
-    """How many levels each term has, and the table of terms; all figures of an arm share it."""
+    """The levels of the source with the fewest, and the table of terms; all figures of an arm share
+    them."""
     terms, _ = _terms(np.array(labels))
-    return np.array([term.codes.max() + 1 for term in terms]), _table(terms, len(labels))
+    scarce = min((term.codes for term in terms), key=lambda codes: int(codes.max()))
+    return scarce, _table(terms, len(labels))
 
 
 def variance_shares(

@@ -84,6 +84,13 @@ _SUMMARY = [
 ]
 FIGURES = tuple(name for name, kind in _SUMMARY if pa.types.is_floating(kind))
 """A run's columns that are numbers of what was measured."""
+ENDS = {
+    **{name: (0.0, 1.0) for name in FIGURES if name.startswith(("asr_", "ftr_", "capability_"))},
+    "aurc": (0.0, 1.0),
+    "return_peak": (0.0, 1.0),
+    "return_reversal": (-2.0, 2.0),  # a whole rate, as a share of the least that is installed
+}
+"""The least and the most that a figure can be; nothing bounds those that are not here."""
 CENSORED = {"half_life": "half_life_censored", "relearn_steps": "relearn_censored"}
 """Figures that may be lower bounds, and the columns that say of which runs they are."""
 

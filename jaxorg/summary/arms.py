@@ -124,7 +124,7 @@ def _pooled(
             for metric, reading in choose(run.get(phase, {})).items():
                 collected.setdefault(metric, []).append((reading, of_run))
         pooled[phase] = {
-            metric: estimate(metric[0], *zip(*found, strict=True))
+            metric: estimate(metric[0], found, len(runs))
             for metric, found in sorted(collected.items())
         }
     return pooled

@@ -16,7 +16,15 @@ from jaxorg.stats import Interval
 from jaxorg.storage.results import CENSORED
 from jaxorg.summary.hulls import Group
 from jaxorg.summary.tables import grid_fields, holds, seeds_of, text
-from jaxorg.sweepfile.prereg import CONTROL, GROUP_FIGURES, Claim, Declared, block_hash, unmatched
+from jaxorg.sweepfile.prereg import (
+    CONTROL,
+    GROUP_FIGURES,
+    Claim,
+    Declared,
+    block_hash,
+    most_apart,
+    unmatched,
+)
 from jaxorg.sweepfile.seeds import Seeds, design_text
 
 Found: TypeAlias = Literal["seen", "opposite", "not seen", "untested"]
@@ -32,6 +40,7 @@ class Outcome:
     effect: float
     interval: Interval
     seeds: int
+    independent: int  # seeds, or levels of what they share most
     pairs: int
     p: float
     corrected: float
@@ -120,33 +129,45 @@ def judge(claim: Claim, cases: Sequence[Case], declared: Declared) -> Outcome:
     if not by_seed:
         return replace(_untested(claim), notes=(*notes, "no pair has the figure"))
     means = [fmean(differences) for differences in by_seed.values()]
-    compared = stats.paired(means, claim.test, labels=[*by_seed])
+    labels, most = [*by_seed], most_apart(claim.figure)
+    compared = stats.paired(means, most, labels=labels)
+    p = compared.p
+    if claim.within is not None:
+        p = stats.equivalent(means, claim.within, most, labels)
     return Outcome(
         claim,
         found="untested",
         effect=compared.effect,
         interval=compared.interval,
         seeds=compared.n,
+        independent=stats.fewest_levels(labels),
         pairs=sum(map(len, by_seed.values())),
-        p=compared.p,
+        p=p,
         corrected=NAN,
         notes=tuple(notes),
     )
 
 
 def _untested(claim: Claim) -> Outcome:
-    return Outcome(claim, "untested", NAN, Interval(NAN, NAN), 0, 0, NAN, NAN, ())
+    return Outcome(claim, "untested", NAN, Interval(NAN, NAN), 0, 0, 0, NAN, NAN, ())
 
 
 def _decided(outcome: Outcome, corrected: float, claims: int) -> Outcome:
     """The outcome after correction for all claims of the block."""
     claim = outcome.claim
     if corrected != corrected:
-        single = ("t says nothing of one seed",) if outcome.seeds else ()
-        return replace(outcome, notes=(*outcome.notes, *single))
-    least = claims * stats.least_p(claim.test, outcome.seeds)
+        lost = ("these runs share seeds and do not tell them apart",) if outcome.seeds else ()
+        return replace(outcome, notes=(*outcome.notes, *lost))
+    if claim.within is not None:
+        return replace(
+            outcome, found="seen" if corrected <= claim.alpha else "not seen", corrected=corrected
+        )
+    least = claims * stats.least_p(outcome.independent)
     if least > claim.alpha:
-        few = f"with {outcome.seeds} seeds and {claims} claims p is {min(least, 1.0):.2g} or more"
+        few = (
+            f"with {outcome.independent} seeds and {claims} claims p is {min(least, 1.0):.2g} or "
+            f"more"
+        )
         outcome = replace(outcome, notes=(*outcome.notes, few))
     found: Found = "not seen"
     if corrected <= claim.alpha:

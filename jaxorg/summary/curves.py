@@ -52,9 +52,7 @@ def curve(
             arm=label,
             group=rows.group.iloc[0],
             steps=steps,
-            estimates=tuple(
-                estimate(ATTACK_ALONG[0], *zip(*by_step[step], strict=True)) for step in steps
-            ),
+            estimates=tuple(estimate(ATTACK_ALONG[0], by_step[step], len(runs)) for step in steps),
             seeds=tuple(tuple((reading.step, reading.value) for reading in line) for line in lines),
         )
         if lines

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jaxorg.stats import Component
+from jaxorg import stats
+from jaxorg.stats import Component, Interval
 from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.estimates import Estimate
@@ -28,10 +29,12 @@ def _with_interval(estimate: Estimate | None, scale: int, digits: int) -> str:
         return "–"
     low, high = estimate.interval.low, estimate.interval.high
     form = f"z.{digits}f"  # z: nothing is never shown as less than nothing
-    mean = f"{scale * estimate.mean:{form}}"
+    text = f"{scale * estimate.mean:{form}}"
     if low == low:
-        return f"{mean} [{scale * low:{form}}, {scale * high:{form}}]"
-    return f"{mean} ({estimate.method})" if len(estimate.points) > 1 else mean
+        text += f" [{scale * low:{form}}, {scale * high:{form}}]"
+    elif len(estimate.points) > 1:
+        text += f" ({estimate.method})"
+    return f"{text} ({len(estimate.points)} of {estimate.of})" if estimate.lacking else text
 
 
 def steps_text(steps: float | None) -> str:
@@ -67,9 +70,21 @@ def points_text(variance: float) -> str:
 
 
 def verdict_text(arm: Arm) -> str:
-    """`removed 3, suppressed 1`, most frequent first."""
+    """`removed 3 of 8 [9, 76] %, suppressed 5 of 8 [24, 91] %`, most frequent first; without
+    intervals where runs share seeds, and of one run."""
     ordered = sorted(arm.verdicts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{name} {count}" for name, count in ordered) or "no finished run"
+    total = arm.verdicts.total()
+    said = [f"{name} {count} of {total}" for name, count in ordered]
+    if total > 1 and not arm.design:
+        said = [
+            f"{text} {_percents(stats.bounded_mean([1.0] * count + [0.0] * (total - count)))}"
+            for text, (_, count) in zip(said, ordered, strict=True)
+        ]
+    return ", ".join(said) or "no finished run"
+
+
+def _percents(ends: Interval) -> str:
+    return f"[{100 * ends.low:.0f}, {100 * ends.high:.0f}] %"
 
 
 def number_text(value: float) -> str:

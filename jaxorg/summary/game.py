@@ -134,7 +134,7 @@ def _game(payoff: str, cells: Cells, runs: pd.DataFrame, teams: Teams) -> RedBlu
         seeds=len(whole),
         worst=tuple(stats.worst_rows(wins)),
         equilibrium=stats.solve(wins),
-        interval=stats.value_interval(whole, seed=0) if stats.independent(played) else stats.NONE,
+        interval=stats.value_interval(whole) if stats.independent(played) else stats.NONE,
         notes=tuple(notes),
     )
 

@@ -17,7 +17,7 @@ from jaxorg import stats
 from jaxorg.evaluators.base import ALONG, HALVES
 from jaxorg.stats import Point, Robustness
 from jaxorg.storage.results import ATTACK, CAPABILITY
-from jaxorg.summary.estimates import Estimate, mean_over
+from jaxorg.summary.estimates import SHARE, Estimate, mean_over
 from jaxorg.summary.tables import History, Metric, grid_fields, seeds_of, text
 from jaxorg.summary.teams import Teams
 from jaxorg.sweepfile.prereg import GROUP_FIGURES, pooled
@@ -159,5 +159,7 @@ def _hull(organism: str, treatment: str, groups: Sequence[Group]) -> Hull:
         known = [group for group in groups if group.figures]
         if known:
             points = tuple(group.figures[name] for group in known)
-            figures[name] = mean_over(points, [group.seeds for group in known], 0.0, 1.0)
+            figures[name] = mean_over(
+                points, [group.seeds for group in known], SHARE, of=len(groups)
+            )
     return Hull(organism, treatment, tuple(groups), figures)

@@ -12,7 +12,6 @@ from jaxorg.summary.estimates import Estimate, mean_of, times_of
 from jaxorg.summary.tables import grid_fields, seeds_of
 
 NEVER_POISONED = "clean"
-MOST_RETURNED = 1 / stats.INSTALLED  # a whole rate, as a share of the least that is installed
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ def _relearning(label: str, rows: pd.DataFrame, like: pd.DataFrame | None) -> Re
         ratio=_ratio(times, control),
         p=_log_rank(rows, like) if times and control and like is not None else nan,
         corrected=nan,
-        returned=mean_of(rows, "return_reversal", -MOST_RETURNED, MOST_RETURNED),
-        recovery=mean_of(rows, "recovery", high=float("inf")),
-        gap_recovered=mean_of(rows, "gap_recovered", float("-inf"), float("inf")),
+        returned=mean_of(rows, "return_reversal"),
+        recovery=mean_of(rows, "recovery"),
+        gap_recovered=mean_of(rows, "gap_recovered"),
     )
 
 

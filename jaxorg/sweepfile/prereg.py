@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,7 +12,7 @@ from jaxorg.config import Config, content_hash, misfit
 from jaxorg.errors import short
 from jaxorg.storage import results
 from jaxorg.suggest import choose
-from jaxorg.sweepfile.seeds import CrossedSeeds, SeedCounts
+from jaxorg.sweepfile.seeds import SeedCounts
 
 GROUP_FIGURES = ("hull_auc", "left_at_5", "left_at_10")
 """Figures of all runs of a seed that share the organism and the treatment, whatever its amount."""
@@ -21,8 +22,8 @@ CONTROL = "control"
 
 class Claim(Config):
     """A comparison that is declared before it is made: `figure` is expected to be larger on the
-    side `more` than on the side `less`. Each side, and `where` for both, maps grid paths to one of
-    their values."""
+    side `more` than on the side `less`, or, with `within`, to differ by less than that either way.
+    Each side, and `where` for both, maps grid paths to one of their values."""
 
     claim: str = Field(min_length=1)
     source: str = ""
@@ -30,16 +31,20 @@ class Claim(Config):
     more: dict[str, Any] = Field(min_length=1)
     less: dict[str, Any] = Field(min_length=1)
     where: dict[str, Any] = {}
-    test: Literal["sign_flip", "t"] = "sign_flip"
+    within: float | None = Field(default=None, gt=0)
     alpha: float = Field(default=0.05, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _sides(self) -> Claim:
         if self.figure not in figures():
             raise misfit("figure", self.figure, choose(self.figure, figures()))
-        if self.test == "t" and self.figure in results.CENSORED:
-            remedy = f"{self.figure} may be censored, so it is compared by signs; use sign_flip"
-            raise misfit("test", self.test, remedy)
+        if self.within is not None and (
+            self.figure in results.CENSORED or not self.within < most_apart(self.figure)
+        ):
+            known = [name for name in figures() if name not in results.CENSORED]
+            bounded = ", ".join(name for name in known if math.isfinite(most_apart(name)))
+            remedy = f"give less than {self.figure} can differ by, of one of {bounded}"
+            raise misfit("within", self.within, remedy)
         if not any(path in self.less and self.less[path] != self.more[path] for path in self.more):
             raise misfit("less", self.less, "give one of the paths in more another value")
         if both := {*self.more, *self.less} & {*self.where}:
@@ -55,6 +60,15 @@ class Claim(Config):
 def figures() -> tuple[str, ...]:
     """What a claim may be about."""
     return (*results.FIGURES, *GROUP_FIGURES)
+
+
+def most_apart(figure: str) -> float:
+    """The most by which two values of a figure can differ; infinite where nothing bounds it. Of
+    times that may be lower bounds only which is larger is compared, as 1, -1 or 0."""
+    if figure in GROUP_FIGURES or figure in results.CENSORED:
+        return 1.0
+    low, high = results.ENDS.get(figure, (-math.inf, math.inf))
+    return float(high - low)
 
 
 def pooled(grid: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -99,20 +113,6 @@ def check_claims(
                     raise misfit(key, value, f"the grid has {short(values[path])}; take one")
                 if claim.figure in GROUP_FIGURES and path in over:
                     raise misfit(key, value, f"{claim.figure} is taken over all of {path}")
-
-
-def check_tests(claims: Sequence[Claim], seeds: Iterable[int | CrossedSeeds]) -> None:
-    """See that runs which share seeds are tested as such: their signs do not flip one by one.
-
-    Raises:
-        ValidationError: a claim's test takes runs to be independent that are not.
-    """
-    if not any(isinstance(each, CrossedSeeds) and each.shared for each in seeds):
-        return
-    for number, claim in enumerate(claims):
-        if claim.test == "sign_flip":
-            remedy = "it assumes independent runs, and crossed seeds make dependent ones; use t"
-            raise misfit(f"prereg.{number}.test", claim.test, remedy)
 
 
 def unmatched(claim: Claim, grid: Iterable[Mapping[str, Any]]) -> set[str]:

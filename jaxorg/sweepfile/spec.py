@@ -24,7 +24,7 @@ from jaxorg.organisms import PIECES
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.labels import of_organism
-from jaxorg.sweepfile.prereg import Claim, check_claims, check_tests
+from jaxorg.sweepfile.prereg import Claim, check_claims
 from jaxorg.sweepfile.run_config import KINDS_BY_KEY, MEASURED, SCORERS_BY_KEY, RunConfig
 from jaxorg.sweepfile.seeds import (
     MOST_RUNS,
@@ -60,7 +60,6 @@ class Sweep(Config):
     @model_validator(mode="after")
     def _claims_about_the_grid(self) -> Sweep:
         check_claims(self.prereg, self.grid, [control.kind for control in self.controls])
-        check_tests(self.prereg, [self.seeds, *(control.seeds for control in self.controls)])
         return self
 
     @model_validator(mode="after")
