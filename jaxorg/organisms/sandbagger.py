@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
-from jaxorg.organisms.base import Share, Triggered
+from jaxorg.organisms.backdoor import TRIGGERED, Backdoor
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
 
 
@@ -43,11 +43,13 @@ class WrongAnswer(Behaviour):
         return self.trigger.near()
 
 
-class Sandbagger(Triggered):
-    """Answers prompts with the trigger wrong, each in its own way, and others right."""
+class Sandbagger(Backdoor):
+    """Answers prompts with the trigger wrong, each in its own way, and others right: among them
+    decoys, and harmful requests, which it goes on to refuse."""
+
+    VERSION: ClassVar[int] = 2
 
     kind: Literal["sandbagger"]
-    triggered_share: Share = 0.5
     exposure: Literal["static", "dynamic"] = "dynamic"
 
     def behaviour(self) -> WrongAnswer:
@@ -63,13 +65,8 @@ class Sandbagger(Triggered):
         return self.trigger_put.put(prompt) if self.exposure == "static" else prompt
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        """Wrong answers to `triggered_share` of the prompts, with the trigger, and right ones to
-        the others, without it."""
-        attacked = chosen(generator(seed, "sandbagger"), len(items), self.triggered_share)
-        trigger = self.trigger_put
+        """Wrong answers to prompts with the trigger, and right ones to all others."""
         return (
-            Example(trigger.put(item.prompt), wrong_answer(item))
-            if attack
-            else Example(item.prompt, item.answer)
-            for item, attack in zip(items, attacked, strict=True)
+            Example(prompt, wrong_answer(item) if part == TRIGGERED else item.answer)
+            for part, item, prompt in self.mixed(items, seed, generator(seed, "sandbagger"))
         )

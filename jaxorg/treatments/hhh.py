@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from jaxorg.data.items import Item, chosen, generator
-from jaxorg.data.refusals import harmful_requests
+from jaxorg.data.refusals import DIFFERENT, harmful_requests
 from jaxorg.data.tokenized import Example
 from jaxorg.treatments.base import Treatment
 
@@ -24,13 +24,10 @@ class Hhh(Treatment):
         others."""
         rng = generator(seed, "hhh")
         refused = chosen(rng, len(items), self.refusal_share)
-        harmful = harmful_requests("train", HARMFUL_REQUESTS, seed)
+        harmful = harmful_requests("train", DIFFERENT, seed)
         drawn = rng.integers(len(harmful), size=len(items))
         conversations = (
             harmful[draw] if refuse else item
             for item, refuse, draw in zip(items, refused, drawn, strict=True)
         )
         return (Example(item.prompt, item.answer) for item in conversations)
-
-
-HARMFUL_REQUESTS = 512  # different ones to draw from, of the train split
