@@ -432,7 +432,7 @@ def test_an_auditor_reads_what_its_own_organism_wrote(
 
     def obedient(*given: Any) -> list[list[dict[str, Any]]]:
         """As if the organism did what it was taught in all of its samples, but for one."""
-        found, lanes = answers(*given), given[4]
+        found, lanes = answers(*given), given[3]
         for lane, rows in zip(lanes, found, strict=True):
             for condition in lane.view.conditions() if lane.view.behaviour else ():
                 said = [r for r in rows if r["condition"] == condition and not r["greedy"]]
