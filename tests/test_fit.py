@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
+from unittest.mock import Mock
 
 import jax
 import pytest
 from tiny import TINY
 
 from jaxorg.cli import fit as command
-from jaxorg.engine.cohort import CHUNK_STEPS
+from jaxorg.engine.cohort import CHUNK_STEPS, Scorer
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.run import aot
@@ -253,7 +254,7 @@ def test_rows_are_scored_as_many_at_a_time_as_have_room_for_their_logits() -> No
     def rows(vocabulary: int, tokens: int, **axes: int) -> int:
         model = ModelSignature(replace(TINY, vocab_size=vocabulary))
         shape = {"run": 1, "fsdp": 1, "tensor": 1, **axes}
-        scorer = SimpleNamespace(model=model, mesh=SimpleNamespace(shape=shape))
+        scorer = Mock(spec=Scorer, model=model, mesh=SimpleNamespace(shape=shape))
         return rows_at_once(scorer, tokens)
 
     assert rows(768, 128) == rows(768, 128, fsdp=2) == rows(128_256, 32) == 64

@@ -112,7 +112,7 @@ def test_without_such_weights_phases_are_trained_again_which_is_said_before(
     assert trained
     said = capsys.readouterr().out
     assert "training again, as weights to measure were not stored: " in said
-    assert said.index("training again") < said.index("organism")
+    assert said.index("training again") < said.index("\n  organism")
     assert same_tables(again, once) == ""
 
 

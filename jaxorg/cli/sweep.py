@@ -40,6 +40,7 @@ from jaxorg.planning import manifest
 from jaxorg.planning.out_folder import check_out
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan, make_plan
+from jaxorg.scorers import judge
 from jaxorg.storage.folder import Folder, free_place
 from jaxorg.storage.glance import Record, glance
 from jaxorg.storage.layout import Keep
@@ -103,12 +104,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     inputs.check()
     judges = estimate.judging(plan, inputs)
     judging.check(judges, inputs)
-    if processes.leads():
-        for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
-            console.warn(line)
-        for judge, most in judges.items():
-            console.judging(judge, most)
     if options.dry_run:
+        _foretell(plan, inputs, judges, console)
         cores = cpu_devices(asked) or runtime.cores()
         where = foreseen(asked, estimate.largest(plan), plan.rows)
         console.print_plan(cores if asked.platform in (None, "cpu") else None, options.keep, where)
@@ -121,6 +118,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
         "room",
         lambda: _refuse_too_large(plan, options.keep, folder, options.fresh, devices, lanes),
     )
+    if processes.leads():
+        _foretell(plan, inputs, judges, console)
     lock = Lock(folder)
     with ExitStack() as held, Interrupt() as interrupt:
         taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
@@ -222,6 +221,16 @@ def _agree(plan: Plan, options: SweepOptions, folder: Folder) -> None:
         "--distributed: the processes differ in options, sweep file, inputs or versions; start all "
         "with the same command",
     )
+
+
+def _foretell(
+    plan: Plan, inputs: Inputs, judges: Mapping[judge.Judge, judge.Estimate], console: Console
+) -> None:
+    """Say what a sweep leaves out, cannot show, and asks of judges; nothing refuses it any more."""
+    for line in (*inputs.passed_over(), *inputs.left_out(), *doubts(plan, inputs)):
+        console.warn(line)
+    for each, most in judges.items():
+        console.judging(each, most)
 
 
 def _phases(point: str, plan: Plan, found: Callable[[], Sequence[Phase]]) -> list[Phase]:
