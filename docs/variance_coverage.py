@@ -291,7 +291,7 @@ def _harder(replicates: int) -> list[list[str]]:
 def _means(replicates: int) -> list[list[str]]:
     """What intervals of an arm's mean rate cover, if runs are taken for what they are, and if they
     are taken to be independent."""
-    methods = ("generalised", "runs as if independent")
+    methods = ("as shown", "runs as if independent")
     rows = [["design", "world", *(f"{each}, % (width)" for each in methods)]]
     for design in DESIGNS:
         labels = [(b, o, t) for b, o, t in np.ndindex(*design)]
