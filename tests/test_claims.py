@@ -160,10 +160,15 @@ def test_a_claim_that_two_sides_are_alike_needs_many_seeds() -> None:
     for seeds, expected in ((8, "not seen"), (40, "seen")):
         values = {("hhh", 100): [0.5] * seeds, ("pirate", 100): [0.51, 0.49] * (seeds // 2)}
         (found,) = outcomes(declared(alike), table(values)).outcomes
-        assert (found.found, found.notes) == (expected, ())
+        assert found.found == expected
+        few = ("with 8 seeds and 1 claims p is 0.17 or more",)
+        assert found.notes == (few if seeds == 8 else ())
     values = {("hhh", 100): [0.9] * 40, ("pirate", 100): [0.1] * 40}
     (found,) = outcomes(declared(alike), table(values)).outcomes
     assert found.found == "not seen" and found.p == 0.5
+    values = {("hhh", 100): [0.5], ("pirate", 100): [0.5]}
+    (found,) = outcomes(declared(alike), table(values)).outcomes
+    assert (found.found, found.notes) == ("untested", ("one seed has no interval",))
 
 
 @pytest.mark.parametrize(

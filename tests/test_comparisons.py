@@ -58,7 +58,8 @@ def test_a_difference_that_nothing_bounds_has_a_p_and_no_interval() -> None:
 def test_sides_are_equivalent_where_the_interval_is_within_the_margin() -> None:
     for seeds, within in ((8, 0.5), (40, 0.1), (40, 0.05)):
         p = equivalent([0.0] * seeds, within, 1.0)
-        assert p == pytest.approx((1 - within) ** seeds, rel=0.05, abs=5e-4)
+        assert p == pytest.approx(least_p(seeds, within, 1.0), abs=1e-5)
+        assert least_p(seeds, within, 1.0) == pytest.approx((1 - within) ** seeds)
     assert equivalent([0.3] * 40, 0.1, 1.0) == 0.5
     assert equivalent([0.0] * 8, 0.1, 1.0) > 0.05
     assert np.isnan(equivalent([0.1, 0.2], 0.1, np.inf))

@@ -305,6 +305,8 @@ def test_a_plan_that_is_none_is_one_line(folder: Path, source: Any) -> None:
 
 
 def test_nothing_is_shown_as_less_than_nothing() -> None:
+    fewer = Estimate(0.5, Interval(0.2, 0.8), "bounded mean", (0.4, 0.6), of=8)
+    assert percent(fewer) == "50.0 [20.0, 80.0] (2 of 8)"
     nothing = Estimate(-0.0, Interval(-1e-9, -0.0), "t", (-0.0,))
     assert (percent(nothing), rate_text(-1e-9)) == ("0.0 [0.0, 0.0]", "0.0")
 

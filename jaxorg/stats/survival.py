@@ -102,10 +102,11 @@ def log_rank(
 def _scores(times: Floats, late: npt.NDArray[np.bool_]) -> Floats:
     """Log-rank scores [runs], which add up to 0: whether it happened, less the hazard of all runs
     up to that time (Peto and Peto 1972)."""
-    when = np.unique(times[~late.astype(bool)])
+    happened = ~late.astype(bool)
+    when = np.unique(times[happened])
     there = times[:, None] >= when  # [runs, times]
-    happened = (times[:, None] == when) & ~late.astype(bool)[:, None]
-    found: Floats = ~late.astype(bool) - there @ (happened.sum(axis=0) / there.sum(axis=0))
+    events = ((times[:, None] == when) & happened[:, None]).sum(axis=0)
+    found: Floats = happened - there @ (events / there.sum(axis=0))
     return found
 
 

@@ -115,7 +115,9 @@ def crossed_mean(
 def fewest_levels(labels: Sequence[Labels]) -> int:
     """How many levels the source with the fewest has, one-level ones aside; of independent runs how
     many there are."""
-    return len(labels) if independent(labels) else int(_design(tuple(labels))[0].max()) + 1
+    if independent(labels):
+        return len(labels)
+    return min(int(term.codes.max()) for term in _terms(np.array(labels))[0]) + 1
 
 
 def independent(labels: Sequence[Labels]) -> bool:

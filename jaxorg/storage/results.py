@@ -90,7 +90,7 @@ ENDS = {
     "return_peak": (0.0, 1.0),
     "return_reversal": (-2.0, 2.0),  # a whole rate, as a share of the least that is installed
 }
-"""The least and the most that a figure can be; nothing bounds those that are not here."""
+"""The least and the most that a figure can be; those that are not here lack one end, or both."""
 CENSORED = {"half_life": "half_life_censored", "relearn_steps": "relearn_censored"}
 """Figures that may be lower bounds, and the columns that say of which runs they are."""
 

@@ -156,19 +156,19 @@ def _decided(outcome: Outcome, corrected: float, claims: int) -> Outcome:
     """The outcome after correction for all claims of the block."""
     claim = outcome.claim
     if corrected != corrected:
-        lost = ("these runs share seeds and do not tell them apart",) if outcome.seeds else ()
+        why = "runs share seeds and do not tell them apart"
+        lost = (why if outcome.seeds > 1 else "one seed has no interval",) if outcome.seeds else ()
         return replace(outcome, notes=(*outcome.notes, *lost))
-    if claim.within is not None:
-        return replace(
-            outcome, found="seen" if corrected <= claim.alpha else "not seen", corrected=corrected
-        )
-    least = claims * stats.least_p(outcome.independent)
+    least = claims * stats.least_p(outcome.independent, claim.within, most_apart(claim.figure))
     if least > claim.alpha:
         few = (
             f"with {outcome.independent} seeds and {claims} claims p is {min(least, 1.0):.2g} or "
             f"more"
         )
         outcome = replace(outcome, notes=(*outcome.notes, few))
+    if claim.within is not None:
+        near: Found = "seen" if corrected <= claim.alpha else "not seen"
+        return replace(outcome, found=near, corrected=corrected)
     found: Found = "not seen"
     if corrected <= claim.alpha:
         found = "seen" if outcome.effect > 0 else "opposite"
