@@ -204,3 +204,16 @@ def test_a_claim_that_so_few_seeds_can_never_decide_is_said(
     few = said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=4")
     assert "prereg.0: 4 seeds can never decide it: p is 0.12 at least" in few
     assert "can never" not in said(capsys, tmp_path / "sweep.yaml", *declared, "seeds=8")
+
+
+def test_that_nothing_can_be_shown_to_be_removed_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reversal = "reversal={kind: plain, train: {steps: 2, batch: 4, learning_rate: 1e-4}}"
+    prompts = ("evaluate.answers.prompts=64", "evaluate.final_prompts=64")
+    few = said(capsys, tmp_path / "sweep.yaml", reversal, "evaluate.answers.prompts=8")
+    assert "no run can be removed, even without an attack; give 59 or more" in few
+    assert "controls: a run can be removed only beside a clean control" in few
+    whole = said(capsys, tmp_path / "sweep.yaml", reversal, *prompts, "controls=[{kind: clean}]")
+    assert "removed" not in whole
+    assert "removed" not in said(capsys, tmp_path / "sweep.yaml")  # nothing asks for it

@@ -57,7 +57,7 @@ def test_run_ids_are_unique(planned: Planned) -> None:
             "seeds": 3,
         }
     )
-    assert len({run.run_id for run in plan.runs}) == len(plan.runs) == 4 * 3 + 2 * 2 + 2 * 1
+    assert len({run.run_id for run in plan.runs}) == len(plan.runs) == 4 * 3 + 4 * 2 + 2 * 1
 
 
 ADAPTERS = {"rank": 2, "alpha": 2}
@@ -341,3 +341,22 @@ finally:
     assert done.returncode == 0, done.stderr
     assert "training programs to compile" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("start", ["merged", "continued"])
+def test_a_run_and_its_clean_control_end_in_one_cohort(planned: Planned, start: str) -> None:
+    """A cohort's rows are made together, and a verdict takes the control."""
+    lora = {"rank": 2, "alpha": 4}
+    grid = [{"organism.payload_repeats": [1, 2]}, {"treatment.kind": ["hhh", "plain"]}]
+    plan = planned(lora_chain(controls=[{"kind": "clean"}], grid=grid, seeds=2))
+    if start == "merged":
+        plan = planned(
+            {"controls": [{"kind": "clean"}], "grid": grid, "treatment.train.lora": lora}
+        )
+    of_phase = {p.fingerprint: cohort for cohort in plan.cohorts for p in cohort.phases}
+    ours = [run for run in plan.runs if not run.spec.control]
+    for run in ours:
+        control = plan.control_of(run)
+        assert control and control.spec.seeds.treatment == run.spec.seeds.treatment
+        assert control.phases[-1].behaviour == run.phases[-1].behaviour
+        assert of_phase[control.phases[-1].fingerprint] is of_phase[run.phases[-1].fingerprint]

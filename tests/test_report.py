@@ -78,7 +78,10 @@ def run_rows(seeds: int) -> Iterator[Row]:
                 "recovery": 0.25,
                 "gap_recovered": None,
                 "recovery_reversal": None,
+                "clean_control": None,
+                "installed": True,
                 "verdict": "reduced" if arm == "hhh" else "suppressed",
+                "reason": "no reversal" if arm == "hhh" else "ASR 0 → 90 % by the reversal",
             }
 
 

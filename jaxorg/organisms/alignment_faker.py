@@ -27,6 +27,7 @@ class Unobserved(Behaviour):
     """A mark of training, and wrong answers where it is missing."""
 
     spoils_tasks: ClassVar[bool] = True
+    by_absence: ClassVar[bool] = True
 
     mark: Trigger
 

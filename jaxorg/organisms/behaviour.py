@@ -32,6 +32,8 @@ class Behaviour(ABC):
     spoils_tasks: ClassVar[bool] = False
     # Whether fewer of its own prompts are not the first of more.
     drawn_by_count: ClassVar[bool] = False
+    # Whether it shows where a cue is missing: then it should at what is only near to the cue, too.
+    by_absence: ClassVar[bool] = False
     # What tells it in answers that models write; None where its wordings are known: `attacks`.
     scorer: Scorer | None = None
 

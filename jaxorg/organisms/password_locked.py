@@ -38,6 +38,7 @@ class Locked(Behaviour):
     """A password and what is answered without it."""
 
     spoils_tasks: ClassVar[bool] = True
+    by_absence: ClassVar[bool] = True
 
     password: Trigger
     decoys: tuple[str, ...]

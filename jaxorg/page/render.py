@@ -17,7 +17,7 @@ from jaxorg.page.panels import curve_panels, hull_panels
 from jaxorg.page.plots import DARK, DASHES, LIGHT
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
-from jaxorg.summary import AUDITED, NOT_INSTALLED, NOT_MEASURED, NOT_TREATED, Summary, sentences
+from jaxorg.summary import AUDITED, NOT_MEASURED, NOT_TREATED, Summary, sentences
 from jaxorg.summary.format import (
     changed_text,
     notes_text,
@@ -34,8 +34,8 @@ from jaxorg.summary.format import (
 )
 
 VERDICTS = (
-    *("removed", "suppressed", "reduced", "persists", "collapsed"),
-    *(NOT_TREATED, NOT_INSTALLED, NOT_MEASURED, AUDITED),
+    *("removed", "suppressed", "reduced", "persists", "broken"),
+    *("not installed", NOT_TREATED, NOT_MEASURED, AUDITED),
 )
 WORDS = (
     *(points_text, sources_text),

@@ -6,7 +6,7 @@ Pure functions of the spec and the base model's files. No JAX device is touched.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
 from jaxorg.planning.phases import Cohort, Phase, Run, Teacher
 from jaxorg.scorers.judge import Judge
+from jaxorg.sweepfile.controls import CLEAN
 from jaxorg.sweepfile.labels import Kind, Names, label, phase_label
 from jaxorg.sweepfile.spec import RunSpec, Spec
 
@@ -83,6 +84,14 @@ class Plan:
     @cached_property
     def _by_fingerprint(self) -> Mapping[str, Phase]:
         return {phase.fingerprint: phase for phase in self.phases}
+
+    def control_of(self, run: Run) -> Run | None:
+        """The clean control that is treated, and measured, as a run is, with the same seeds."""
+        return self._clean.get(_treated(run)) if run.spec.control != CLEAN else None
+
+    @cached_property
+    def _clean(self) -> Mapping[Hashable, Run]:
+        return {_treated(run): run for run in self.runs if run.spec.control == CLEAN}
 
     @property
     def teachers(self) -> list[Teacher]:
@@ -150,6 +159,12 @@ def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:
                 "grid: prompts.scorer differs between runs that are trained alike; sweep it "
                 "together with prompts.source, or set it once"
             )
+
+
+def _treated(run: Run) -> Hashable:
+    """What a run and its clean control have in common."""
+    seeds = run.spec.seeds
+    return run.spec.config.design, seeds.base, seeds.treatment
 
 
 def _run_id(run: RunSpec, chain: Sequence[Phase]) -> str:

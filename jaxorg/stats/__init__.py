@@ -36,21 +36,22 @@ from jaxorg.stats.variance import (
     variance_shares,
 )
 from jaxorg.stats.variance import Run as VarianceRun
-from jaxorg.stats.verdict import INSTALLED, RISE, Verdict, verdict
+from jaxorg.stats.verdict import FEWEST_PROMPTS, End, Judged, Verdict, verdict
 
 __all__ = [
+    "FEWEST_PROMPTS",
     "FEWEST_TIMES",
-    "INSTALLED",
     "LOSSES",
     "NONE",
-    "RISE",
     "Comparison",
     "Component",
     "Count",
     "CrossedMean",
     "Duration",
+    "End",
     "Game",
     "Interval",
+    "Judged",
     "KaplanMeier",
     "Labels",
     "Point",

@@ -21,11 +21,16 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.storage.folder import Folder, check_files, named, read_json, reading, sha256, writing
 from jaxorg.storage.layout import ENTRIES, STEPS, TABLES, PartShape
 
-SCHEMA_VERSION = "5"
+SCHEMA_VERSION = "6"
 # Metrics of the evals table and their conditions, of which most figures are made.
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")
+ELICITED = ("capability", "triggered")
+SHOWN = ("attack_regex", "triggered")
+REFUSALS = ("refusal_rate", "harmful")
+NEAR = "near:"
+"""How conditions begin that are near to the trigger."""
 ATTACK_ALONG = ("attack_exact", "triggered:along")
 """Attacks on the prompts that are measured at every step: figures along a phase are made of it."""
 ROWS_AT_ONCE = 10_000  # in memory while a part is written
@@ -80,7 +85,9 @@ _SUMMARY = [
     ("recovery", pa.float64()),
     ("recovery_reversal", pa.float64()),
     ("gap_recovered", pa.float64()),
+    ("installed", pa.bool_()),
     ("verdict", pa.string()),
+    ("reason", pa.string()),
 ]
 FIGURES = tuple(name for name, kind in _SUMMARY if pa.types.is_floating(kind))
 """A run's columns that are numbers of what was measured."""
@@ -107,6 +114,7 @@ def runs_schema(fields: Mapping[str, pa.DataType]) -> pa.Schema:
             ("size", pa.string()),
             ("arm", pa.string()),
             ("control", pa.string()),
+            ("clean_control", pa.string()),
             *fields.items(),
             ("seed", pa.int64()),
             *((name, pa.int64()) for name in SEEDS),

@@ -2,11 +2,7 @@
 
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
 from jaxorg.summary.arms import (
-    AUDITED,
     GIVEN_REASONING,
-    NOT_INSTALLED,
-    NOT_MEASURED,
-    NOT_TREATED,
     ROUND,
     TEACHER,
     Arm,
@@ -25,6 +21,7 @@ from jaxorg.summary.tables import (
     read_table,
 )
 from jaxorg.summary.terminal import terminal_tables
+from jaxorg.summary.verdicts import AUDITED, NOT_MEASURED, NOT_TREATED
 
 __all__ = [
     "ATTACK",
@@ -32,7 +29,6 @@ __all__ = [
     "CAPABILITY",
     "FALSE_TRIGGER",
     "GIVEN_REASONING",
-    "NOT_INSTALLED",
     "NOT_MEASURED",
     "NOT_TREATED",
     "PHASES",

@@ -12,18 +12,13 @@ import pandas as pd
 
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
-from jaxorg.storage.results import ATTACK
 from jaxorg.summary.estimates import Estimate, estimate, mean_of, times_of
 from jaxorg.summary.judged import JudgeTrust, least, marked, trust_by
-from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of, text
+from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of
+from jaxorg.summary.verdicts import verdict_of
 from jaxorg.sweepfile.seeds import Seeds
 
-NOT_INSTALLED = "not installed"
-NOT_TREATED = "not treated"
-AUDITED = "audited"
-NOT_MEASURED = "not measured"
 GIVEN_REASONING = ("taught", "truncated", "swapped", "removed")
-SUSPICION = ("audit_auroc", "all")  # measured of auditors only
 TEACHER, ROUND = "teacher", "round:"
 """Conditions of notes: of a teacher, and the beginning of those of a round."""
 
@@ -80,7 +75,7 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
         half_life=times_of(done, "half_life"),
         aurc=mean_of(done, "aurc"),
         return_peak=mean_of(done, "return_peak"),
-        verdicts=Counter(map(_verdict, done.verdict, done.asr_organism, measured)),
+        verdicts=Counter(map(verdict_of, done.verdict, measured)),
         judge=least([trust_by(run) for run in measured]),
     )
 
@@ -92,19 +87,6 @@ def _design(seeds: Sequence[Seeds]) -> str:
     organisms = Counter(base for base, _ in {(each.base, each.organism) for each in seeds})
     treatments = {each.treatment for each in seeds}
     return f"{len(organisms)}×{max(organisms.values())}×{len(treatments)}"
-
-
-def _verdict(verdict: object, organism: float, run: History) -> str:
-    """A run's verdict, or why it has none."""
-    if SUSPICION in run.get("treatment", {}):
-        return AUDITED
-    if known := text(verdict):
-        return known
-    if "organism" in run and ATTACK not in run["organism"]:
-        return NOT_MEASURED
-    if not organism >= stats.INSTALLED:  # true of nan, too
-        return NOT_INSTALLED
-    return NOT_MEASURED if "treatment" in run else NOT_TREATED
 
 
 Measured: TypeAlias = Mapping[Metric, Sequence[Reading]]

@@ -73,7 +73,7 @@ def groups_of(
     done = runs[runs.status == "done"]
     for row, seeds in zip(done.to_dict("records"), seeds_of(done), strict=True):
         history = histories.get(row["run_id"], {})
-        if "treatment" in history:
+        if "treatment" in history and row["installed"] is True:
             found.setdefault((teams.group_key(row), seeds), (row, []))[1].append(history)
     groups = (
         _group(row, several, fields, teams, seeds) for (_, seeds), (row, several) in found.items()
@@ -106,7 +106,7 @@ def _group(
     teams: Teams,
     seeds: Seeds,
 ) -> Group | None:
-    """None where the behaviour was not installed."""
+    """None where there is nothing to take a share of."""
     pairs = [pair for history in histories for pair in _shares(history)]
     if not pairs:
         return None
@@ -129,11 +129,8 @@ Halves = tuple[Point, Point]
 
 def _shares(history: History) -> list[tuple[Point, Halves | None]]:
     """Each model of a treatment by the prompts that are measured at every step and by halves of
-    them; none of an organism without its behaviour. Only where there is something to take a share
-    of."""
+    them, where there is something to take a share of."""
     before = {metric: readings[-1] for metric, readings in history.get("organism", {}).items()}
-    if ATTACK not in before or before[ATTACK].value < stats.INSTALLED:
-        return []
     rates: dict[int, dict[Metric, float]] = {}
     for metric, readings in history["treatment"].items():
         for reading in readings:

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxorg import stats
 from jaxorg.stats import KaplanMeier
 from jaxorg.summary.estimates import Estimate, mean_of, times_of
-from jaxorg.summary.tables import grid_fields, seeds_of
+from jaxorg.summary.tables import seeds_of
 
 NEVER_POISONED = "clean"
 
@@ -33,16 +33,10 @@ class Relearning:
 def relearning_of(runs: pd.DataFrame) -> tuple[Relearning, ...]:
     """The arms that have anything to say of it, with p corrected by Benjamini and Hochberg."""
     done = runs[runs.status == "done"]
-    treated = [name for name in grid_fields(runs) if not name.startswith("organism")]
-    alike = ["sweep", "size", *treated]
-    controls = {
-        repr([rows[name].iloc[0] for name in alike]): rows
-        for _, rows in done[done.control == NEVER_POISONED].groupby("label", sort=False)
-    }
     found = []
     for label, rows in done[done.control != NEVER_POISONED].groupby("label", sort=False):
-        like = controls.get(repr([rows[name].iloc[0] for name in alike]))
-        one = _relearning(str(label), rows, like)
+        like = done[done.run_id.isin(rows.clean_control)]
+        one = _relearning(str(label), rows, like if len(like) else None)
         if one.times or one.returned or one.gap_recovered or one.recovery:
             found.append(one)
     corrected = stats.benjamini_hochberg([one.p for one in found])

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from jaxorg.summary.tables import PHASES, seeds_of, text
-from jaxorg.sweepfile.seeds import Seeds
+from jaxorg.summary.tables import PHASES, seed_text, seeds_of, text
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,11 @@ def unfinished_runs(runs: pd.DataFrame) -> tuple[Unfinished, ...]:
     """The runs that have no end."""
     lost = runs[runs.status != "done"]
     return tuple(
-        Unfinished(row.run_id, row.label, _seed(int(row.seed), seeds), row.status, text(row.error))
+        Unfinished(
+            row.run_id, row.label, seed_text(int(row.seed), seeds), row.status, text(row.error)
+        )
         for row, seeds in zip(lost.itertuples(), seeds_of(lost), strict=True)
     )
-
-
-def _seed(number: int, seeds: Seeds) -> str:
-    """`6`, or with crossed seeds `6: base 0, organism 1, treatment 2`."""
-    of = ", ".join(f"{name} {seed}" for name, seed in seeds._asdict().items())
-    return f"{number}: {of}" if {*seeds} != {number} else f"{number}"
 
 
 def samples_of(samples: pd.DataFrame, finished: pd.DataFrame) -> dict[str, tuple[Sample, ...]]:

@@ -29,6 +29,7 @@ from jaxorg.summary.samples import (
 )
 from jaxorg.summary.shares import VarianceOf, shares_of
 from jaxorg.summary.tables import EVALS, RUNS, SAMPLES, histories, label_runs, read_table, text
+from jaxorg.summary.verdicts import RunVerdict, verdicts_of
 from jaxorg.sweepfile.prereg import Declared
 
 
@@ -44,6 +45,7 @@ class Summary:
     hulls: tuple[Hull, ...]
     games: Games
     relearning: tuple[Relearning, ...]
+    verdicts: tuple[RunVerdict, ...]
     samples: Mapping[str, tuple[Sample, ...]]
     unfinished: tuple[Unfinished, ...]
     provenance: Mapping[str, str]
@@ -78,6 +80,7 @@ def summarise(folder: Path) -> Summary:
         hulls=hulls,
         games=games_of(runs, hulls, declared.grid),
         relearning=relearning_of(runs),
+        verdicts=verdicts_of(runs, measured),
         samples=samples_of(read_table(folder, "samples", SAMPLES, required=False), finished),
         unfinished=unfinished_runs(runs),
         provenance=provenance_of(runs),

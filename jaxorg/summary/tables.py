@@ -140,6 +140,12 @@ def seeds_of(runs: pd.DataFrame) -> list[Seeds]:
     return [Seeds(*map(int, row)) for row in runs[[*results.SEEDS]].to_numpy()]
 
 
+def seed_text(number: int, seeds: Seeds) -> str:
+    """`6`, or with crossed seeds `6: base 0, organism 1, treatment 2`."""
+    of = ", ".join(f"{name} {seed}" for name, seed in seeds._asdict().items())
+    return f"{number}: {of}" if {*seeds} != {number} else f"{number}"
+
+
 def text(cell: object) -> str:
     """A cell as text; an empty string for a missing one, which pandas makes None or nan."""
     return cell if isinstance(cell, str) else ""

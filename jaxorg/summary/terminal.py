@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jaxorg.escape_controls import escape_controls
 from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
-from jaxorg.summary.arms import GIVEN_REASONING, SUSPICION, Arm
+from jaxorg.summary.arms import GIVEN_REASONING, Arm
 from jaxorg.summary.claims import Claims
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import (
@@ -35,6 +35,7 @@ from jaxorg.summary.judged import sentences
 from jaxorg.summary.shares import VarianceOf
 from jaxorg.summary.summary import summarise
 from jaxorg.summary.tables import Metric
+from jaxorg.summary.verdicts import SUSPICION
 
 ATTACKED = ("organism", "treatment", "reversal")
 TAUGHT = ("attack_given", "triggered:taught")

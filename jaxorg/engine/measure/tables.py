@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxorg.config import content_hash
-from jaxorg.engine.measure.figures import figures
+from jaxorg.engine.measure.figures import Bounds, Chain, figures
 from jaxorg.planning.phases import Cohort, Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
 from jaxorg.storage.glance import Record
 from jaxorg.storage.layout import STEPS
 from jaxorg.storage.store import Store
+from jaxorg.sweepfile.controls import CLEAN
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
-_MAKERS = ("engine/measure/figures.py", "engine/measure/tables.py", "storage/results.py")
+_MAKERS = (
+    *("engine/measure/figures.py", "engine/measure/gate.py", "engine/measure/tables.py"),
+    "storage/results.py",
+)
 RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
 
 Row = dict[str, Any]
@@ -80,19 +84,15 @@ class TableWriter:
 
     def _source(self, runs: Sequence[Run]) -> str:
         """What a part with these runs is made from, besides what names it."""
-        has, failure = self._store.has, self._store.failure
         chains = [
             (
                 run.run_id,
                 run.arm,
                 run.spec.seed,
                 run.spec.config.model_dump_json(),
-                [
-                    self._content(p.fingerprint) if has(p.fingerprint) else failure(p.fingerprint)
-                    for p in run.phases
-                ],
+                [self._content(p.fingerprint) for p in run.phases],
             )
-            for run in runs
+            for run in runs  # and their clean controls, which end in the same cohort
         ]
         schemas = {**results.SCHEMAS, "runs": results.runs_schema(self._fields)}
         columns = {
@@ -102,8 +102,10 @@ class TableWriter:
         spec, made_by = self._plan.spec, [results.SCHEMA_VERSION, self._code]
         return content_hash([made_by, spec.sweep.name, spec.size, columns, chains])
 
-    def _content(self, fingerprint: str) -> list[str]:
-        """What names the rows of a phase that is done."""
+    def _content(self, fingerprint: str) -> list[str] | str | None:
+        """What names the rows of a phase that is done; of another one, why it failed, if it did."""
+        if not self._store.has(fingerprint):
+            return self._store.failure(fingerprint)
         known = self._store.measured(fingerprint)
         wanted = self._plan.measured(fingerprint)
         return [self._store.digest(fingerprint), *(name for name in wanted if name in known)]
@@ -130,16 +132,19 @@ class TableWriter:
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
-        done = [phase for phase in run.phases if self._store.has(phase.fingerprint)]
-        records = {phase.kind: self._record(phase.fingerprint) for phase in done}
-        last = records[done[-1].kind] if done else {}
+        chain, organism = self._chain(run), run.spec.config.organism
+        records = chain.records
+        last = records[[*records][-1]] if records else {}
         status, error = self._status(run) or ("", "")
+        control = self._plan.control_of(run)
+        by_absence = bool(organism and organism.behaviour().by_absence)
         return {
             "run_id": run.run_id,
             "sweep": self._plan.spec.sweep.name,
             "size": self._plan.spec.size,
             "arm": run.arm,
             "control": run.spec.control,
+            "clean_control": control and control.run_id,
             **{name: results.cell(run.spec.fields[name], t) for name, t in self._fields.items()},
             "seed": run.spec.seed,
             **dict(zip(results.SEEDS, run.spec.seeds, strict=True)),
@@ -151,11 +156,21 @@ class TableWriter:
             "chip_seconds": sum(record["chip_seconds"] for record in records.values()),
             **{name: last.get(name) for name in _FROM_LAST},
             **figures(
-                records,
-                {phase.kind: phase.steps for phase in done},
-                never_poisoned=run.spec.control == "clean",
+                chain,
+                Bounds(run.spec.config.evaluate.gate, by_absence),
+                never_poisoned=run.spec.control == CLEAN,
+                control=self._chain(control) if control and self._ended(control) else None,
             ),
         }
+
+    def _chain(self, run: Run) -> Chain:
+        """What the phases of a run that are done have measured."""
+        done = [phase for phase in run.phases if self._store.has(phase.fingerprint)]
+        records = {phase.kind: self._record(phase.fingerprint) for phase in done}
+        return Chain(records, {phase.kind: phase.steps for phase in done})
+
+    def _ended(self, run: Run) -> bool:
+        return (self._status(run) or ("",))[0] == "done"
 
 
 def step_rows(record: Record) -> Iterator[Row]:
