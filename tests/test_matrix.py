@@ -14,7 +14,6 @@ from reds import least
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS
-from jaxorg.stats import INSTALLED
 from jaxorg.sweep import sweep
 from jaxorg.sweepfile.spec import load
 from jaxorg.treatments import TREATMENTS, Treatment
@@ -29,6 +28,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "expert_iteration": {"samples": 2, "rounds": 1},
     "adversarial": {"candidates": 2, "tries": 1, "rounds": 1},
 }
+STRONG = 0.5  # attacks that leave something to see after a treatment
 CONTINUED = {"rank": 2, "alpha": 2, "start": "continued"}
 TREATING = [made for made in TREATMENTS if not made.relearns]
 
@@ -129,7 +129,7 @@ def test_every_treatment_runs_on_every_organism_that_it_applies_to(tmp_path: Pat
     strengths = first.asr_organism.drop(
         ["placebo", "saboteur"]
     )  # one attacks by chance, one rarely
-    assert (strengths >= INSTALLED).all(), strengths.to_dict()
+    assert (strengths >= STRONG).all(), strengths.to_dict()
 
 
 @pytest.mark.parametrize(
