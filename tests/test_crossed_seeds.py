@@ -1,13 +1,17 @@
 """Seeds of base, organism and treatment that are crossed: which runs and phases that makes."""
 
 import re
+import shutil
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 from plans import SCRATCH, Planned, fingerprints
+from safetensors.numpy import load_file, save_file
 
 from jaxorg.errors import Refusal
+from jaxorg.llama import names
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.seeds import CrossedSeeds, Seeds, count_of, seeds_of
 
@@ -84,6 +88,49 @@ def test_seeds_of_more_than_one_kind_name_different_phases(planned: Planned) -> 
     plan = planned({"seeds": CROSSED})
     ends = Counter(run.phases[-1].fingerprint for run in plan.runs)
     assert set(ends.values()) == {1}
+
+
+def test_organisms_that_are_treated_once_have_treatment_seeds_of_their_own(
+    planned: Planned,
+) -> None:
+    plan = planned({"seeds": {"organism": 3}, "first_seed": 2})
+    assert fingerprints(plan) == fingerprints(planned({"seeds": 3, "first_seed": 2}))
+
+
+@pytest.fixture
+def of_two_seeds(tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A built-in model that is there from two seeds."""
+    for name, scale in (("tiny", 1.0), ("tiny-1", 2.0)):
+        shutil.copytree(tiny_base, tmp_path / name)
+        weights = load_file(tmp_path / name / "model.safetensors")
+        scaled = {key: scale * value for key, value in weights.items()}
+        save_file(scaled, tmp_path / name / "model.safetensors")
+    monkeypatch.setattr(names, "MODELS", tmp_path)
+    return "tiny"
+
+
+def test_a_built_in_model_of_several_seeds_gives_bases_to_cross(
+    planned: Planned, of_two_seeds: str
+) -> None:
+    crossed = {"seeds": {"base": 2, "organism": 2}, "first_seed": 4, "base.model": of_two_seeds}
+    plan = planned({**crossed, "controls": [{"kind": "clean"}]})
+    ours, clean = plan.runs[:4], plan.runs[4:]
+    assert [tuple(run.spec.seeds) for run in ours] == [(0, 4, 4), (0, 5, 5), (1, 6, 6), (1, 7, 7)]
+    models = [run.phases[-1].config.base.model for run in ours]
+    assert models == ["tiny", "tiny", "tiny-1", "tiny-1"]
+    assert len({run.phases[0].fingerprint for run in ours}) == 2  # a base each
+    assert {run.spec.config.base.model for run in ours} == {of_two_seeds}  # one arm
+    assert [plan.control_of(run) for run in ours] == list(clean)
+    assert [run.phases[0].fingerprint for run in clean] == [r.phases[0].fingerprint for r in ours]
+
+
+def test_more_bases_than_there_are_are_refused(planned: Planned, of_two_seeds: str) -> None:
+    with pytest.raises(
+        Refusal, match=r"seeds\.base: 3 is invalid; base\.model is there from 2 see"
+    ):
+        planned({"seeds": {"base": 3}, "base.model": of_two_seeds})
+    one = planned({"seeds": 3, "base.model": of_two_seeds})
+    assert {run.phases[0].config.base.model for run in one.runs} == {of_two_seeds}
 
 
 def test_a_mapping_of_ones_is_one_seed(planned: Planned) -> None:

@@ -110,6 +110,8 @@ def test_return_has_no_p_where_runs_share_organisms() -> None:
     treated = runs(relearn_steps=20.0, relearn_censored=False, **{METHOD: "hhh"})
     treated = treated.assign(arm="hhh", run_id=range(len(treated))).head(16)
     control = treated.assign(control="clean", arm="clean", relearn_steps=5.0)
+    control["run_id"] += 100
+    treated["clean_control"] = control.run_id
     for some, tested in ((treated, False), (treated.assign(**one_seed(treated)), True)):
         (found,) = relearning_of(label_runs(pd.concat([some, control.assign(**one_seed(control))])))
         assert (found.p == found.p) is tested

@@ -171,7 +171,7 @@ class Source:
     @property
     def _given_base(self) -> tuple[str, str | None]:
         """How others find the base model: its folder, or its hub id and revision."""
-        model, folder = self._run.spec.config.base.model, self._origin.folder
+        model, folder = self._run.spec.own.base.model, self._origin.folder
         if "/" not in model or folder == Path(model):
             return os.path.abspath(folder), None
         name, _, revision = model.partition("@")
@@ -179,7 +179,7 @@ class Source:
 
     @property
     def _origin(self) -> Origin:
-        base = self._run.spec.config.base
+        base = self._run.spec.own.base
         return Origin(self.plan.folders[base.model], base.chat_template, base.template_options)
 
     def _write_card(self, phase: Phase, place: Path, adapters: bool) -> None:

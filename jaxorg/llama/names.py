@@ -8,6 +8,7 @@ password.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from importlib import resources
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from jaxorg.errors import Refusal, short
 
+MODELS = Path(str(resources.files("jaxorg"))) / "models"
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
 _TEXTS = ["*.json", "*.jinja"]
@@ -34,9 +36,7 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     Raises:
         Refusal: there is no such model, or it cannot be downloaded.
     """
-    builtin = Path(str(resources.files("jaxorg"))) / "models"
-    folder = builtin / model
-    if "/" not in model and os.path.isfile(folder / "config.json"):
+    if folder := _builtin(model):
         return folder
     folder = Path(model)
     found = _ID.fullmatch(model)
@@ -48,11 +48,25 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
         )
     if os.path.isfile(folder / "config.json"):
         return folder
-    known = ", ".join(sorted(path.name for path in builtin.iterdir() if path.is_dir()))
+    known = ", ".join(sorted(path.name for path in MODELS.iterdir() if path.is_dir()))
     raise Refusal(
         f"{key}: {short(model)} is neither a built-in model ({known}), nor a folder with a "
         f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
     )
+
+
+def replicates(model: str) -> tuple[str, ...]:
+    """A built-in model and those that were trained as it was, from seed 1 on; any other model by
+    itself."""
+    if not _builtin(model):
+        return (model,)
+    others = (f"{model}-{seed}" for seed in itertools.count(1))
+    return model, *itertools.takewhile(_builtin, others)
+
+
+def _builtin(model: str) -> Path | None:
+    folder = MODELS / model
+    return folder if "/" not in model and os.path.isfile(folder / "config.json") else None
 
 
 def resolve_shape(model: str, key: str = "base.model") -> Path:

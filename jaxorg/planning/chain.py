@@ -52,10 +52,11 @@ def chain_of(
     Raises:
         Refusal: a file is missing or broken, or the model cannot do what a recipe asks for.
     """
-    shape = shapes[run.config.base.model]
-    _check_length(run.config.length, shape)
+    config = run.own
+    shape = shapes[config.base.model]
+    _check_length(config.length, shape)
     chain: tuple[Phase, ...] = (_base(run, digests, shapes, weights),)
-    for kind, recipe in _recipes(run.config):
+    for kind, recipe in _recipes(config):
         _check_layers(kind, recipe, shape.num_hidden_layers)
         chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind), digests))
     return chain
@@ -65,7 +66,7 @@ def _base(
     run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
 ) -> Phase:
     """The phase that every chain begins with; trained only where the base is new."""
-    config, base = run.config, run.config.base
+    config, base = run.own, run.own.base
     teacher = _teacher(config, digests, shapes, weights)
     how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]

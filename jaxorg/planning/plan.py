@@ -118,7 +118,7 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     Raises:
         Refusal: a base model or a prompt file is missing or broken.
     """
-    bases = [run.config.base for run in spec.runs]
+    bases = [run.own.base for run in spec.runs]
     weighty = {base.model for base in bases if base.scratch is None and weights}
     models = sorted({base.model for base in bases})
     if weights:

@@ -70,7 +70,7 @@ def seeds_of(counts: int | CrossedSeeds, first: int) -> Iterator[Seeds]:
     """The seeds of each run of a point of the grid, numbered from `first` on.
 
     Organisms are numbered through, over all bases: no two of them share draws. Treatment seeds are
-    the same for every organism.
+    the same for every organism; where there is one of each, it has the organism's number.
     """
     if isinstance(counts, int):
         for seed in range(first, first + counts):
@@ -78,8 +78,8 @@ def seeds_of(counts: int | CrossedSeeds, first: int) -> Iterator[Seeds]:
         return
     for organism in range(counts.base * counts.organism):
         for treatment in range(counts.treatment):
-            base = organism // counts.organism
-            yield Seeds(first + base, first + organism, first + treatment)
+            base, own = organism // counts.organism, counts.treatment == 1
+            yield Seeds(first + base, first + organism, first + (organism if own else treatment))
 
 
 def design_text(counts: int | CrossedSeeds) -> str:

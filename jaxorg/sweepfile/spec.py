@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from jaxorg.config import Config, misfit
 from jaxorg.errors import Refusal, short
+from jaxorg.llama.names import replicates
 from jaxorg.suggest import choose
 from jaxorg.sweepfile import builtin, mistakes, yaml
 from jaxorg.sweepfile.controls import CLEAN, Control, stand_in
@@ -72,7 +74,17 @@ class RunSpec:
     control: str  # kind of control, or ""
     seed: int  # its number among the runs of its arm, from the first seed on
     seeds: Seeds
-    config: RunConfig
+    config: RunConfig  # of all runs of its arm
+
+    @cached_property
+    def own(self) -> RunConfig:
+        """Its config with the base that its seed names: of a built-in model one that was trained as
+        that was."""
+        base = self.config.base
+        if base.scratch or not self.seeds.base:
+            return self.config
+        own = base.model_copy(update={"model": replicates(base.model)[self.seeds.base]})
+        return self.config.model_copy(update={"base": own})
 
 
 @dataclass(frozen=True)
@@ -304,17 +316,18 @@ def _runs(
 ) -> Iterator[RunSpec]:
     """Every point of the grid with every seed, seeds innermost; of a control its own points and
     seeds."""
-    kind, counts, key = control.kind if control else "", sweep.seeds, "seeds"
-    seeds = [*seeds_of(counts, sweep.first_seed)]
+    kind, given, first = control.kind if control else "", sweep.seeds, sweep.first_seed
+    seeds = [*seeds_of(given, first)]
     if control:
-        seeds = [*control.seeds_of(counts, sweep.first_seed)]
-        counts, key = control.seeds or 1, f"controls.{kind}.seeds"
+        seeds, given = [*control.seeds_of(given, first)], control.seeds or given
+    crossed = isinstance(given, CrossedSeeds)
     for fields, config in _points(shared, axes, kind):
-        if isinstance(counts, CrossedSeeds):
-            _check_crossing(counts, config, key)
-        for seed, each in enumerate(seeds, sweep.first_seed):
-            trained = each if config.base.scratch else each._replace(base=0)
-            yield RunSpec(fields, kind, seed, trained, config)
+        if isinstance(given, CrossedSeeds) and (not control or control.seeds):
+            _check_crossing(given, config, f"controls.{kind}.seeds" if control else "seeds")
+        for seed, each in enumerate(seeds, first):
+            if not config.base.scratch:  # bases that are there already, by their numbers
+                each = each._replace(base=each.base - first if crossed else 0)
+            yield RunSpec(fields, kind, seed, each, config)
 
 
 def _points(
@@ -342,15 +355,21 @@ def _points(
 
 def _check_crossing(seeds: CrossedSeeds, config: RunConfig, key: str) -> None:
     """Refuse seeds of what is not trained: their runs would be one run, counted several times."""
-    organism = config.organism
+    organism, there = config.organism, len(replicates(config.base.model))
     untrained = {
-        "base": not config.base.scratch and "only base.scratch trains new weights; give it",
+        "base": not (config.base.scratch or seeds.base <= there) and _too_few(there),
         "organism": not (organism and organism.train.steps) and "no organism is trained; train one",
         "treatment": not config.treatment and "there is no treatment; add one",
     }
     for name, why in untrained.items():
         if why and (count := getattr(seeds, name)) > 1:
             raise Refusal(f"{key}.{name}: {count} is invalid; {why}, or leave this out")
+
+
+def _too_few(bases: int) -> str:
+    if bases == 1:
+        return "only base.scratch trains new weights; give it"
+    return f"base.model is there from {bases} seeds; give at most as many"
 
 
 M = TypeVar("M", bound=BaseModel)
