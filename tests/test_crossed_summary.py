@@ -117,6 +117,23 @@ def test_return_has_no_p_where_runs_share_organisms() -> None:
         assert (found.p == found.p) is tested
 
 
+def test_each_base_has_its_own_results(tmp_path: Path) -> None:
+    """Organisms 0 and 1 stand on base 0, 2 and 3 on base 1."""
+    found = folder(tmp_path)
+    rows = pd.read_parquet(found / "runs").to_dict("records")
+    write(found, "runs", [{**row, "base_seed": row["organism_seed"] // 2} for row in rows], SCHEMA)
+    summary = summarise(found)
+    first, second = summary.bases["hhh"]
+    assert (first.base, first.runs, second.base, second.runs) == (0, 8, 1, 8)
+    assert first.rates["ASR treatment"].mean == pytest.approx(np.mean(ATTACKS[:8]) / 100)
+    assert second.rates["ASR treatment"].mean == pytest.approx(np.mean(ATTACKS[8:]) / 100)
+    assert "By base" in render(summary)
+
+
+def test_runs_of_one_base_are_not_told_by_base(summary: Summary) -> None:
+    assert summary.bases == {} and "By base" not in render(summary)
+
+
 def one_seed(rows: pd.DataFrame) -> dict[str, Any]:
     return dict.fromkeys(SEEDS, rows.seed)
 

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxorg.errors import Damaged, Refusal
 from jaxorg.planning import manifest
 from jaxorg.summary.arms import Arm, arm_of
+from jaxorg.summary.bases import OfBase, of_bases
 from jaxorg.summary.claims import Claims, claims_of
 from jaxorg.summary.curves import Curve, curve
 from jaxorg.summary.game import Games, games_of
@@ -41,6 +42,7 @@ class Summary:
     claims: Claims | None
     arms: tuple[Arm, ...]
     shares: Mapping[str, tuple[VarianceOf, ...]]
+    bases: Mapping[str, tuple[OfBase, ...]]
     curves: Mapping[str, tuple[Curve, ...]]
     hulls: tuple[Hull, ...]
     games: Games
@@ -66,6 +68,7 @@ def summarise(folder: Path) -> Summary:
     measured = histories(evals[evals.run_id.isin(finished.run_id)])
     by_arm = [(str(label), rows) for label, rows in runs.groupby("label", sort=False)]
     shares = {label: tuple(shares_of(rows, measured)) for label, rows in by_arm}
+    bases = {label: tuple(of_bases(rows, measured)) for label, rows in by_arm}
     groups = groups_of(runs, measured, declared.grid)
     hulls = hulls_of(groups)
     return Summary(
@@ -73,6 +76,7 @@ def summarise(folder: Path) -> Summary:
         claims=claims_of(declared, planned, runs, groups),
         arms=tuple(arm_of(label, rows, measured) for label, rows in by_arm),
         shares={label: rates for label, rates in shares.items() if rates},
+        bases={label: found for label, found in bases.items() if found},
         curves={
             phase: tuple(filter(None, (curve(*arm, phase, measured) for arm in by_arm)))
             for phase in ("treatment", "reversal")
