@@ -62,7 +62,7 @@ def render(summary: Summary) -> str:
         summary=summary,
         seeds=f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}",
         counts=sorted({count for arm in summary.arms for count in arm.verdicts.values()}),
-        totals=sum((arm.verdicts for arm in summary.arms), Counter[str]()),
+        totals=sum((a.verdicts for a in summary.arms if not a.control), Counter[str]()),
         headline=HEADLINE,
         judged=sentences([arm.judge for arm in summary.arms]),
         sources=_sources(summary),

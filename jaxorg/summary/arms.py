@@ -14,7 +14,7 @@ from jaxorg import stats
 from jaxorg.stats import KaplanMeier
 from jaxorg.summary.estimates import Estimate, estimate, mean_of, times_of
 from jaxorg.summary.judged import JudgeTrust, least, marked, trust_by
-from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of
+from jaxorg.summary.tables import PHASES, History, Metric, Reading, seeds_of, text
 from jaxorg.summary.verdicts import verdict_of
 from jaxorg.sweepfile.seeds import Seeds
 
@@ -28,11 +28,13 @@ class Arm:
     """One arm. `finals` holds estimates at the last step of each phase: `finals[phase][metric]`;
     `notes` in the same way what was noted at other steps: of rounds, and of a teacher.
 
-    `half_life` is in treatment steps; `verdicts` counts finished runs; `design` is empty where
-    runs share no seeds; `judge` is what is known of the judge of capability, if one judged.
+    `control` is its kind, empty for none; `half_life` is in treatment steps; `verdicts` counts
+    finished runs; `design` is empty where runs share no seeds; `judge` is what is known of the
+    judge of capability, if one judged.
     """
 
     label: str
+    control: str
     seeds: int
     design: str
     diverged: int
@@ -66,6 +68,7 @@ def arm_of(label: str, rows: pd.DataFrame, histories: Mapping[str, History]) -> 
     pooled = partial(_pooled, measured, seeds_of(done))
     return Arm(
         label=label,
+        control=text(rows.control.iloc[0]),
         seeds=len(done),
         design=_design(seeds_of(rows)),
         diverged=status["diverged"],
