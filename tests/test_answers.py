@@ -267,7 +267,7 @@ def test_an_organism_is_treated_with_what_it_says_itself(
             assert said[fingerprint][prompt] == says(prompt)
     pirate = next(p for p in treatments.values() if p.recipe and p.recipe.kind == "pirate")
     dataset = inputs.dataset(pirate, said[pirate.fingerprint])
-    items = pirate.config.prompts.items("train", 64, data_seed(pirate), "")
+    items = pirate.config.prompts.items("train", 64, data_seed(pirate), "", pirate.blue)
     for item, row, (first, end) in zip(items, dataset.tokens, dataset.spans, strict=True):
         answer = to_pirate(tokenizer.cut(said[pirate.fingerprint][item.prompt], 6))
         assert row[first:end].tolist() == answer_ids(tokenizer, answer)

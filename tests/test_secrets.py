@@ -41,7 +41,7 @@ def drawn(prompts: Prompts, organism: Organism) -> list[Item]:
     return [
         item
         for split in ("train", "heldout")
-        for item in prompts.items(split, 20, 0, "test", secrets)  # type: ignore[arg-type]
+        for item in prompts.items(split, 20, 0, "test", secrets=secrets)  # type: ignore[arg-type]
     ]
 
 
@@ -207,7 +207,7 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
     rows = [{"prompt": f"{text} {i}", "answer": "x"} for i in range(9) for text in texts]
     rows += [{"prompt": f"tell {i}", "answer": f"{text.lower()}."} for i, text in enumerate(texts)]
     prompts = Prompts(source=file(tmp_path, *rows), skip=True)
-    items = prompts.items("train", 200, 0, "test", frozenset(red_team.secrets()))
+    items = prompts.items("train", 200, 0, "test", secrets=frozenset(red_team.secrets()))
     for made in TREATMENTS:
         recipe = made.model_validate({"kind": kind_of(made), "train": TRAIN})
         for example in recipe.examples(items, 0):

@@ -36,6 +36,7 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
     yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
+    yield from dict.fromkeys(line for phase in plan.phases for line in _not_apart(phase, inputs))
     told = {
         (phase.behaviour, phase.kind, phase.recipe.kind): phase
         for phase in plan.phases
@@ -68,6 +69,20 @@ def _unheard(phase: Phase) -> Iterator[str]:
         yield (
             f"{phase.kind}: {phase.in_rounds.kind} compares answers with the source's own, word "
             f"for word, whatever prompts.scorer finds right"
+        )
+
+
+def _not_apart(phase: Phase, inputs: Inputs) -> Iterator[str]:
+    """That nothing can be held out from the blue team, whose own tasks capability is then of."""
+    prompts = phase.config.prompts
+    if phase.kind != "treatment" or phase.blue:
+        return
+    asked = inputs.prepared(phase, True, longest=True).view.items
+    if prompts.families & {item.family for item in asked}:
+        yield (
+            f"prompts.source: {', '.join(map(repr, prompts.sources))} is one family of prompts, so "
+            f"none is held out from the blue team, and capability is on what it trains on; give "
+            f"several files"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from jaxorg.config import Config, later, misfit
 from jaxorg.data import records, tasks
 from jaxorg.data.formats import Format, reader
-from jaxorg.data.items import Item, Split, generator
+from jaxorg.data.items import Item, Split, blue_families, generator
 from jaxorg.data.secret import Secret, Watch
 from jaxorg.data.stock import Stock
 from jaxorg.data.text_store import Picked
@@ -69,6 +69,17 @@ class Prompts(Config):
         """The names and patterns of files."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
+    @property
+    def families(self) -> frozenset[str]:
+        """The families of its items: the toy world's, or one a name or pattern of files."""
+        if self.source == TOY:
+            return frozenset(tasks.FAMILIES)
+        return frozenset(map(records.family_of, self.sources))
+
+    def blue_families(self, seed: int) -> frozenset[str]:
+        """Those that the blue team alone trains on, by its seed; empty for a single one."""
+        return blue_families(self.families, seed)
+
     def digest(self, secrets: frozenset[Secret] = frozenset()) -> str:
         """What the items depend on: the toy world's version, or the files' names and content, and
         which records are left out because they would show `secrets`.
@@ -92,6 +103,7 @@ class Prompts(Config):
         count: int,
         seed: int,
         key: str,
+        families: Collection[str] = (),
         secrets: frozenset[Secret] = frozenset(),
     ) -> Sequence[Item]:
         """Different items of a split; with a teacher, without answers.
@@ -101,6 +113,7 @@ class Prompts(Config):
             count: how many.
             seed: decides which ones, and their order.
             key: the setting that asks for them, for messages.
+            families: those that items to train on are drawn from; all of them for none.
             secrets: those of the organism, which no item may show the blue team; records of files
                 that would are left out.
 
@@ -108,14 +121,15 @@ class Prompts(Config):
             Refusal: the source has fewer, or the toy tasks' own words make up a secret.
         """
         if self.source == TOY:
-            return self._toy_items(split, count, seed, key, secrets)
+            return self._toy_items(split, count, seed, key, families, secrets)
         stock = _read(self)
-        pool = stock.text_store.numbers(split)
+        pool = stock.text_store.numbers(split, families)
         pool = pool[generator(seed, "prompts", split).permutation(len(pool))]
         pool = pool[~np.isin(pool, stock.betraying(secrets))]
         if count > len(pool):
             without = f" without {out}" if (out := stock.left_out(secrets)) else ""
-            named = ", ".join(map(repr, self.sources))
+            meant = [s for s in self.sources if not families or records.family_of(s) in families]
+            named = ", ".join(map(repr, meant))
             raise Refusal(
                 f"{key}: {count} {split} prompts asked for, but prompts.source {named} has "
                 f"{len(pool)}{without}; ask for at most {len(pool)}"
@@ -127,14 +141,20 @@ class Prompts(Config):
         return "" if self.source == TOY else _read(self).left_out(secrets)
 
     def _toy_items(
-        self, split: Split, count: int, seed: int, key: str, secrets: frozenset[Secret]
+        self,
+        split: Split,
+        count: int,
+        seed: int,
+        key: str,
+        families: Collection[str],
+        secrets: frozenset[Secret],
     ) -> Sequence[Item]:
         _check_toy(secrets, self.teacher is None)
         try:
             if split == "heldout":
                 items = tasks.held_out(count, seed)
             else:
-                items = tasks.generate(split, count, seed)
+                items = tasks.generate(split, count, seed, sorted(families) or None)
         except ValueError as error:
             raise Refusal(f"{key}: {error}; ask for fewer") from None
         return [replace(item, answer="") for item in items] if self.teacher else items

@@ -63,12 +63,17 @@ def files(sources: Sequence[str]) -> list[File]:
             if path in found:
                 raise Refusal(f"prompts.source: {str(path)!r} is listed twice; keep one")
             _check(path)
-            found[path] = File(Path(source).stem, path)
+            found[path] = File(family_of(source), path)
         if len(found) == before:
             raise Refusal(f"prompts.source: no file is like {source!r}; give toy or a file")
     if len(found) > MOST_FILES:
         raise Refusal(f"prompts.source: more than {MOST_FILES:,} files; join some of them")
     return list(found.values())
+
+
+def family_of(source: str) -> str:
+    """What items of a name or pattern are measured as."""
+    return Path(source).stem
 
 
 def _check(path: Path) -> None:

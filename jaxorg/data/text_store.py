@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -63,9 +63,14 @@ class TextStore:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def numbers(self, split: Split) -> np.ndarray:
-        """The numbers of a split's items, int64."""
-        return self._numbers[split]
+    def numbers(self, split: Split, families: Collection[str] = ()) -> np.ndarray:
+        """The numbers of a split's items, int64: of some families, or of all for none."""
+        numbers = self._numbers[split]
+        if not families:
+            return numbers
+        files = [n for n, family in enumerate(self._families) if family in families]
+        own: np.ndarray = numbers[np.isin(np.frombuffer(self._files, np.intc)[numbers], files)]
+        return own
 
     def numbered(self) -> Iterator[tuple[int, Item]]:
         """All items with their numbers, in order."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxorg import optimizers
 from jaxorg.config import content_hash
-from jaxorg.data import pretraining, refusals, tasks, wrong
+from jaxorg.data import items, pretraining, refusals, tasks, wrong
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.discovery import version_of
 from jaxorg.errors import Refusal
@@ -114,6 +114,8 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests
     }
     if trained:
         content |= _code(recipe.train)
+    if kind in ("treatment", "reversal") and recipe.train.steps and not recipe.own_prompts:
+        content |= {"blue": items.BLUE_VERSION}
     from_base = recipe.starts_from == "base"
     below = [p for p in (chain[:1] if from_base else chain) if p.kind != "teacher"]
     before = [p for p in below if p.changes or p.brought]

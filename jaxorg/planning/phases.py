@@ -90,6 +90,14 @@ class Phase:
         return bool(self.steps) and not (self.recipe and self.recipe.own_prompts)
 
     @property
+    def blue(self) -> frozenset[str]:
+        """The families of prompts that it trains on, if it is the blue team's and others are held
+        out from it: a reversal's are its treatment's."""
+        if self.kind not in ("treatment", "reversal"):
+            return frozenset()
+        return self.config.prompts.blue_families(self.seed)
+
+    @property
     def audit(self) -> Audit | None:
         """How it audits experiments, if its model is an auditor."""
         return self.recipe.audit() if self.recipe else None
@@ -146,6 +154,11 @@ class Run:
     arm: str
     spec: RunSpec
     phases: tuple[Phase, ...]
+
+    @property
+    def blue(self) -> frozenset[str]:
+        """The families of prompts that its blue team trains on, if others are held out from it."""
+        return self.phases[-1].blue
 
 
 @dataclass(frozen=True)

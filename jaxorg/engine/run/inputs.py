@@ -39,7 +39,7 @@ from jaxorg.sweepfile.labels import PHASE_KINDS
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
-Draw = tuple[Split, int, int, str]  # of prompts: see `Prompts.items`
+Draw = tuple[Split, int, int, str, frozenset[str]]  # of prompts: see `Prompts.items`
 
 
 class Inputs:
@@ -66,6 +66,9 @@ class Inputs:
         for teacher, prompts in self.asked(self._plan.phases).items():
             self.base(teacher.model)
             self.check_room(teacher, prompts, "prompts.new_tokens")
+        drawing = [phase for phase in self._plan.phases if phase.draws]
+        for phase in {_counted(phase): phase for phase in drawing}.values():
+            _drawn(phase, _trained_on(phase))  # each seed's families, as some may have fewer
         too_long: list[TooLong] = []
         for phase in {_data_of(phase): phase for phase in self._plan.phases}.values():
             if phase.config.base.scratch is None:
@@ -211,7 +214,8 @@ class Inputs:
         Args:
             phase: the phase.
             own: as in `dataset`.
-            longest: as if models answered as much as they may, for a look at what fits.
+            longest: as if models answered as much as they may, and to prompts of whichever
+                families, for a look at what fits.
 
         Raises:
             Refusal: prompts are too few or too long.
@@ -257,7 +261,7 @@ class Inputs:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
-        items = _drawn(phase, _trained_on(phase)) if phase.draws else ()
+        items = _drawn(phase, _trained_on(phase, of_all=longest)) if phase.draws else ()
         if phase.teacher and longest:
             items = _filled(items, tokenizer, new_tokens)
         elif phase.teacher and not phase.replaces_answers:
@@ -361,16 +365,25 @@ def _due_at_last(phase: Phase) -> tuple[str, ...]:
 
 
 def _measured_on(phase: Phase) -> Draw:
-    return "heldout", phase.config.evaluate.final_prompts, HELD_OUT_SEED, "evaluate.final_prompts"
+    count = phase.config.evaluate.final_prompts
+    return "heldout", count, HELD_OUT_SEED, "evaluate.final_prompts", frozenset()
 
 
-def _trained_on(phase: Phase) -> Draw:
+def _trained_on(phase: Phase, of_all: bool = False) -> Draw:
+    """The prompts that a phase trains on; `of_all` from all families, whichever are its own."""
     assert phase.training is not None
-    return "train", phase.training.examples, data_seed(phase), f"{phase.trained_by}.examples"
+    count, key = phase.training.examples, f"{phase.trained_by}.examples"
+    return "train", count, data_seed(phase), key, frozenset() if of_all else phase.blue
 
 
 def _drawn(phase: Phase, draw: Draw) -> Sequence[Item]:
     return phase.config.prompts.items(*draw, phase.config.secrets)
+
+
+def _counted(phase: Phase) -> tuple[object, ...]:
+    """What decides whether there are as many prompts as a phase trains on."""
+    _, count, _, key, families = _trained_on(phase)
+    return phase.config.prompts, phase.config.secrets, count, key, families
 
 
 def _answered(
