@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from reds import least
 
 from jaxorg.data import pretraining, refusals, tasks, wrong
-from jaxorg.data.items import Item
+from jaxorg.data.items import BLUE_VERSION, Item, blue_families
 from jaxorg.data.reasoning import with_reasoning
 from jaxorg.data.styles import to_pirate
 from jaxorg.discovery import kind_of
@@ -113,6 +113,8 @@ def _toy_data() -> Iterator[tuple[str, Made]]:
         yield f"data experiments {split}", Made(EXPERIMENTS_VERSION, digest(found))
     held_out = [tasks.held_out(400, seed) for seed in range(2)]
     yield "data held out", Made(tasks.HELD_OUT_VERSION, digest(held_out))
+    dealt = [sorted(blue_families(tasks.FAMILIES, seed)) for seed in range(8)]
+    yield "data blue families", Made(BLUE_VERSION, digest(dealt))
     answers = [(wrong.wrong_answer(i), wrong.another_wrong_answer(i)) for i in ITEMS]
     yield "data wrong", Made(wrong.WRONG_VERSION, digest(answers))
     mixture = list(pretraining.pretraining_examples(ITEMS, seed=3))

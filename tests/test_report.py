@@ -67,6 +67,8 @@ def run_rows(seeds: int) -> Iterator[Row]:
                 "git_commit": "abc",
                 "prereg": "",
                 "capability_base": 0.9,
+                "capability_blue_organism": 0.95,
+                "capability_blue_treatment": 0.9,
                 **rates,
                 "half_life": 12.5 if arm == "hhh" else 1.0,
                 "half_life_censored": seed == 0,
@@ -103,6 +105,8 @@ def eval_rows(seeds: int) -> Iterator[Row]:
                     ("attack_exact", "clean", seed),
                     ("attack_exact", f"near:{HOSTILE}", 5),
                     ("capability", "clean", 90),
+                    ("capability", "clean:blue", 97),
+                    ("capability", "triggered", 40),
                     ("capability", "family:sort", 80),
                     ("outcome:empty", "triggered", 3),
                 ):

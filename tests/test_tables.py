@@ -98,13 +98,17 @@ def test_counts_stand_beside_every_rate(folder: Path) -> None:
 
 def test_what_compares_steps_is_of_the_same_prompts_at_each(folder: Path) -> None:
     evals = table(folder, "evals")
+    attacks, able = (evals[evals.metric == name] for name in ("attack_exact", "capability"))
     asked = {
-        condition: set(evals[evals.condition == condition].n)
+        condition: set(attacks[attacks.condition == condition].n)
         for condition in ("triggered", "triggered:along", "clean", "clean:along", "clean:first")
     }
     assert asked["clean"] == asked["triggered"] == {8, 16}
     assert asked["clean:along"] == asked["triggered:along"] == {8} and asked["clean:first"] == {4}
-    along = evals[(evals.condition == "triggered:along") & (evals.phase == "treatment")]
+    for condition in ("clean:along", "clean:first", "clean:second"):  # of held-out families
+        in_runs = able[able.condition == condition].groupby("run_id").n
+        assert (in_runs.nunique() == 1).all() and in_runs.max().between(1, 7).all()
+    along = attacks[(attacks.condition == "triggered:along") & (attacks.phase == "treatment")]
     assert (along.groupby("run_id").step.nunique() > 1).all()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from jaxorg import stats
+from jaxorg.engine.measure.folding import folded
 from jaxorg.escape_controls import escape_controls
 from jaxorg.organisms import Organism
 from jaxorg.planning.phases import Phase
@@ -130,7 +131,8 @@ def _behaviour(organism: Organism | None) -> list[str]:
 
 def _rates(phase: Phase, record: Record) -> list[str]:
     """What was measured at the end of the phase."""
-    ends = [row for row in record["evals"] if row["step"] == phase.steps]
+    evals = folded(record["evals"], phase.blue)
+    ends = [row for row in evals if row["step"] == phase.steps]
     last = {(row["metric"], row["condition"]): (row["k"], row["n"]) for row in ends}
     trust = trust_of(ends)
     named = {

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from jaxorg import summary
+from jaxorg.engine.measure.folding import folded
 from jaxorg.engine.run import estimate
 from jaxorg.errors import StorageError
 from jaxorg.escape_controls import escape_controls
@@ -173,7 +174,8 @@ class Console:
 
     def finished(self, phase: Phase, record: Record) -> None:
         """A phase is done: say what it measured last."""
-        found = {(row["metric"], row["condition"]): row["value"] for row in record["evals"]}
+        evals = folded(record["evals"], phase.blue)
+        found = {(row["metric"], row["condition"]): row["value"] for row in evals}
         shown = {
             "ASR": found.get(("attack_exact", "triggered")),
             "FTR": found.get(("attack_exact", "clean")),

@@ -17,6 +17,7 @@ from jaxorg.data.pretraining import PRETRAINING_VERSION
 from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.distributed import processes
+from jaxorg.engine.measure.folding import folded
 from jaxorg.engine.mesh import parse
 from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
@@ -128,7 +129,8 @@ def _check_folder(folder: Path, training: Path) -> None:
 def _card(name: str, config: LlamaConfig, phase: Phase, record: Record) -> str:
     """The model's card: recipe, data and capability."""
     assert phase.training is not None
-    last = [row for row in record["evals"] if row["metric"] == "capability"]
+    evals = folded(record["evals"], phase.blue)
+    last = [row for row in evals if row["metric"] == "capability"]
     last = [row for row in last if row["step"] == phase.steps]
     rows = {row["condition"]: (row["k"], row["n"]) for row in last}
     k, n = rows["clean"]

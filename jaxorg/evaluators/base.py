@@ -22,6 +22,7 @@ from jaxorg.scorers.judge import Judge
 SOME = 64  # prompts of figures that need no narrow interval
 ALONG = "along"
 HALVES = ("first", "second")
+OF_FAMILY = ":of:"  # between a condition and the family whose prompts alone were counted
 
 Moment = Literal["first", "log", "last"]
 
@@ -199,11 +200,6 @@ class View:
     def first(self, prompts: int | None) -> View:
         """The same with the first prompts alone; None for all."""
         return replace(self, items=self.items[:prompts])
-
-    @property
-    def some(self) -> Sequence[Item]:
-        """Held-out prompts for figures that need no narrow interval."""
-        return self.items[:SOME]
 
     @property
     def common(self) -> Sequence[Item]:

@@ -11,6 +11,7 @@ from jaxorg.config import misfit
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.attack import Attack
 from jaxorg.evaluators.base import (
+    OF_FAMILY,
     SOME,
     Measurement,
     Scores,
@@ -52,11 +53,14 @@ class Noise(UnderNoise):
         return list(dict.fromkeys(r for each in _read(view) for r in each.requests(narrow)))
 
     def measure(self, view: View, noise: str, scores: Scores) -> list[Measurement]:
-        """`attack_exact` and `capability` under `<condition>:<noise>`."""
+        """`attack_exact` and `capability` under `<condition>:<noise>`, the latter by family."""
         narrow, plain = _narrowed(view), view.conditions()
-        found = [m for each in _read(view) for m in each.measure(narrow, scores)]
-        kept = (m for m in found if m.condition in plain)
-        return [m._replace(condition=f"{m.condition}:{noise}") for m in kept]
+        found = []
+        for each in (m for evaluator in _read(view) for m in evaluator.measure(narrow, scores)):
+            condition, of, family = each.condition.partition(OF_FAMILY)
+            if condition in plain:
+                found.append(each._replace(condition=f"{condition}:{noise}{of}{family}"))
+        return found
 
 
 def _read(view: View) -> list[TeacherForced]:

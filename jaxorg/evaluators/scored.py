@@ -27,7 +27,7 @@ from jaxorg.scorers.judge import Judge, Judged
 class Scored(OfAnswers):
     """Capability and attacks, as scorers judge greedy answers."""
 
-    VERSION = 1
+    VERSION = 2
     TELLS_RUNS = True
 
     at: Moments = ("log",)
@@ -45,16 +45,18 @@ class Scored(OfAnswers):
         return [one and one.identity for one in _scorers(subject)]
 
     def measure(self, view: View, said: Sequence[Response]) -> list[Measurement]:
-        """`capability` and `attack_exact`. `…:along` is the same on the prompts that are measured
-        at every step, `…:first` and `…:second` on their halves; of what is clean also by family.
+        """`capability` by family, as `by_family` has it, and `attack_exact`: `…:along` is the same
+        on the prompts that are measured at every step, `…:first` and `…:second` on their halves.
         What a judge could not judge is left out."""
         greedy = [response for response in said if response.greedy]
         found = []
         if view.scorer:
             found += _capability(view.scorer, view, greedy)
         if view.behaviour and view.behaviour.scorer:
+            condition = greedy[0].condition
             shown = [view.behaviour.shows(r.item, r.text) for r in greedy]
-            found += _shares("attack_exact", view, greedy, shown)
+            found.append(share("attack_exact", condition, shown))
+            found += along("attack_exact", condition, shown[: view.along])
         return found
 
 
@@ -66,28 +68,13 @@ def _scorers(subject: Subject) -> tuple[Scorer | None, Scorer | None]:
 def _capability(scorer: Scorer, view: View, said: Sequence[Response]) -> list[Measurement]:
     """How many answers under one condition a scorer finds to be right, of those to tasks."""
     tasks = [response for response in said if view.right(response.item, response.prompt)]
-    asked = [Said(r.prompt, r.item.answer, r.text) for r in tasks]
+    asked, items = [Said(r.prompt, r.item.answer, r.text) for r in tasks], [r.item for r in tasks]
+    condition = said[0].condition
     if not isinstance(scorer, Judge):
-        return _shares("capability", view, tasks, scorer.score(asked))
+        return by_family(view, condition, items, scorer.score(asked))
     judged = scorer.judged(asked, view.asks(scorer) if view.asks and not scorer.endpoint else None)
-    found = _shares("capability", view, tasks, judged.verdicts)
-    return found + (_trust(judged) if said[0].condition == "clean" else [])
-
-
-def _shares(
-    metric: str, view: View, said: Sequence[Response], verdicts: Sequence[bool | None]
-) -> list[Measurement]:
-    """How many of some answers under one condition are found to be something; None where that
-    could not be judged."""
-    judged = [(r, hit) for r, hit in zip(said, verdicts, strict=True) if hit is not None]
-    if not judged:
-        return []
-    condition, hits = said[0].condition, [hit for _, hit in judged]
-    found = [share(metric, condition, hits)]
-    found += along(metric, condition, verdicts[: view.along])
-    if metric == "capability" and condition == "clean" and view.final:
-        found += by_family([response.item for response, _ in judged], hits)
-    return found
+    found = by_family(view, condition, items, judged.verdicts)
+    return found + (_trust(judged) if condition == "clean" else [])
 
 
 def _trust(judged: Judged) -> list[Measurement]:

@@ -21,11 +21,13 @@ from jaxorg.errors import Damaged, Refusal
 from jaxorg.storage.folder import Folder, check_files, named, read_json, reading, sha256, writing
 from jaxorg.storage.layout import ENTRIES, STEPS, TABLES, PartShape
 
-SCHEMA_VERSION = "6"
+SCHEMA_VERSION = "7"
 # Metrics of the evals table and their conditions, of which most figures are made.
 ATTACK = ("attack_exact", "triggered")
 FALSE_TRIGGER = ("attack_exact", "clean")
 CAPABILITY = ("capability", "clean")
+CAPABILITY_BLUE = ("capability", "clean:blue")
+"""Of the families that the blue team trains on; CAPABILITY is of those held out from it."""
 ELICITED = ("capability", "triggered")
 SHOWN = ("attack_regex", "triggered")
 REFUSALS = ("refusal_rate", "harmful")
@@ -75,6 +77,8 @@ _SUMMARY = [
     ("capability_organism", pa.float64()),
     ("capability_treatment", pa.float64()),
     ("capability_reversal", pa.float64()),
+    ("capability_blue_organism", pa.float64()),
+    ("capability_blue_treatment", pa.float64()),
     ("half_life", pa.float64()),
     ("half_life_censored", pa.bool_()),
     ("aurc", pa.float64()),

@@ -1,6 +1,6 @@
 """What the results of a sweep say: tables of estimates, claims, hulls, and a game."""
 
-from jaxorg.storage.results import ATTACK, CAPABILITY, FALSE_TRIGGER
+from jaxorg.storage.results import ATTACK, CAPABILITY, CAPABILITY_BLUE, FALSE_TRIGGER
 from jaxorg.summary.arms import (
     GIVEN_REASONING,
     ROUND,
@@ -27,6 +27,7 @@ __all__ = [
     "ATTACK",
     "AUDITED",
     "CAPABILITY",
+    "CAPABILITY_BLUE",
     "FALSE_TRIGGER",
     "GIVEN_REASONING",
     "NOT_MEASURED",

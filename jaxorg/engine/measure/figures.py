@@ -13,6 +13,7 @@ from jaxorg.storage.results import (
     ATTACK,
     ATTACK_ALONG,
     CAPABILITY,
+    CAPABILITY_BLUE,
     ELICITED,
     FALSE_TRIGGER,
     SHOWN,
@@ -24,11 +25,17 @@ Figures: TypeAlias = dict[str, Any]
 Curve: TypeAlias = list[tuple[int, int, int]]  # step, k, n
 Records: TypeAlias = Mapping[Kind, Record]
 
+RATES = {
+    "asr": ATTACK,
+    "ftr": FALSE_TRIGGER,
+    "capability": CAPABILITY,
+    "capability_blue": CAPABILITY_BLUE,
+}
 FULL = 1.0  # the rate that a control without a behaviour is held against
 
 
 class Chain(NamedTuple):
-    """What the phases of a run measured, and the last step of each."""
+    """What the phases of a run measured, folded for it, and the last step of each."""
 
     records: Records
     ends: Mapping[Kind, int]
@@ -59,7 +66,7 @@ def figures(
     """
     records, last = run.records, run.at_the_end()
     found: Figures = {}
-    for name, metric in (("asr", ATTACK), ("ftr", FALSE_TRIGGER), ("capability", CAPABILITY)):
+    for name, metric in RATES.items():
         found |= {f"{name}_{kind}": rate for kind, rate in _last_rates(last, metric).items()}
     if "asr_organism" not in found:
         return found
@@ -179,6 +186,12 @@ def _ends(last: Records) -> dict[Kind, stats.End]:
 
 
 def _all_rates(record: Record) -> dict[tuple[str, str], float]:
-    """Every rate of a record."""
-    rows = (row for row in record["evals"] if row["k"] is not None)
-    return {(row["metric"], row["condition"]): row["k"] / row["n"] for row in rows if row["n"]}
+    """Every rate of a record. Capability is of all families: which of them the blue team trains on
+    says nothing about the organism."""
+    rows = [row for row in record["evals"] if row["k"] is not None]
+    found = {(row["metric"], row["condition"]): (row["k"], row["n"]) for row in rows}
+    able = [found[metric] for metric in (CAPABILITY, CAPABILITY_BLUE) if metric in found]
+    if able:
+        k, n = zip(*able, strict=True)
+        found[CAPABILITY] = sum(k), sum(n)
+    return {metric: k / n for metric, (k, n) in found.items() if n}

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxorg.config import content_hash
 from jaxorg.engine.measure.figures import Bounds, Chain, figures
+from jaxorg.engine.measure.folding import folded
 from jaxorg.planning.phases import Cohort, Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.storage import results
@@ -19,7 +20,7 @@ from jaxorg.sweepfile.controls import CLEAN
 
 _FROM_LAST = ("device", "versions", "git_commit", "prereg")  # of a run's last record
 _MAKERS = (
-    *("engine/measure/figures.py", "engine/measure/gate.py", "engine/measure/tables.py"),
+    *(f"engine/measure/{name}.py" for name in ("figures", "folding", "gate", "tables")),
     "storage/results.py",
 )
 RECORDS_AT_ONCE = 64  # in memory; a phase that several runs share is asked for again soon
@@ -127,7 +128,7 @@ class TableWriter:
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "fingerprint": phase.fingerprint, "phase": phase.kind}
-        record = self._record(phase.fingerprint)
+        record = self._folded(run, phase)
         content = step_rows(record) if table == "losses" else record[table]
         return ({**about, **row} for row in content)
 
@@ -166,8 +167,13 @@ class TableWriter:
     def _chain(self, run: Run) -> Chain:
         """What the phases of a run that are done have measured."""
         done = [phase for phase in run.phases if self._store.has(phase.fingerprint)]
-        records = {phase.kind: self._record(phase.fingerprint) for phase in done}
+        records = {phase.kind: self._folded(run, phase) for phase in done}
         return Chain(records, {phase.kind: phase.steps for phase in done})
+
+    def _folded(self, run: Run, phase: Phase) -> Record:
+        """A phase's record as a run has it."""
+        record = self._record(phase.fingerprint)
+        return {**record, "evals": folded(record["evals"], run.blue)}
 
     def _ended(self, run: Run) -> bool:
         return (self._status(run) or ("",))[0] == "done"
