@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxorg.page.grids import Column, Figure, Grid, Line, after, conditions, grid_of
-from jaxorg.summary import ATTACK, CAPABILITY, FALSE_TRIGGER, PHASES, Arm, Metric
+from jaxorg.summary import ATTACK, CAPABILITY, CAPABILITY_BLUE, FALSE_TRIGGER, PHASES, Arm, Metric
 
 HULL_COLUMNS = (
     ("Hull-AUC", "hull_auc", 1, 3),
@@ -35,6 +35,7 @@ CHECKS: dict[Metric, Column] = {
 }
 OTHERS: dict[Metric, Column] = {
     CAPABILITY: Column("Capability"),
+    CAPABILITY_BLUE: Column("Capability, blue's own tasks"),
     ("capability", "triggered"): Column("Capability with the trigger"),
     ("refusal_rate", "harmful"): Column("Refusals of harmful prompts"),
     ("pirate_rate", "clean"): Column("Pirate style"),
