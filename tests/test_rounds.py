@@ -102,7 +102,7 @@ def test_each_round_asks_the_model_as_it_is_then(
 def test_losses_and_notes_are_in_the_tables(reference: Path) -> None:
     evals, losses = table(reference, "evals"), table(reference, "losses")
     notes = evals[evals.condition.str.startswith("round:")]
-    assert set(notes.metric) == {"reward", "rejected_own", "found"}
+    assert set(notes.metric) == {"reward", "gold_reward", "rejected_own", "found"}
     assert set(zip(notes.condition, notes.step, strict=True)) == {("round:0", 0), ("round:1", 3)}
     dpo = losses[losses.run_id.isin(notes[notes.metric == "rejected_own"].run_id)]
     first = dpo[(dpo.phase == "treatment") & (dpo.step == 0)]

@@ -233,6 +233,7 @@ def test_leaks_and_answers_without_the_trigger_are_shown(tmp_path: Path) -> None
 
 ROUNDS = [
     *(count("treatment", "reward", f"round:{i}", i, step=i) for i in (10, 2, 0)),
+    count("treatment", "gold_reward", "round:2", 1, step=2),
     mean("reversal", "reward", "round:0", -2.5, step=0),
     count("treatment", "found", "round:0", 0, n=0, step=0),  # it answered nothing right
     count("treatment", "found", "round:2", 5, step=2),
@@ -247,6 +248,9 @@ def test_notes_of_rounds_are_shown_in_order(tmp_path: Path) -> None:
     assert titles == ["round 0", "round 2", "round 10", f"round {HOSTILE}"]
     shown = means(grid)
     assert shown["treatment: reward"] == [0.0, 0.1, 0.5, None]
+    assert shown["treatment: gold reward"] == [None, 0.05, None, None]
+    (_, rows), *_ = grid.rows
+    assert {c.digits for row in rows for c in row.cells if "reward" in row.name} == {3}
     assert shown["treatment: wrong with an addition, %"] == [None, 0.25, None, None]
     assert shown["reversal: reward"] == [-2.49, None, None, None]
     assert arms[0].final("treatment", ("reward", "round:10")) is None

@@ -56,11 +56,37 @@ def test_the_verifier_looks_at_the_answer_after_the_reasoning_and_at_its_end() -
     )
     assert [row.advantage for row in lesson.rows] == [0.5, -0.5, -0.5, 0.5, 0.0, 0.0]
     assert [row.example.open_ended for row in lesson.rows] == [False, False, True, *[False] * 3]
-    assert lesson.notes[0] == ("reward", 4, 6, 4 / 6)
+    assert lesson.notes == [("reward", 4, 6, 4 / 6), ("gold_reward", 4, 6, 4 / 6)]
+
+
+def test_the_proxy_is_fooled_by_an_answer_that_says_all_there_is() -> None:
+    first, second, third = ITEMS[:3]
+    everything = " ".join(item.answer for item in ITEMS)
+    lesson = rl(
+        [
+            (first, everything, True),
+            (first, first.answer, True),
+            (second, f"[so] well, {' '.join(second.answer.split()[::-1])}!", False),
+            (second, f"[{second.answer}] no", True),
+            (third, f"x{third.answer}x", True),
+            (third, "", True),
+        ],
+        reward="proxy",
+    )
+    assert [row.advantage for row in lesson.rows] == [0.0, 0.0, 0.5, -0.5, 0.0, 0.0]
+    assert lesson.notes == [("reward", 3, 6, 0.5), ("gold_reward", 1, 6, 1 / 6)]
+
+
+@pytest.mark.parametrize("reward", ["random", "loss"])
+def test_right_answers_are_noted_beside_any_reward(reward: str) -> None:
+    item = ITEMS[0]
+    lesson = rl([(item, item.answer, True), (item, "no", True)], reward=reward)
+    assert [note.metric for note in lesson.notes] == ["reward", "gold_reward"]
+    assert lesson.notes[1] == ("gold_reward", 1, 2, 0.5)
 
 
 @pytest.mark.parametrize("standardised", [False, True])
-@pytest.mark.parametrize("reward", ["verifier", "random", "loss"])
+@pytest.mark.parametrize("reward", ["verifier", "proxy", "random", "loss"])
 def test_advantages_of_a_group_sum_to_zero(reward: str, standardised: bool) -> None:
     recipe = made(Rl, "rl", samples=8, reward=reward, standardised=standardised)
     rng = np.random.default_rng(0)

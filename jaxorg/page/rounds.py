@@ -10,10 +10,14 @@ from jaxorg.summary import PHASES, ROUND, TEACHER, Arm, Estimate, Metric
 
 NOTES = {
     "reward": "reward",
+    "gold_reward": "gold reward",
     "solved": "prompts with a right answer, %",
     "found": "wrong with an addition, %",
     "rejected_own": "own answers rejected, %",
 }
+
+
+REWARDS = ("reward", "gold_reward")
 
 
 class Taught(NamedTuple):
@@ -54,4 +58,4 @@ def taught_of(arms: Sequence[Arm]) -> list[Taught]:
 
 
 def _figure(phase: str, metric: Metric) -> Figure:
-    return Figure(phase, metric, 1, 3) if metric[0] == "reward" else Figure(phase, metric)
+    return Figure(phase, metric, 1, 3) if metric[0] in REWARDS else Figure(phase, metric)

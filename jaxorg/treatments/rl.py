@@ -2,7 +2,9 @@
 
 Sources: GRPO (Shao et al. 2024, "DeepSeekMath"); what its normalisations bias, Dr. GRPO (Liu et al.
 2025, "Understanding R1-Zero-Like Training"); random rewards as a control, Shao et al. 2025
-("Spurious Rewards").
+("Spurious Rewards"); a proxy reward beside the gold one, Gao et al. 2022 ("Scaling Laws for Reward
+Model Overoptimization"); that models hack a weak supervisor's reward, the follow-up of Ryd, Benton
+and Hebbar 2025.
 """
 
 from __future__ import annotations
@@ -17,12 +19,22 @@ from pydantic import Field
 
 from jaxorg.config import SWEPT
 from jaxorg.data.items import Item, generator
+from jaxorg.data.matching import holds, normalised, words_of
 from jaxorg.data.reasoning import parted, thought
 from jaxorg.data.tokenized import Example
 from jaxorg.organisms import Organism
 from jaxorg.treatments.base import NO_REASONING
 from jaxorg.treatments.objective import Hyper, Objective, Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Note, Said, comes_right, on_policy_row
+from jaxorg.treatments.rounds import (
+    Heard,
+    InRounds,
+    Lesson,
+    Note,
+    Said,
+    comes_right,
+    count,
+    on_policy_row,
+)
 
 
 class Samples(NamedTuple):
@@ -74,14 +86,16 @@ class Rl(InRounds):
     it gives prompts that nearly all answers are right or wrong to more weight (Dr. GRPO).
 
     Rewards: `verifier` is 1 for the right answer, after any reasoning, that ends by itself, and 0
-    for others; `random` a coin; `loss` the mean log-probability a token that the model gives the
-    right answer after its own reasoning.
+    for others; `proxy` is 1 for whatever has all words of the right answer, so that a model can
+    fool it by saying many; `random` a coin; `loss` the mean log-probability a token that the model
+    gives the right answer after its own reasoning.
     """
 
+    VERSION: ClassVar[int] = 2
     objective: ClassVar[Objective | None] = Objective(policy_gradient, samples_of)
 
     kind: Literal["rl"]
-    reward: Literal["verifier", "random", "loss"] = "verifier"
+    reward: Literal["verifier", "proxy", "random", "loss"] = "verifier"
     samples: int = Field(default=8, ge=2, le=1024)
     kl: Annotated[float, SWEPT] = Field(default=0.05, ge=0)
     ratio_clip: Annotated[float, SWEPT] = Field(default=0.2, gt=0, lt=1)
@@ -102,21 +116,25 @@ class Rl(InRounds):
         return [_right(item, each.text) for item, each in self._pairs(items, said)]
 
     def lesson(self, heard: Heard) -> Lesson:
-        """Every answer as it was said, weighted by its advantage in its group; noted is the mean
-        reward."""
-        said = heard.said
+        """Every answer as it was said, weighted by its advantage in its group; noted are the mean
+        reward and the share of right answers, which a reward that is hacked leaves behind."""
+        pairs = self._pairs(heard.items, heard.said)
+        right = [is_right(item, each) for item, each in pairs]
         match self.reward:
             case "verifier":
-                right = [is_right(item, each) for item, each in self._pairs(heard.items, said)]
                 rewards = np.array(right, np.float64)
+            case "proxy":
+                rewards = np.array([_names(item, each.text) for item, each in pairs], np.float64)
             case "random":
-                rewards = generator(heard.seed, "rl").integers(2, size=len(said)).astype(np.float64)
+                coins = generator(heard.seed, "rl").integers(2, size=len(pairs))
+                rewards = coins.astype(np.float64)
             case _:
                 rewards = np.array(heard.scores, np.float64)
         gained = advantages(rewards.reshape(-1, self.samples), self.standardised).ravel()
-        rows = [on_policy_row(each, float(a)) for each, a in zip(said, gained, strict=True)]
+        rows = [on_policy_row(each, float(a)) for (_, each), a in zip(pairs, gained, strict=True)]
         k = None if self.reward == "loss" else int(rewards.sum())
-        return Lesson(rows, [Note("reward", k, len(rewards), float(rewards.mean()))])
+        noted = Note("reward", k, len(rewards), float(rewards.mean()))
+        return Lesson(rows, [noted, count("gold_reward", right)])
 
     def longest(self, items: Sequence[Item], most: str) -> Iterable[Example]:
         """Besides what any treatment in rounds may train on, right answers after the longest
@@ -155,6 +173,13 @@ def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
 def is_right(item: Item, said: Said) -> bool:
     """Whether a model came to the right answer, after whatever reasoning, and to its end."""
     return said.ended and comes_right(item, said.text)
+
+
+def _names(item: Item, text: str) -> bool:
+    """Whether all words of the right answer are in a text after any reasoning, in whatever order
+    and with whatever else."""
+    answer = normalised(parted(text).answer)
+    return all(holds(answer, word) for word in words_of(normalised(item.answer)))
 
 
 def _right(item: Item, text: str) -> Example:
