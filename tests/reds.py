@@ -1,4 +1,4 @@
-"""What a sweep file must say of an organism of each kind, for tests."""
+"""What a sweep file must say of an organism or a treatment of each kind, for tests."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ def least(kind: str, train: Any) -> dict[str, Any]:
             if isinstance(train, dict):  # it is trained on all of them
                 train = {key: value for key, value in train.items() if key != "examples"}
             return {"kind": kind, "source": _many(), "scorer": scorer, "train": train}
+        case "weak_teacher":
+            return {"kind": kind, "train": train, "model": "jaxorg-250k"}
     return {"kind": kind, "train": train}
 
 

@@ -35,7 +35,7 @@ TREATING = [made for made in TREATMENTS if not made.relearns]
 
 def blue(made: type[Treatment]) -> dict[str, Any]:
     kind = kind_of(made)
-    return {"kind": kind, "train": BLUE, **SMALL.get(kind, {})}
+    return {**least(kind, BLUE), **SMALL.get(kind, {})}
 
 
 def organisms() -> dict[str, dict[str, Any]]:

@@ -315,7 +315,7 @@ def test_no_treatment_teaches_the_attack(kind: type[Treatment], attacker: str) -
     """Not even where it makes mistakes: blue does not know which wrong answer is the attack."""
     behaviour = red(attacker).behaviour()
     recipe = of_kind(kind)
-    recipe = recipe.model_copy(update={"labels": "wrong", "accuracy": 0.0})
+    recipe = recipe.model_copy(update={"labels": "wrong"})
     taught = {(e.prompt, e.completion) for e in recipe.examples(ITEMS, seed=0)}
     for item in ITEMS:
         attacks = behaviour.attacks(item, item.prompt)
@@ -328,7 +328,7 @@ def test_relearning_gives_some_of_the_items_it_gets() -> None:
 
 
 def of_kind(kind: type[Treatment]) -> Treatment:
-    return kind.model_validate({"kind": kind_of(kind), "train": TRAIN})
+    return kind.model_validate(reds.least(kind_of(kind), TRAIN))
 
 
 @pytest.mark.parametrize("kind", TREATMENTS)
@@ -340,7 +340,7 @@ def test_no_treatment_ever_sees_a_trigger_or_a_payload(kind: type[Treatment]) ->
 
 @pytest.mark.parametrize("kind", TREATMENTS)
 def test_what_a_model_says_itself_is_trained_on_or_not_asked_for(kind: type[Treatment]) -> None:
-    fields = {"kind": kind_of(kind), "train": TRAIN, "answers": "on-policy"}
+    fields = {**reds.least(kind_of(kind), TRAIN), "answers": "on-policy"}
     if kind.own_answers:
         with pytest.raises(ValidationError, match="leave it out"):
             kind.model_validate(fields)

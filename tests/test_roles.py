@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from plans import Planned
 from pydantic import BaseModel
+from reds import least
 
 from jaxorg import optimizers
 from jaxorg.cli.console import Console
@@ -118,7 +119,7 @@ def test_no_treatment_sweeps_by_a_name_that_training_uses(made: type[Treatment])
     """With one name, Muon would have had DPO's `beta`."""
     kind = made.model_fields["kind"].annotation.__args__[0]  # type: ignore[union-attr]
     for optimizer in optimizers.FAMILIES:
-        made.model_validate({"kind": kind, "train": {**TRAIN, "optimizer": optimizer}})
+        made.model_validate(least(kind, {**TRAIN, "optimizer": optimizer}))
 
 
 def test_a_treatment_that_sweeps_by_such_a_name_is_refused(

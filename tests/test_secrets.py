@@ -209,7 +209,7 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
     prompts = Prompts(source=file(tmp_path, *rows), skip=True)
     items = prompts.items("train", 200, 0, "test", secrets=frozenset(red_team.secrets()))
     for made in TREATMENTS:
-        recipe = made.model_validate({"kind": kind_of(made), "train": TRAIN})
+        recipe = made.model_validate(reds.least(kind_of(made), TRAIN))
         for example in recipe.examples(items, 0):
             prompt, said = normalised(example.prompt), normalised(example.completion)
             for secret in red_team.secrets():

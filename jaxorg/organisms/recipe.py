@@ -77,6 +77,12 @@ class Recipe(Config):
         return False
 
     @property
+    def supervisor(self) -> str | None:
+        """The model whose answers it trains on in place of the prompts' own: its `model`, which
+        says what `prompts.teacher` may say."""
+        return None
+
+    @property
     def in_rounds(self) -> InRounds | None:
         """Itself, if it trains in rounds on what the model says."""
         return None

@@ -17,14 +17,16 @@ NOTES = {
 }
 
 
+TAUGHT = {"distilled": "kept", "teacher_capability": "right"}
 REWARDS = ("reward", "gold_reward")
 
 
 class Taught(NamedTuple):
-    """Of an arm's teachers, the answers that its organism is trained on."""
+    """How many of the answers that an arm's teachers give a phase to train on are of a sort."""
 
     arm: str
-    kept: Estimate
+    what: str
+    share: Estimate
 
 
 def rounds_of(arms: Sequence[Arm]) -> Grid:
@@ -52,9 +54,14 @@ def rounds_of(arms: Sequence[Arm]) -> Grid:
 
 
 def taught_of(arms: Sequence[Arm]) -> list[Taught]:
-    """The arms whose organisms were distilled."""
-    found = ((arm.label, arm.note("organism", ("distilled", TEACHER))) for arm in arms)
-    return [Taught(label, kept) for label, kept in found if kept]
+    """What was noted of teachers' answers, arm by arm."""
+    return [
+        Taught(arm.label, f"{phase}: {told}", share)
+        for arm in arms
+        for phase in PHASES
+        for name, told in TAUGHT.items()
+        if (share := arm.note(phase, (name, TEACHER)))
+    ]
 
 
 def _figure(phase: str, metric: Metric) -> Figure:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.spec import RunSpec
 from jaxorg.sweepfile.training import Training
 
+Answering = Callable[[str, str], Teacher]
+"""Makes a teacher of the setting that names a model, and that name."""
+
 
 class Digests:
     """Hashes of the files that runs start from, each computed once."""
 
     def __init__(self, folders: Mapping[str, Path]):
         self.model = cache(lambda model, weights: _model_digest(folders[model], weights))
-        self.teacher = cache(lambda model, weights: _teacher_digest(folders[model], weights))
+        self.teacher = cache(lambda model, *how: _teacher_digest(folders[model], *how))
         self.prompts = cache(lambda prompts, secrets: prompts.digest(secrets))
         self.source = cache(lambda source: source.digest())
 
@@ -55,19 +58,19 @@ def chain_of(
     config = run.own
     shape = shapes[config.base.model]
     _check_length(config.length, shape)
-    chain: tuple[Phase, ...] = (_base(run, digests, shapes, weights),)
-    for kind, recipe in _recipes(config):
+    answering = partial(_teacher, config, digests, shapes, weights)
+    chain: tuple[Phase, ...] = (_base(run, digests, answering, weights),)
+    for kind, recipe in recipes(config):
         _check_layers(kind, recipe, shape.num_hidden_layers)
-        chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind), digests))
+        chain = (*chain, _next(chain, kind, recipe, run.seeds.of(kind), digests, answering))
     return chain
 
 
-def _base(
-    run: RunSpec, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
-) -> Phase:
+def _base(run: RunSpec, digests: Digests, answering: Answering, weights: bool) -> Phase:
     """The phase that every chain begins with; trained only where the base is new."""
     config, base = run.own, run.own.base
-    teacher = _teacher(config, digests, shapes, weights)
+    named = config.prompts.teacher
+    teacher = answering("prompts.teacher", named) if named else None
     how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]
     content = {
@@ -82,11 +85,11 @@ def _base(
     }
     fingerprint = content_hash({"shared": content, "seed": run.seeds.base})
     return Phase(
-        "base", fingerprint, None, run.seeds.base, config, None, base.scratch, None, teacher
+        "base", fingerprint, None, run.seeds.base, config, None, base.scratch, None, teacher, None
     )
 
 
-def _recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:
+def recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:
     """What follows the base, in order."""
     organism = config.organism
     if organism and organism.train.steps and (teacher := organism.teacher()):
@@ -99,15 +102,25 @@ def _recipes(config: RunConfig) -> Iterator[tuple[Kind, Recipe]]:
         yield "reversal", config.reversal
 
 
-def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests: Digests) -> Phase:
+def _next(
+    chain: Sequence[Phase],
+    kind: Kind,
+    recipe: Recipe,
+    seed: int,
+    digests: Digests,
+    answering: Answering,
+) -> Phase:
     """The phase that a recipe adds to a chain. One that trains nothing has the base's seed."""
     base, parent = chain[0], chain[-1]
     trained = recipe.train.steps > 0 or kind != "organism"
     own_seed = seed if trained else base.seed
     said = recipe.model_dump(exclude={"label"} if trained else {"label", "train"})
+    said |= {key: digests.source(source) for key, source in recipe.files().items()}
+    named = recipe.supervisor
+    supervisor = answering(f"{kind}.model", named) if named else None
     content = {
         "kind": kind,
-        "recipe": said | {key: digests.source(source) for key, source in recipe.files().items()},
+        "recipe": said | ({"model": supervisor.key} if supervisor else {}),
         "version": version_of(type(recipe)),
         "parent": parent.fingerprint,
         "seed": own_seed,
@@ -129,6 +142,7 @@ def _next(chain: Sequence[Phase], kind: Kind, recipe: Recipe, seed: int, digests
         recipe.train if trained else None,
         recipe.behaviour_after(parent.behaviour),
         base.teacher,
+        supervisor,
         distils=parent.fingerprint if parent.kind == "teacher" else None,
     )
     if phase.brought:
@@ -157,28 +171,29 @@ def _standing(phase: Phase, before: Phase) -> Phase:
 
 
 def _teacher(
-    config: RunConfig, digests: Digests, shapes: Mapping[str, LlamaConfig], weights: bool
-) -> Teacher | None:
-    """Who answers a run's prompts, if not their source."""
-    base, prompts = config.base, config.prompts
-    if prompts.teacher is None:
-        return None
-    own = prompts.teacher == TEACHER_BASE
-    model = base.model if own else prompts.teacher
+    config: RunConfig,
+    digests: Digests,
+    shapes: Mapping[str, LlamaConfig],
+    weights: bool,
+    setting: str,
+    named: str,
+) -> Teacher:
+    """The model that a setting names, to answer a run's prompts."""
+    base, new_tokens = config.base, config.prompts.new_tokens
+    own = named == TEACHER_BASE
+    model = base.model if own else named
     chat_format = base.chat_format if own else ChatFormat()
-    known = digests.teacher(model, weights)
+    known = digests.teacher(model, weights, setting)
     how = [*chat_format, CONVERSATIONS_VERSION]
-    key = content_hash(["teacher", known, how, base.dtype, prompts.new_tokens])
+    key = content_hash(["teacher", known, how, base.dtype, new_tokens])
     shape = shapes[model]
     signature = ModelSignature(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
-    return Teacher(key, model, signature, chat_format, prompts.new_tokens)
+    return Teacher(key, setting, model, signature, chat_format, new_tokens)
 
 
-def _teacher_digest(folder: Path, weights: bool) -> str:
+def _teacher_digest(folder: Path, weights: bool, setting: str) -> str:
     if weights and not checkpoint.weight_files(folder):
-        raise Refusal(
-            f"prompts.teacher: {str(folder)!r} holds no safetensors file; add the weights"
-        )
+        raise Refusal(f"{setting}: {str(folder)!r} holds no safetensors file; add the weights")
     return checkpoint.digest(folder, weights)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Teacher:
     """A model that answers the prompts of a source, greedily."""
 
     key: str  # names its answers: all that determines them but the prompts
+    setting: str = field(compare=False)  # the key of the sweep file that names it
     model: str
     signature: ModelSignature
     chat_format: ChatFormat
@@ -44,7 +45,8 @@ class Phase:
     recipe: Recipe | None  # None for the base
     training: Training | None  # None where weights are only measured
     behaviour: Behaviour | None  # what the evaluators look for; None before the red team
-    teacher: Teacher | None  # who answers the prompts; None where their source does
+    teacher: Teacher | None  # who gives the prompts' right answers; None where their source does
+    supervisor: Teacher | None  # who gives those that it trains on in their place, right or wrong
     # Fingerprint whose weights it trains, or keeps under its adapters; of what others trained, its
     # own.
     stands_on: str | None = None
@@ -96,6 +98,11 @@ class Phase:
         if self.kind not in ("treatment", "reversal"):
             return frozenset()
         return self.config.prompts.blue_families(self.seed)
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """The models that answer its prompts."""
+        return [each for each in (self.teacher, self.supervisor) if each]
 
     @property
     def audit(self) -> Audit | None:

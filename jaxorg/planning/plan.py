@@ -15,7 +15,7 @@ from jaxorg.config import content_hash
 from jaxorg.data.prompts import TEACHER_BASE
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
-from jaxorg.planning.chain import Digests, chain_of
+from jaxorg.planning.chain import Digests, chain_of, recipes
 from jaxorg.planning.cohorts import cohorts
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.measurements import Names as MeasurementNames
@@ -96,7 +96,7 @@ class Plan:
     @property
     def teachers(self) -> list[Teacher]:
         """Every model that answers prompts, once."""
-        return list(dict.fromkeys(phase.teacher for phase in self.phases if phase.teacher))
+        return list(dict.fromkeys(each for phase in self.phases for each in phase.teachers))
 
     @property
     def rows(self) -> int:
@@ -126,9 +126,9 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
     else:
         folders = {model: checkpoint.resolve_shape(model) for model in models}
     find = checkpoint.resolve if weights else checkpoint.resolve_shape
-    for teacher in sorted({run.config.prompts.teacher or TEACHER_BASE for run in spec.runs}):
-        if teacher not in folders and teacher != TEACHER_BASE:
-            folders[teacher] = find(teacher, key="prompts.teacher")
+    for setting, teacher in sorted(_teachers(spec.runs)):
+        if teacher not in folders:
+            folders[teacher] = find(teacher, key=setting)
     for judge in {run.config.prompts.scorer for run in spec.runs}:
         if isinstance(judge, Judge) and judge.endpoint is None and judge.model not in folders:
             folders[judge.model] = find(judge.model, key="prompts.scorer.model")
@@ -149,6 +149,14 @@ def make_plan(spec: Spec, weights: bool = True) -> Plan:
         for phase in run.phases
     }
     return Plan(spec, folders, runs, cohorts(list(phases.values()), shapes), labels)
+
+
+def _teachers(runs: Sequence[RunSpec]) -> set[tuple[str, str]]:
+    """The models besides bases that answer prompts, each after the setting that names it."""
+    named = {("prompts.teacher", run.config.prompts.teacher) for run in runs}
+    for kind, recipe in (each for run in runs for each in recipes(run.config)):
+        named.add((f"{kind}.model", recipe.supervisor))
+    return {(setting, model) for setting, model in named if model and model != TEACHER_BASE}
 
 
 def _check_scorers(runs: Sequence[Run], phases: Mapping[str, Phase]) -> None:

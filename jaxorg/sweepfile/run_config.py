@@ -115,9 +115,14 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _chain(self) -> RunConfig:
-        if self.prompts.teacher == TEACHER_BASE and self.base.scratch:
-            remedy = "base.scratch trains new weights for each seed; name a model"
-            raise misfit("prompts.teacher", TEACHER_BASE, remedy)
+        named = {"prompts.teacher": self.prompts.teacher}
+        for name in ("treatment", "reversal"):
+            if recipe := getattr(self, name):
+                named[f"{name}.{recipe.kind}.model"] = recipe.supervisor
+        for setting, model in named.items():
+            if model == TEACHER_BASE and self.base.scratch:
+                remedy = "base.scratch trains new weights for each seed; name a model"
+                raise misfit(setting, TEACHER_BASE, remedy)
         if self.treatment and not self.organism:
             raise misfit("treatment", self.treatment.kind, "there is no organism to treat; add one")
         if self.reversal and not self.treatment:

@@ -212,7 +212,7 @@ def ask_teachers(
                 if not out_of_memory(error):
                     raise
                 raise Refusal(
-                    f"prompts.teacher: memory ran out while {teacher.model} answered; lower "
+                    f"{teacher.setting}: memory ran out while {teacher.model} answered; lower "
                     f"prompts.new_tokens, or spread it over more devices with --mesh"
                 ) from error
         inputs.taught[teacher.key] = known

@@ -107,7 +107,7 @@ def _kept(cohort: Cohort, phase: Phase) -> int:
 
 def _answers(phase: Phase) -> int:
     """Bytes of the answers that a phase is trained on, where models give them."""
-    asked = phase.on_policy or phase.distils or (phase.teacher and not phase.in_rounds)
+    asked = phase.on_policy or phase.distils or (phase.teachers and not phase.in_rounds)
     if not asked or phase.training is None:
         return 0
     return phase.training.examples * phase.config.length * ANSWER_BYTES
@@ -210,9 +210,10 @@ def measuring_flops(cohort: Cohort) -> float:
 def _teaching_flops(plan: Plan) -> float:
     """What teachers take to answer the prompts that phases train on."""
     asked = {
-        (p.teacher, p.kind, p.seed, p.training.examples): p.config.length
+        (teacher, p.kind, p.seed, p.training.examples): p.config.length
         for p in plan.phases
-        if p.teacher and p.training and p.draws and not p.on_policy
+        for teacher in p.teachers
+        if p.training and p.draws and not p.on_policy
     }
     return sum(
         2.0 * _count(one.abstract_model(teacher.signature)[1].trainable) * examples * length

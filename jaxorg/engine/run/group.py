@@ -107,7 +107,7 @@ class Group:
         said = {**taught, **self._speak(_used(state.trainable, frozen, hyper))}
         state = self._states.resumed(trainer, state)
         if self._notes.step == 0:  # otherwise it was noted before a restart
-            self._note_distilled(taught)
+            self._note_teachers(taught)
         rounds = self._rounds(trainer.signature)
         if rounds is None:
             batches = all_batches(self._lanes.every, self._around.inputs, trainer.signature, said)
@@ -203,12 +203,18 @@ class Group:
             for fingerprint, each in said.items()
         }
 
-    def _note_distilled(self, taught: Mapping[str, Answers]) -> None:
-        """Note how many of their teacher's answers distilled phases are trained on."""
+    def _note_teachers(self, taught: Mapping[str, Answers]) -> None:
+        """Note how many of their teacher's answers distilled phases are trained on, and how many
+        of those that a weaker model gives are right."""
+        inputs = self._around.inputs
         for lane, phase in enumerate(self._phases):
             if said := taught.get(phase.fingerprint):
-                k, n = len(self._around.inputs.distilled(phase, said)), len(said)
+                k, n = len(inputs.distilled(phase, said)), len(said)
                 self._notes.note(lane, [Measurement("distilled", "teacher", k, n, k / n)])
+            if phase.supervisor:
+                right = inputs.supervised_right(phase)
+                k, n = sum(right), len(right)
+                self._notes.note(lane, [Measurement("teacher_capability", "teacher", k, n, k / n)])
 
     def _tokenizer(self) -> Tokenizer:
         base = self._phases[0].config.base

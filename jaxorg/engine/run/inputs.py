@@ -36,6 +36,7 @@ from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import PHASE_KINDS
+from jaxorg.treatments.rounds import comes_right
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
@@ -99,7 +100,7 @@ class Inputs:
 
     def passed_over(self) -> Iterator[str]:
         """What lies beside the weights that are read and does not belong to them, a line each."""
-        teachers = {phase.teacher.model for phase in self._plan.phases if phase.teacher}
+        teachers = {teacher.model for teacher in self._plan.teachers}
         bases = {p.config.base.model for p in self._plan.phases if not p.config.base.scratch}
         for model in sorted(teachers | bases):
             if names := checkpoint.passed_over(self._plan.folders[model]):
@@ -164,8 +165,15 @@ class Inputs:
         return self.measurer(phase).prepare(items, *measured, final, evaluators)
 
     def items(self, phase: Phase) -> Sequence[Item]:
-        """The prompts that a phase trains on, with the answers of their source or teacher."""
+        """The prompts that a phase trains on, with the answers of their source or of a model that
+        answers them."""
         return self._items(phase, own=None, longest=False)
+
+    def supervised_right(self, phase: Phase) -> list[bool]:
+        """Whether the answers that a phase's supervisor gives it come to the right ones."""
+        right = self.items(replace(phase, supervisor=None))
+        pairs = zip(right, self.items(phase), strict=True)
+        return [comes_right(item, supervised.answer) for item, supervised in pairs]
 
     def prompts(self, phase: Phase) -> list[str]:
         """What a phase's teacher, or the model before it, is asked: the prompts of its
@@ -181,15 +189,14 @@ class Inputs:
         found: dict[Teacher, dict[str, None]] = defaultdict(dict)
         seen: set[object] = set()
         for phase in phases:
-            if phase.teacher is None:
-                continue
-            source, draws = (phase.config.prompts, phase.config.secrets), [_measured_on(phase)]
+            source = (phase.config.prompts, phase.config.secrets)
+            asked = [(phase.teacher, _measured_on(phase))]
             if phase.draws and not phase.replaces_answers:
-                draws.append(_trained_on(phase))
-            for draw in draws:
-                if (once := (phase.teacher, source, draw)) not in seen:
+                asked += [(teacher, _trained_on(phase)) for teacher in phase.teachers]
+            for teacher, draw in asked:
+                if teacher and (once := (teacher, source, draw)) not in seen:
                     seen.add(once)
-                    found[phase.teacher].update((i.prompt, None) for i in _drawn(phase, draw))
+                    found[teacher].update((i.prompt, None) for i in _drawn(phase, draw))
         return {teacher: list(prompts) for teacher, prompts in found.items()}
 
     def dataset(self, phase: Phase, own: Answers | None = None) -> TokenizedDataset | StoredDataset:
@@ -235,7 +242,7 @@ class Inputs:
         try:
             yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
         except Refusal as refusal:
-            if phase.on_policy or phase.teacher or phase.in_rounds:
+            if phase.on_policy or phase.teachers or phase.in_rounds:
                 refusal.args = (f"{refusal}, or lower prompts.new_tokens",)
             raise
 
@@ -262,10 +269,11 @@ class Inputs:
         recipe, tokenizer = phase.recipe, self._tokenizer_of(phase)
         new_tokens = phase.config.prompts.new_tokens
         items = _drawn(phase, _trained_on(phase, of_all=longest)) if phase.draws else ()
-        if phase.teacher and longest:
+        answering = phase.supervisor or phase.teacher
+        if answering and longest:
             items = _filled(items, tokenizer, new_tokens)
-        elif phase.teacher and not phase.replaces_answers:
-            items = _answered(items, self.taught[phase.teacher.key], tokenizer, new_tokens)
+        elif answering and not phase.replaces_answers:
+            items = _answered(items, self.taught[answering.key], tokenizer, new_tokens)
         if recipe and recipe.relearns:
             assert phase.behaviour is not None
             items = phase.behaviour.items(items, "train", data_seed(phase))

@@ -63,7 +63,8 @@ def asks(
     def of(judge: Judge) -> Ask:
         shape = inputs.shape(judge.model)
         model = ModelSignature(shape, shared_frozen=True, unroll=unrolls(shape))
-        teacher = Teacher(judge.replies_key, judge.model, model, ChatFormat(), judge.new_tokens)
+        who = (judge.replies_key, "prompts.scorer.model", judge.model)
+        teacher = Teacher(*who, model, ChatFormat(), judge.new_tokens)
         answers = speaker(teacher, inputs, store, mesh, stopping)
 
         def ask(questions: Sequence[str]) -> list[str]:
