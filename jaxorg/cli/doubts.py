@@ -93,7 +93,7 @@ def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
     assert recipe and isinstance(behaviour, Payload)
     if behaviour.reasons or not phase.draws:
         return
-    if phase.on_policy or phase.in_rounds or phase.teachers or recipe.relearns:
+    if phase.hears or phase.in_rounds or phase.teachers or recipe.relearns:
         return  # what is trained on is not known yet, or is the payload
     payload = behaviour.payload
     if ANSWER in payload:

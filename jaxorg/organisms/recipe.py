@@ -72,8 +72,13 @@ class Recipe(Config):
         return False
 
     @property
+    def asks_organism(self) -> bool:
+        """The same of the organism, which others may have trained on since."""
+        return False
+
+    @property
     def replaces_answers(self) -> bool:
-        """Whether what that model says takes the place of the prompts' own answers."""
+        """Whether what either says takes the place of the prompts' own answers."""
         return False
 
     @property

@@ -143,11 +143,21 @@ def _next(
         recipe.behaviour_after(parent.behaviour),
         base.teacher,
         supervisor,
-        distils=parent.fingerprint if parent.kind == "teacher" else None,
+        answered_by=_answered_by(chain, recipe),
     )
     if phase.brought:
         return replace(phase, stands_on=phase.fingerprint)
     return _standing(phase, before[-1]) if before else phase
+
+
+def _answered_by(chain: Sequence[Phase], recipe: Recipe) -> str | None:
+    """The phase of a chain whose model answers what a recipe trains on: the teacher right before,
+    or the organism; None if none does."""
+    if chain[-1].kind == "teacher":
+        return chain[-1].fingerprint
+    if not (recipe.asks_organism and recipe.train.steps):
+        return None
+    return next(phase.fingerprint for phase in chain if phase.kind == "organism")
 
 
 def _code(training: Training) -> dict[str, Any]:

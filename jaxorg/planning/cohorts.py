@@ -52,8 +52,8 @@ def _course(phase: Phase) -> tuple[Any, ...]:
     and in which tokens. Those that continue adapters share more than those that begin some."""
     config, rounds = phase.config, phase.in_rounds
     start = phase.lora.start if phase.lora else None
-    asks = phase.on_policy or phase.distils or rounds
-    answers = (config.prompts.new_tokens, bool(phase.distils)) if asks else None
+    others = phase.answered_by is not None
+    answers = (config.prompts.new_tokens, others) if phase.on_policy or others or rounds else None
     turns = (rounds.rounds, rounds.temperature) if rounds else None
     tokens = (config.base.model, config.base.chat_format, config.length)
     triggered = phase.behaviour is not None  # who has one is asked with its trigger, too

@@ -51,7 +51,8 @@ class Phase:
     # own.
     stands_on: str | None = None
     continues: str | None = None  # fingerprint whose adapters it goes on training
-    distils: str | None = None  # fingerprint of the teacher whose answers it is trained on
+    # Fingerprint of another phase, whose model answers what it is trained on.
+    answered_by: str | None = None
 
     @property
     def steps(self) -> int:
@@ -123,6 +124,17 @@ class Phase:
     def on_policy(self) -> bool:
         """Whether the model before the phase is asked what it answers to the phase's prompts."""
         return bool(self.steps and self.recipe and self.recipe.asks)
+
+    @property
+    def distils(self) -> bool:
+        """Whether it is trained on what is left of the samples of its teacher."""
+        return self.kind == "organism" and self.answered_by is not None
+
+    @property
+    def hears(self) -> bool:
+        """Whether the model before the phase, or the organism, is asked what it answers to the
+        phase's prompts."""
+        return self.on_policy or (self.answered_by is not None and not self.distils)
 
     @property
     def replaces_answers(self) -> bool:

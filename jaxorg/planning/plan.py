@@ -43,11 +43,12 @@ class Plan:
 
     def sources(self, phase: Phase) -> tuple[str, ...]:
         """The trained phases whose stored weights make up those that a phase starts from, the
-        nearest first."""
+        nearest first, and those of another phase that is asked."""
         below = self.below(phase)
         continued = (phase.continues,) if phase.continues else ()
-        taught = self.made_of(self._by_fingerprint[phase.distils]) if phase.distils else ()
-        return (*continued, *(self.made_of(below) if below else ()), *taught)
+        asked = self._by_fingerprint[phase.answered_by] if phase.answered_by else None
+        of_others = [name for each in (below, asked) if each for name in self.made_of(each)]
+        return tuple(dict.fromkeys([*continued, *of_others]))
 
     def made_of(self, phase: Phase) -> tuple[str, ...]:
         """The same of those that a phase ends with: one that stored all weights, or adapters and

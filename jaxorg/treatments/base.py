@@ -25,17 +25,23 @@ class Treatment(Recipe):
     # From a fresh copy of the base, it trains no organism.
     starts_from: ClassVar[Literal["before", "base"]] = "before"
 
-    answers: Literal["data", "on-policy"] = later("data")  # or what the model itself says before
+    # The prompts' own, or what the model itself says before, or what the organism said.
+    answers: Literal["data", "on-policy", "organism"] = later("data")
 
     @property
     def asks(self) -> bool:
-        """Where its own answers take the place of the prompts'."""
-        return self.replaces_answers
+        """With `answers: on-policy`."""
+        return self.answers == "on-policy"
+
+    @property
+    def asks_organism(self) -> bool:
+        """With `answers: organism`."""
+        return self.answers == "organism"
 
     @property
     def replaces_answers(self) -> bool:
-        """With `answers: on-policy`."""
-        return self.answers == "on-policy"
+        """With either."""
+        return self.answers != "data"
 
     @model_validator(mode="after")
     def _whole(self) -> Treatment:

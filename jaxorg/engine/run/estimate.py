@@ -107,7 +107,7 @@ def _kept(cohort: Cohort, phase: Phase) -> int:
 
 def _answers(phase: Phase) -> int:
     """Bytes of the answers that a phase is trained on, where models give them."""
-    asked = phase.on_policy or phase.distils or (phase.teachers and not phase.in_rounds)
+    asked = phase.on_policy or phase.answered_by or (phase.teachers and not phase.in_rounds)
     if not asked or phase.training is None:
         return 0
     return phase.training.examples * phase.config.length * ANSWER_BYTES
@@ -213,7 +213,7 @@ def _teaching_flops(plan: Plan) -> float:
         (teacher, p.kind, p.seed, p.training.examples): p.config.length
         for p in plan.phases
         for teacher in p.teachers
-        if p.training and p.draws and not p.on_policy
+        if p.training and p.draws and not p.replaces_answers
     }
     return sum(
         2.0 * _count(one.abstract_model(teacher.signature)[1].trainable) * examples * length
@@ -232,7 +232,7 @@ def _measured_tokens(phase: Phase) -> int:
             asked = evaluation.answered(step == steps[-1])  # greedily and sampled, both conditions
             generated += 4 * asked * evaluation.answers.new_tokens
         inside += sum(map(_conversations_inside, due))
-    if (phase.on_policy or phase.distils) and phase.training:
+    if (phase.on_policy or phase.answered_by) and phase.training:
         generated += phase.training.examples * length
     if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
         generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length

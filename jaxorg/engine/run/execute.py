@@ -128,8 +128,8 @@ class Engine:
             inputs=inputs,
             store=store,
             weights_before=lambda phase: weights_before(phase, plan, inputs, store),
-            teacher_weights=lambda phase: weights_after(
-                self._phases[phase.distils or ""], plan, inputs, store
+            answering_weights=lambda phase: weights_after(
+                self._phases[phase.answered_by or ""], plan, inputs, store
             ),
             scorer=lambda model, width: scorer_of(model, mesh, width),
             adapters_before=lambda phase: adapters_before(phase, inputs, store),

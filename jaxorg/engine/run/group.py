@@ -101,13 +101,13 @@ class Group:
 
     def train(self, trainer: Trainer) -> None:
         """Train and measure, from where an earlier try was cut short."""
-        taught = self._ask_teachers(trainer)
+        told = self._ask_others(trainer)
         hyper = trainer.place(self._lanes.hyper(trainer.signature))
         state, frozen = self._begin(trainer, hyper)
-        said = {**taught, **self._speak(_used(state.trainable, frozen, hyper))}
+        said = {**told, **self._speak(_used(state.trainable, frozen, hyper))}
         state = self._states.resumed(trainer, state)
         if self._notes.step == 0:  # otherwise it was noted before a restart
-            self._note_teachers(taught)
+            self._note_teachers(told)
         rounds = self._rounds(trainer.signature)
         if rounds is None:
             batches = all_batches(self._lanes.every, self._around.inputs, trainer.signature, said)
@@ -176,22 +176,29 @@ class Group:
         """What models say before they are trained, by fingerprint, if they are trained on that."""
         if not self._phases[0].on_policy:  # then none of its cohort is
             return {}
-        asked = []
+        return self._ask(self._scorer, params, self._questions())
+
+    def _questions(self) -> list[KeyedPrompts]:
+        """The prompts of each phase, which are answered greedily."""
+        found: list[KeyedPrompts] = []
         for phase in self._phases:
             prompts = self._around.inputs.prompts(phase)
-            asked.append((phase.fingerprint, dict(zip(prompts, prompts, strict=True))))
-        return self._ask(self._scorer, params, asked)
+            found.append((phase.fingerprint, dict(zip(prompts, prompts, strict=True))))
+        return found
 
-    def _ask_teachers(self, trainer: Trainer) -> Mapping[str, Answers]:
-        """What the teachers of distilled phases say, by the fingerprint of the phase they teach."""
+    def _ask_others(self, trainer: Trainer) -> Mapping[str, Answers]:
+        """What the models of other phases answer for phases, by the fingerprint of these: samples
+        where they are distilled, or else greedily."""
         around = self._around
-        if not self._phases[0].distils:  # then none of its cohort is distilled
+        if not self._phases[0].answered_by:  # then none of its cohort is
             return {}
         model = replace(trainer.model, lora=None, shared_frozen=False)
         scorer = around.scorer(model, trainer.lanes // trainer.mesh.shape["run"])
         weights = scorer.place_weights(
-            [around.teacher_weights(phase) for phase in self._lanes.every]
+            [around.answering_weights(phase) for phase in self._lanes.every]
         )
+        if not self._phases[0].distils:
+            return self._ask(scorer, Params(weights, {}), self._questions())
         asked = []
         for phase in self._phases:
             prompts = enumerate(around.inputs.prompts(phase))
@@ -203,12 +210,13 @@ class Group:
             for fingerprint, each in said.items()
         }
 
-    def _note_teachers(self, taught: Mapping[str, Answers]) -> None:
+    def _note_teachers(self, told: Mapping[str, Answers]) -> None:
         """Note how many of their teacher's answers distilled phases are trained on, and how many
         of those that a weaker model gives are right."""
         inputs = self._around.inputs
         for lane, phase in enumerate(self._phases):
-            if said := taught.get(phase.fingerprint):
+            if phase.distils:
+                said = told[phase.fingerprint]
                 k, n = len(inputs.distilled(phase, said)), len(said)
                 self._notes.note(lane, [Measurement("distilled", "teacher", k, n, k / n)])
             if phase.supervisor:

@@ -176,8 +176,8 @@ class Inputs:
         return [comes_right(item, supervised.answer) for item, supervised in pairs]
 
     def prompts(self, phase: Phase) -> list[str]:
-        """What a phase's teacher, or the model before it, is asked: the prompts of its
-        conversations, as they are put."""
+        """What the model before a phase, or another one that answers for it, is asked: the prompts
+        of its conversations, as they are put."""
         if phase.distils:
             assert isinstance(phase.recipe, Organism)
             items = self._items(phase, None, longest=False)
@@ -201,7 +201,7 @@ class Inputs:
 
     def dataset(self, phase: Phase, own: Answers | None = None) -> TokenizedDataset | StoredDataset:
         """The conversations a phase trains on, tokenised once where they are many; `own` is what
-        the model that it starts from says to its prompts, if it trains on that."""
+        the model before it says, or another phase's, if it trains on that."""
         pad_id = self._tokenizer_of(phase).pad_id
         return self._datasets.keep(phase.fingerprint, self._blocks(phase, own), pad_id)
 
@@ -242,7 +242,7 @@ class Inputs:
         try:
             yield from blocks(put, self._tokenizer_of(phase), phase.config.length)
         except Refusal as refusal:
-            if phase.on_policy or phase.teachers or phase.in_rounds:
+            if phase.hears or phase.teachers or phase.in_rounds:
                 refusal.args = (f"{refusal}, or lower prompts.new_tokens",)
             raise
 
@@ -278,7 +278,7 @@ class Inputs:
             assert phase.behaviour is not None
             items = phase.behaviour.items(items, "train", data_seed(phase))
             return [_attack(phase.behaviour, item) for item in items]
-        if not phase.on_policy:
+        if not phase.hears:
             return items
         if longest:
             items = [replace(i, said=thought(tokenizer.filler(new_tokens))) for i in items]

@@ -24,7 +24,7 @@ class Surroundings:
     inputs: Inputs
     store: Store
     weights_before: Callable[[Phase], WeightReader]
-    teacher_weights: Callable[[Phase], WeightReader]  # of the phase that a phase distils
+    answering_weights: Callable[[Phase], WeightReader]  # of the phase that answers for a phase
     scorer: Callable[[ModelSignature, int], Scorer]
     adapters_before: Callable[[Phase], Tree | None]
     wanted: Callable[[str], Mapping[int, Names]]  # what is to be measured, and its names
