@@ -116,20 +116,29 @@ def test_peft_says_what_our_model_says(
     np.testing.assert_array_equal(reference_logits(both, tokens), reference_logits(theirs, tokens))
 
 
+def of_all_families(evals: pd.DataFrame) -> pd.DataFrame:
+    """Rows without what is of held-out families alone; their capability and that of blue's own
+    families as one."""
+    narrow = evals.condition.str.contains(":along|:first|:second", regex=True)
+    kept = evals[~((evals.metric == "capability") & narrow)].copy()
+    kept["condition"] = kept.condition.str.removesuffix(":blue")
+    counts = kept.groupby(["metric", "condition"])[["k", "n"]].sum(min_count=1)
+    means = kept[kept.k.isna()].set_index(["metric", "condition"]).value
+    return counts.assign(value=(counts.k / counts.n).fillna(means))
+
+
 def test_what_is_exported_measures_as_the_phase_did(full: Path, tmp_path: Path) -> None:
     export(full, first(full), tmp_path / "model", "organism")
     untrained = ("organism.train.steps=0", "treatment=null", "reversal=null")
     grid = "grid=[{organism.payload_repeats: [1]}]"
     again = run(tmp_path / "again" / "out", tmp_path / "model", *untrained, grid)
-    columns = ["metric", "condition", "k", "n", "value"]
     before, after = (
         table(out, "evals", [first(out)]).query("phase == 'organism'") for out in (full, again)
     )
     before = before[before.step == before.step.max()]
     assert len(after) > 10
-    pd.testing.assert_frame_equal(
-        before[columns].reset_index(drop=True), after[columns].reset_index(drop=True), rtol=1e-4
-    )
+    assert {*before.condition} - {*after.condition} == {"clean:blue", "triggered:blue"}
+    pd.testing.assert_frame_equal(of_all_families(before), of_all_families(after), rtol=1e-4)
 
 
 def test_the_last_phase_and_all_its_files_come_by_default(full: Path, tmp_path: Path) -> None:
@@ -201,7 +210,7 @@ def test_the_card_says_what_was_measured(full: Path, tmp_path: Path) -> None:
     export(full, run_id, tmp_path / "model", "organism")
     card = (tmp_path / "model" / "README.md").read_text()
     evals = table(full, "evals", [run_id]).query("phase == 'organism'")
-    last = evals[evals.step == evals.step.max()].set_index(["metric", "condition"])
+    last = of_all_families(evals[evals.step == evals.step.max()])
     for metric in RATES.values():
         k, n = int(last.k[metric]), int(last.n[metric])
         found = stats.wilson(k, n)
