@@ -11,15 +11,17 @@ from plans import Planned, planned
 
 import sweeps
 from jaxorg.cli import common
+from jaxorg.data.cache import DatasetCache
 from jaxorg.engine.cohort import Trainer
 from jaxorg.engine.run.group import Group
+from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import EVALUATORS
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.measure import measure as measure_command
 from jaxorg.page import render
 from jaxorg.planning.measurements import measurement_fingerprints
-from jaxorg.storage.folder import read_json
+from jaxorg.storage.folder import Folder, read_json
 from jaxorg.storage.layout import MeasurementsShape
 from jaxorg.summary import summarise
 from sweeps import same_tables, table
@@ -159,9 +161,23 @@ def test_what_is_only_measured_is_in_no_name_of_weights(planned: Planned) -> Non
     assert [p.fingerprint for p in one.phases] == [p.fingerprint for p in other.phases]
 
 
+def test_a_calibration_is_measured_on_prompts_that_are_not_reported(
+    planned: Planned, tmp_path: Path
+) -> None:
+    asked = {}
+    for calibration in (False, True):
+        plan = planned({"evaluate": {"final_prompts": 68, "calibration": calibration}})
+        inputs = Inputs(plan, DatasetCache(Folder(tmp_path / "datasets", print)))
+        items = inputs.prepared(plan.phases[-1], final=True).view.items
+        asked[calibration] = {item.key for item in items}
+        assert len(items) == len(asked[calibration]) == 68
+    assert not asked[False] & asked[True]
+
+
 @pytest.mark.parametrize(
     ("settings", "changed"),
     [
+        ({"calibration": True}, ALL),
         ({"answers.new_tokens": 7}, {"answers", "responses"}),
         ({"answers.temperature": 0.5}, {"answers", "responses"}),
         ({"probe": True}, {"probe"}),

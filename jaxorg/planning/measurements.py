@@ -42,7 +42,7 @@ def _names(phase: Phase, step: int, steps: list[int], audited: str | None) -> Na
         "step": step,
         "final": final,
         "along": evaluate.prompts,
-        "held_out": [HELD_OUT_VERSION, drawn],
+        "held_out": [HELD_OUT_VERSION, drawn, *(["calibration"] if evaluate.calibration else [])],
     }
     at_hand = evaluate.final_prompts if final else evaluate.prompts
     found: dict[str, str] = {}

@@ -36,7 +36,8 @@ class Gate(Config):
 
 class Evaluating(Config):
     """What is measured and when: at log-spaced steps on `prompts` held-out prompts, at the end of
-    each phase on `final_prompts`, of which `answers.prompts` are also answered freely.
+    each phase on `final_prompts`, of which `answers.prompts` are also answered freely. For
+    `calibration` the prompts are the next ones after as many, which others do not measure on.
 
     Besides these there is a key for each evaluator: true or false, or its own settings.
     """
@@ -46,6 +47,7 @@ class Evaluating(Config):
     final_prompts: int = Field(default=256, gt=0, lt=2**31)
     answers: Answers = Answers()
     gate: Gate = Gate()
+    calibration: bool = False
 
     @property
     def evaluators(self) -> Mapping[str, Evaluator]:

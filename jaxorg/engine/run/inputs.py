@@ -157,7 +157,7 @@ class Inputs:
         config, base, longest = phase.config, phase.config.base, longest and bool(phase.teacher)
         who = (phase.teacher, base.model, base.chat_format)
         source = (config.prompts, config.secrets, _measured_on(phase))
-        items = self._held_out(*source, *who, longest)
+        items = self._held_out(*source, *who, longest)[-config.evaluate.final_prompts :]
         said = tuple(_said(phase, items, audited_samples))
         if evaluators is None:
             evaluators = _due_at_last(phase)
@@ -373,7 +373,8 @@ def _due_at_last(phase: Phase) -> tuple[str, ...]:
 
 
 def _measured_on(phase: Phase) -> Draw:
-    count = phase.config.evaluate.final_prompts
+    evaluate = phase.config.evaluate
+    count = evaluate.final_prompts * (2 if evaluate.calibration else 1)  # the last of which
     return "heldout", count, HELD_OUT_SEED, "evaluate.final_prompts", frozenset()
 
 
