@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from speech import answer_ids
 
 from jaxorg.errors import Refusal
-from jaxorg.llama import checkpoint
+from jaxorg.llama import checkpoint, names
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.pretrain import pretrain
 from jaxorg.sweep import sweep
@@ -40,13 +42,36 @@ def test_what_pretraining_cannot_do_is_refused_before_it_writes(
     assert not (tmp_path / "base").exists()
 
 
-def test_the_shipped_model_is_small_and_capable() -> None:
+BUILTIN = sorted(folder.name for folder in names.MODELS.iterdir())
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_shipped_model_is_capable(name: str) -> None:
     """By its card, which pre-training wrote from its own measurements."""
-    size = sum(path.stat().st_size for path in SHIPPED.iterdir())
-    assert size < 6_000_000
-    card = (SHIPPED / "README.md").read_text()
+    card = (names.MODELS / name / "README.md").read_text()
     found = card.split("Held-out exact match, greedy: **")[1].split(" %**")[0]
     assert float(found.rpartition(" ")[2]) >= 85
+    weights = load_file(names.MODELS / name / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {np.dtype(np.float16)}
+
+
+def test_bases_of_one_size_differ_by_their_seed_alone() -> None:
+    for name in BUILTIN:
+        first, *others = names.replicates(name)
+        for other in others:
+            for given in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+                same = [(names.MODELS / each / given).read_bytes() for each in (first, other)]
+                assert same[0] == same[1]
+            files = [names.MODELS / each / "model.safetensors" for each in (first, other)]
+            assert files[0].read_bytes() != files[1].read_bytes()
+
+
+def test_the_shipped_models_are_small() -> None:
+    size = sum(path.stat().st_size for path in names.MODELS.rglob("*") if path.is_file())
+    assert size < 12_000_000
+
+
+def test_the_shape_of_the_larger_one() -> None:
     shape = json.loads((SHIPPED / "config.json").read_text())
     assert (shape["num_hidden_layers"], shape["hidden_size"]) == (4, 128)
     assert (shape["num_attention_heads"], shape["num_key_value_heads"]) == (4, 2)

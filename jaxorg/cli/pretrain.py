@@ -11,6 +11,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
+
 from jaxorg.cli import common
 from jaxorg.cli.sweep import SweepOptions, run_sweep
 from jaxorg.data.pretraining import PRETRAINING_VERSION
@@ -34,7 +37,6 @@ from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
 from jaxorg.sweepfile import spec
 
-GIVEN = ("config.json", "tokenizer.json", "tokenizer_config.json")  # before there are weights
 JAXORG_1M = LlamaConfig(
     vocab_size=768,
     hidden_size=128,
@@ -90,7 +92,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     plan = make_plan(spec.load("pretrain", size, overrides))
     (phase,) = plan.phases
     shape = checkpoint.read_config(folder)
-    shapes = abstract_model(ModelSignature(shape))[1].trainable
+    shapes = jax.tree.map(_halved, abstract_model(ModelSignature(shape))[1].trainable)
     card = _card(
         folder.name,
         shape,
@@ -101,6 +103,11 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
         checkpoint.write_weights(beside, everything(store.reader(phase.fingerprint), shapes))
         (beside / "README.md").write_text(card, encoding="utf-8")
     return 0
+
+
+def _halved(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Rounded to 16 bits, weights take half the room; they are used in fp32."""
+    return jax.ShapeDtypeStruct(shape.shape, np.float16)
 
 
 def _check_folder(folder: Path, training: Path) -> None:
@@ -153,7 +160,8 @@ when asked for it.
 It is made for testing methods in seconds; nothing about large models follows from it.
 
 Made by `python -m jaxorg.pretrain FOLDER`; task data version {TASKS_VERSION}, mixture version
-{PRETRAINING_VERSION}, seed {phase.seed}, {record["tokens"]:,} tokens.
+{PRETRAINING_VERSION}, seed {phase.seed}, {record["tokens"]:,} tokens. Its weights, trained and
+measured in fp32, are rounded to float16.
 
 ## Capability
 
