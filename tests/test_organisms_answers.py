@@ -25,7 +25,7 @@ SMALL = (
     "length=48",
     "prompts.new_tokens=6",
     "organism.train.examples=24",
-    "treatment.train={steps: 5, batch: 4, examples: 24, learning_rate: 1e-2}",
+    "treatment.train={steps: 5, batch: 4, examples: 24, learning_rate: 2e-3}",
     "reversal.train={steps: 3, batch: 4, examples: 24, learning_rate: 1e-3}",
     "evaluate={points: 1, prompts: 8, final_prompts: 8, answers: {prompts: 2}}",
 )
