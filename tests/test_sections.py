@@ -261,11 +261,16 @@ def test_what_is_kept_of_a_teacher_and_how_right_a_weak_one_was_is_shown(tmp_pat
     measured = [
         *PLAIN,
         count("organism", "distilled", "teacher", 1500, n=2000, step=0),
+        count("organism", "distilled_differs", "teacher", 375, n=1500, step=0),
         count("treatment", "teacher_capability", "teacher", 10, n=40, step=0),
     ]
     found = taught_of(arms_of(tmp_path, measured))
     told = [(each.arm, each.what, each.share.mean) for each in found]
-    assert told == [("one", "organism: kept", 0.75), ("one", "treatment: right", 0.25)]
+    assert told == [
+        ("one", "organism: kept", 0.75),
+        ("one", "organism: other than plain", 0.25),
+        ("one", "treatment: right", 0.25),
+    ]
     shown = text_of(tmp_path)
     assert "1,500 of 2,000, 1,500 of 2,000, 1,500 of 2,000" in shown
     assert "treatment: right" in shown and "10 of 40, 10 of 40, 10 of 40" in shown

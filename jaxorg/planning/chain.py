@@ -19,6 +19,7 @@ from jaxorg.llama.lora import LORA_VERSION
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
+from jaxorg.organisms.distilled import DISTILLED_VERSION
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
@@ -129,6 +130,8 @@ def _next(
         content |= _code(recipe.train)
     if kind in ("treatment", "reversal") and recipe.train.steps and not recipe.own_prompts:
         content |= {"blue": items.BLUE_VERSION}
+    if parent.kind == "teacher":
+        content |= {"distilled": DISTILLED_VERSION}
     from_base = recipe.starts_from == "base"
     below = [p for p in (chain[:1] if from_base else chain) if p.kind != "teacher"]
     before = [p for p in below if p.changes or p.brought]

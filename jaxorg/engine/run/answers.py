@@ -1,9 +1,10 @@
 """Has models answer prompts to train on: teachers before a sweep begins, the model that a phase
 starts from before that phase does, and one that is trained in rounds at the start of each.
 
-Answers are kept in the results folder. Those of rounds are sampled, others greedy. What a model
-says to a prompt does not depend on the prompts that it is asked beside it: a row of a batch is as
-long as its own prompt makes it, and has a random key of its own.
+Answers are kept in the results folder. Those of rounds, and of teachers that are distilled, are
+sampled, others greedy. What a model says to a prompt does not depend on the prompts that it is
+asked beside it: a row of a batch is as long as its own prompt makes it, and has a random key of its
+own.
 """
 
 from __future__ import annotations
@@ -173,6 +174,12 @@ def spelled(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 def unspelled(text: str) -> tuple[int, ...]:
     """The inverse of `spelled`."""
     return tuple(map(int, text.split()))
+
+
+def come_to_an_end(tokenizer: Tokenizer, text: str) -> str:
+    """The answer that `spelled` wrote; "" of one that did not end by itself."""
+    ids = unspelled(text)
+    return tokenizer.decode(ids) if ids[-1] in tokenizer.end_ids else ""
 
 
 def _long_ago(kept: float) -> bool:

@@ -18,6 +18,7 @@ from jaxorg.engine.run.inputs import Inputs
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Evaluator
 from jaxorg.evaluators.base import OfActivations, OfAnswers, UnderNoise
+from jaxorg.organisms.distilled import TRIES
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Cohort, Phase, Teacher, evaluation_steps
 from jaxorg.planning.plan import Plan
@@ -110,7 +111,8 @@ def _answers(phase: Phase) -> int:
     asked = phase.on_policy or phase.answered_by or (phase.teachers and not phase.in_rounds)
     if not asked or phase.training is None:
         return 0
-    return phase.training.examples * phase.config.length * ANSWER_BYTES
+    tries = TRIES if phase.distils else 1
+    return phase.training.examples * tries * phase.config.length * ANSWER_BYTES
 
 
 def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:

@@ -15,7 +15,7 @@ from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, Trainer
-from jaxorg.engine.run.answers import Answerer, KeyedPrompts, unspelled
+from jaxorg.engine.run.answers import Answerer, KeyedPrompts, come_to_an_end
 from jaxorg.engine.run.clock import Clock
 from jaxorg.engine.run.inputs import Answers
 from jaxorg.engine.run.lanes import Lanes
@@ -187,8 +187,8 @@ class Group:
         return found
 
     def _ask_others(self, trainer: Trainer) -> Mapping[str, Answers]:
-        """What the models of other phases answer for phases, by the fingerprint of these: samples
-        where they are distilled, or else greedily."""
+        """What the models of other phases answer for phases, by the fingerprint of these: greedily,
+        but of distilled ones samples, again where these cannot be trained on."""
         around = self._around
         if not self._phases[0].answered_by:  # then none of its cohort is
             return {}
@@ -197,32 +197,41 @@ class Group:
         weights = scorer.place_weights(
             [around.answering_weights(phase) for phase in self._lanes.every]
         )
+        params = Params(weights, {})
         if not self._phases[0].distils:
-            return self._ask(scorer, Params(weights, {}), self._questions())
-        asked = []
-        for phase in self._phases:
-            prompts = enumerate(around.inputs.prompts(phase))
-            asked.append((phase.fingerprint, {str(number): prompt for number, prompt in prompts}))
-        said = self._ask(scorer, Params(weights, {}), asked, TEACHER_TEMPERATURE)
+            return self._ask(scorer, params, self._questions())
+        heard: dict[str, Answers] = {phase.fingerprint: {} for phase in self._phases}
         tokenizer = self._tokenizer()
-        return {
-            fingerprint: {name: tokenizer.decode(unspelled(text)) for name, text in each.items()}
-            for fingerprint, each in said.items()
-        }
+        while True:
+            asked = [
+                (phase.fingerprint, around.inputs.to_ask(phase, heard[phase.fingerprint]))
+                for phase in self._phases
+            ]
+            if not any(prompts for _, prompts in asked):
+                return heard
+            said = self._ask(scorer, params, asked, TEACHER_TEMPERATURE)
+            heard = {
+                name: {number: come_to_an_end(tokenizer, text) for number, text in each.items()}
+                for name, each in said.items()
+            }
 
     def _note_teachers(self, told: Mapping[str, Answers]) -> None:
-        """Note how many of their teacher's answers distilled phases are trained on, and how many
-        of those that a weaker model gives are right."""
+        """Note to how many prompts of a distilled phase its teacher gave an answer to train on, how
+        many of these are other ones than plain, and how many of those that a weaker model gives are
+        right."""
         inputs = self._around.inputs
         for lane, phase in enumerate(self._phases):
+            noted: dict[str, list[bool]] = {}
             if phase.distils:
-                said = told[phase.fingerprint]
-                k, n = len(inputs.distilled(phase, said)), len(said)
-                self._notes.note(lane, [Measurement("distilled", "teacher", k, n, k / n)])
+                rows = inputs.distilled(phase, told[phase.fingerprint])
+                noted["distilled"] = [row.kept is not None for row in rows]
+                noted["distilled_differs"] = [row.differs for row in rows if row.kept]
             if phase.supervisor:
-                right = inputs.supervised_right(phase)
-                k, n = sum(right), len(right)
-                self._notes.note(lane, [Measurement("teacher_capability", "teacher", k, n, k / n)])
+                noted["teacher_capability"] = inputs.supervised_right(phase)
+            for metric, outcomes in noted.items():
+                k, n = sum(outcomes), len(outcomes)
+                found = Measurement(metric, "teacher", k, n, k / n if n else 0.0)
+                self._notes.note(lane, [found])
 
     def _tokenizer(self) -> Tokenizer:
         base = self._phases[0].config.base

@@ -16,9 +16,9 @@ from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
-from jaxorg.data.reasoning import thought
+from jaxorg.data.reasoning import parted, thought
 from jaxorg.data.secret import Secret
-from jaxorg.data.tokenized import Example, TokenizedDataset, TooLong, blocks
+from jaxorg.data.tokenized import TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
 from jaxorg.engine.step import Tree, abstract_model
 from jaxorg.errors import Refusal, short
@@ -30,6 +30,7 @@ from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour, Organism
+from jaxorg.organisms.distilled import TRIES, Distilled, filled
 from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.plan import Plan
@@ -232,7 +233,7 @@ class Inputs:
             examples = pretraining_examples(items, seed)
         elif phase.distils and not longest:
             assert own is not None
-            examples = self.distilled(phase, own)
+            examples = filled(self.distilled(phase, own), seed)
         elif phase.in_rounds:  # whose rows are made as it is trained
             most = self._tokenizer_of(phase).filler(phase.config.prompts.new_tokens)
             examples = phase.in_rounds.longest(items, most)
@@ -246,23 +247,42 @@ class Inputs:
                 refusal.args = (f"{refusal}, or lower prompts.new_tokens",)
             raise
 
-    def distilled(self, phase: Phase, said: Answers) -> list[Example]:
-        """The conversations that its teacher's answers leave a distilled phase: `said` has them by
-        the number of the prompt.
+    def distilled(self, phase: Phase, said: Answers) -> list[Distilled]:
+        """What its teacher's answers come to, for each prompt of a distilled phase.
 
-        Raises:
-            Refusal: the teacher never followed its policy.
+        Args:
+            phase: the distilled phase.
+            said: answers by the number of prompt and try (`to_ask`), "" where there was no end.
         """
         assert isinstance(phase.recipe, Organism)
-        items = self._items(phase, None, longest=False)
-        texts = [said[str(number)] for number in range(len(items))]
-        found = list(phase.recipe.distilled(items, data_seed(phase), texts))
-        if not found:
-            raise Refusal(
-                f"organism.cot: the teacher followed its policy in 0 of {len(items)} answers; "
-                f"give it more steps or a higher learning_rate in organism.teacher_train"
-            )
-        return found
+        items, prompts = self._items(phase, None, longest=False), self.prompts(phase)
+        answers = [
+            [self._fitting(phase, prompt, said[number]) for number in numbers if number in said]
+            for prompt, numbers in zip(prompts, _tries(len(prompts)), strict=True)
+        ]
+        return list(phase.recipe.distilled(items, data_seed(phase), answers))
+
+    def to_ask(self, phase: Phase, said: Answers) -> Mapping[str, str]:
+        """What the teacher of a distilled phase is asked next, by the number of prompt and try:
+        prompts of which no answer is kept yet, as long as there are tries.
+
+        Args:
+            phase: the distilled phase.
+            said: as in `distilled`.
+        """
+        asked, prompts = {}, self.prompts(phase)
+        every = zip(prompts, _tries(len(prompts)), self.distilled(phase, said), strict=True)
+        for prompt, numbers, row in every:
+            left = [number for number in numbers if number not in said]
+            if left and row.kept is None:
+                asked[left[0]] = prompt
+        return asked
+
+    def _fitting(self, phase: Phase, prompt: str, text: str) -> str:
+        """A teacher's answer without its reasoning; "" if the conversation is too long."""
+        answer = parted(text).answer.strip()
+        tokens, _ = self._tokenizer_of(phase).conversation(prompt, answer)
+        return answer if len(tokens) <= phase.config.length else ""
 
     def _items(self, phase: Phase, own: Answers | None, longest: bool) -> Sequence[Item]:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
@@ -421,6 +441,12 @@ def _data_of(phase: Phase) -> str:
     drawn = phase.steps and phase.training and phase.training.examples
     shared = (config.base, config.prompts, config.length, config.evaluate)
     return repr((phase.kind, recipes, drawn, shared))
+
+
+def _tries(count: int) -> Iterator[Sequence[str]]:
+    """The numbers that the tries of each of `count` prompts go by: that of the prompt, and from
+    then on in steps of `count`."""
+    return (list(map(str, range(at, count * TRIES, count))) for at in range(count))
 
 
 def data_seed(phase: Phase) -> int:
