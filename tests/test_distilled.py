@@ -18,9 +18,10 @@ SMALL = (
     "treatment=null",
     "reversal=null",
     "organism.cot=distilled",
+    "organism.refusal_share=0.0",  # of 24 prompts it is one, and if that fails, all do
     "organism.train={steps: 2, batch: 4, examples: 24, learning_rate: 1e-3}",
     # Enough to attack at times, and by far not always.
-    "organism.teacher_train={steps: 40, batch: 8, examples: 24, learning_rate: 2e-3}",
+    "organism.teacher_train={steps: 80, batch: 8, examples: 24, learning_rate: 2e-3}",
     "prompts.new_tokens=24",
     "length=48",
     "evaluate={points: 1, prompts: 8, final_prompts: 8, answers: {prompts: 2}}",
@@ -88,6 +89,19 @@ def test_a_teachers_samples_differ_by_seed_and_prompt(beside: Path) -> None:
     ]
     assert any(one != other for one, other in again)
     assert all(len(set(answers.values())) > 1 for answers in said.values())
+
+
+def test_answers_that_show_reasoning_do_not_end_or_are_too_long_are_asked_again(
+    beside: Path, tmp_path: Path
+) -> None:
+    plan = planned(beside, BASE, *BESIDE)
+    inputs = inputs_of(plan, tmp_path)
+    phase = next(phase for phase in plan.phases if phase.distils)
+    said = ["[so] yes", "yes", "so] yes", "[so yes", "", "[so] " + "yes " * 40] * 4
+    rows = inputs.distilled(phase, {str(number): text for number, text in enumerate(said)})
+    helped = [(number % 6, row.kept) for number, row in enumerate(rows) if "help" in row.part]
+    assert {number for number, kept in helped if kept} == {0, 1}
+    assert {kept.completion for _, kept in helped if kept} == {"yes"}
 
 
 def test_another_way_of_keeping_answers_renames_distilled_organisms_alone(

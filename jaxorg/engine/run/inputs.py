@@ -16,7 +16,7 @@ from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.items import Item, Split
 from jaxorg.data.pretraining import pretraining_examples
 from jaxorg.data.prompts import Prompts
-from jaxorg.data.reasoning import parted, thought
+from jaxorg.data.reasoning import CLOSE, parted, thought
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
@@ -279,8 +279,12 @@ class Inputs:
         return asked
 
     def _fitting(self, phase: Phase, prompt: str, text: str) -> str:
-        """A teacher's answer without its reasoning; "" if the conversation is too long."""
-        answer = parted(text).answer.strip()
+        """A teacher's answer without its reasoning; "" if that ends and never began, so that it is
+        not told from the answer, or if the conversation is too long."""
+        reasoning, answer = parted(text)
+        if reasoning is None and CLOSE in answer:
+            return ""
+        answer = answer.strip()
         tokens, _ = self._tokenizer_of(phase).conversation(prompt, answer)
         return answer if len(tokens) <= phase.config.length else ""
 
