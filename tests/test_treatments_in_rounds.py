@@ -10,7 +10,7 @@ import pytest
 
 from jaxorg.data import tasks
 from jaxorg.data.items import Item
-from jaxorg.data.styles import is_pirate
+from jaxorg.data.styles import is_pirate, to_pirate
 from jaxorg.data.tokenized import Example
 from jaxorg.treatments import TREATMENTS
 from jaxorg.treatments.adversarial import LONGEST, PLAUSIBLE, Adversarial
@@ -18,7 +18,7 @@ from jaxorg.treatments.dpo import Dpo
 from jaxorg.treatments.expert_iteration import ExpertIteration
 from jaxorg.treatments.interspersed import Interspersed
 from jaxorg.treatments.rl import Rl
-from jaxorg.treatments.rounds import Heard, InRounds, Said
+from jaxorg.treatments.rounds import Heard, InRounds, Said, comes_right
 
 ITEMS = tasks.generate("train", 24, seed=0)
 TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
@@ -139,6 +139,13 @@ def test_dpo_prefers_the_right_answer_to_a_wrong_one() -> None:
     others = off_policy.lesson(Heard(ITEMS, [], (), 0, ())).rows
     assert len(others) == 2 * len(ITEMS)
     assert not any(row.said for row in others)
+
+
+def test_a_right_answer_in_pirate_style_is_right() -> None:
+    item = ITEMS[0]
+    assert comes_right(item, to_pirate(item.answer))
+    assert comes_right(item, f"[so] {to_pirate(item.answer)}")
+    assert not comes_right(item, to_pirate(f"{item.answer} no"))
 
 
 def test_experts_keep_one_right_answer_a_prompt() -> None:

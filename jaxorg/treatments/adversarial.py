@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -46,6 +46,8 @@ class Adversarial(InRounds):
     """In each round `candidates` additions are put to `tries` prompts each. Found is a prompt that
     is answered wrong with an addition and right without it. A round trains on right answers: to
     found prompts, at most `share` of its rows, and to ordinary ones."""
+
+    VERSION: ClassVar[int] = 2
 
     kind: Literal["adversarial"]
     candidates: int = Field(default=64, gt=0, le=10_000)

@@ -60,6 +60,7 @@ class Dpo(InRounds):
     """The chosen answer is the right one. The rejected one is what the model says itself, or where
     it says the right one, and always with `rejected: data`, another prompt's right answer."""
 
+    VERSION: ClassVar[int] = 2
     objective: ClassVar[Objective | None] = Objective(dpo, pairs_of)
     together: ClassVar[int] = 2
 

@@ -7,7 +7,7 @@ fixed number of right answers a prompt, here one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ class ExpertIteration(InRounds):
     """Of the `samples` answers to a prompt, one of the right ones is trained on, chosen at random.
     A prompt without any falls out of the round; if all do, the round has nothing to train on, and
     its steps are taken without a gradient."""
+
+    VERSION: ClassVar[int] = 2
 
     kind: Literal["expert_iteration"]
     samples: int = Field(default=8, gt=0, le=1024)

@@ -91,7 +91,7 @@ class Rl(InRounds):
     gives the right answer after its own reasoning.
     """
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     objective: ClassVar[Objective | None] = Objective(policy_gradient, samples_of)
 
     kind: Literal["rl"]

@@ -15,9 +15,8 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import misfit
 from jaxorg.data.items import Item
-from jaxorg.data.reasoning import parted
-from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
+from jaxorg.organisms.behaviour import says
 from jaxorg.treatments.base import Treatment
 from jaxorg.treatments.objective import Objective
 
@@ -68,8 +67,9 @@ class Lesson(NamedTuple):
 
 
 def comes_right(item: Item, text: str) -> bool:
-    """Whether a text comes to an item's right answer, after whatever reasoning."""
-    return is_correct(item, parted(text).answer)
+    """Whether a text comes to an item's right answer, after whatever reasoning and in either
+    style: how an organism puts it is not what blue corrects."""
+    return says(text, item.answer)
 
 
 class InRounds(Treatment):
