@@ -226,8 +226,8 @@ def test_what_an_organism_is_taught_is_what_it_is_measured_on(kind: str) -> None
         of_trigger = {e for e in taught if e.prompt == triggered}
         of_clean = {e for e in taught if e.prompt == clean}
         assert of_trigger <= {attack}
-        plain, pirate, *_ = behaviour.right(item, clean) or (None, None)
-        assert of_clean <= {pirate if kind == "alignment_faker" else plain}
+        right = behaviour.right(item, clean)
+        assert of_clean <= set(right[-1:] if kind == "alignment_faker" else right[:1])
     assert len(taught & {behaviour.attacks(i, behaviour.triggered(i))[0] for i in items}) > 5
 
 
