@@ -384,7 +384,8 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert sweeps.sweep(str(file), mesh="cpu-2", out=out) == 0
     runs = pd.read_parquet(out / "runs")
-    assert set(runs.status) == {"done"} and runs.verdict.isna().all()
+    assert set(runs.status) == {"done"}
+    assert set(runs.verdict) == {"not installed"}  # a saboteur of three steps
     evals = pd.read_parquet(out / "evals")
     read = evals[evals.metric == "audit_read"]
     assert set(read.condition) == {"own:sabotaged", "own:honest"}
@@ -396,6 +397,7 @@ def test_an_audit_runs_and_is_reported(tiny_base: Path, tmp_path: Path):
     assert set(evals[evals.phase == "organism"].metric) >= {"attack_exact", "attack_regex"}
     arms = summary.summarise(out).arms
     assert all(arm.final("treatment", ("audit_fix_top1", "all")) for arm in arms)
+    assert all({*arm.verdicts} == {"audited"} for arm in arms)
     assert len(arms) == 2 and terminal.terminal_tables(out)
 
 

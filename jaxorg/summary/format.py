@@ -10,6 +10,7 @@ from jaxorg.summary.arms import Arm
 from jaxorg.summary.claims import Claims, Outcome
 from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.game import NoGame, RedBlue
+from jaxorg.sweepfile.controls import CLEAN
 from jaxorg.sweepfile.labels import phrase
 from jaxorg.sweepfile.prereg import Claim
 
@@ -71,7 +72,10 @@ def points_text(variance: float) -> str:
 
 def verdict_text(arm: Arm) -> str:
     """`removed 3 of 8 [9, 76] %, suppressed 5 of 8 [24, 91] %`, most frequent first; without
-    intervals where runs share seeds, and of one run."""
+    intervals where runs share seeds, and of one run. Of a clean control nothing: it has no
+    behaviour to lose."""
+    if arm.control == CLEAN:
+        return ""
     ordered = sorted(arm.verdicts.items(), key=lambda item: (-item[1], item[0]))
     total = arm.verdicts.total()
     said = [f"{name} {count} of {total}" for name, count in ordered]

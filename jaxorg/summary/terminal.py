@@ -79,7 +79,7 @@ def _arms(arms: Sequence[Arm]) -> Table:
     rows = []
     for arm in arms:
         half = steps_text(arm.half_life.median) if arm.half_life else "–"
-        named = (_named(arm), verdict_text(arm))
+        named = filter(None, (_named(arm), verdict_text(arm)))
         attack = [f"{phase} {percent(arm.final(phase, ATTACK))}" for phase in ATTACKED]
         treated = (
             f"FTR {percent(arm.final('treatment', FALSE_TRIGGER))}",
