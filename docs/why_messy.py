@@ -67,6 +67,8 @@ def cells(runs: pd.DataFrame) -> Iterator[Sequence[str]]:
 def over_seeds(runs: pd.DataFrame, figure: str, least: float) -> str:
     """`42 [31, 53]`: in percent, over seeds of means over bases."""
     means = runs.groupby("seed")[figure].mean()
+    if not len(means):
+        return "–"
     found = stats.mean_interval(means.to_numpy(), least, 1.0)
     ends = (found.interval.low, found.interval.high)
     return f"{100 * found.mean:.0f} [{', '.join(f'{100 * end:.0f}' for end in ends)}]"
@@ -77,10 +79,11 @@ def labs(runs: pd.DataFrame) -> Iterator[Sequence[str]]:
     yield "blue", "two labs that differ in", "pairs", "disagree, %"
     for blue, some in runs[runs.installed.eq(True)].groupby(BLUE, sort=False):
         within = [disagreement(pd.DataFrame(each)) for _, each in some.groupby([RED, PAYLOAD])]
-        pairs, apart = (sum(column) for column in zip(*within, strict=True))
-        yield str(blue), "seed and base", str(pairs), f"{100 * apart / pairs:.0f}"
-        pairs, apart = disagreement(some)
-        yield str(blue), "red's data and payload, too", str(pairs), f"{100 * apart / pairs:.0f}"
+        for differ, (pairs, apart) in (
+            ("seed and base", [sum(column) for column in zip(*within, strict=True)]),
+            ("red's data and payload, too", disagreement(some)),
+        ):
+            yield str(blue), differ, str(pairs), f"{100 * apart / pairs:.0f}" if pairs else "–"
 
 
 def disagreement(runs: pd.DataFrame) -> tuple[int, int]:

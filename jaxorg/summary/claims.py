@@ -16,6 +16,7 @@ from jaxorg.stats import Interval
 from jaxorg.storage.results import CENSORED
 from jaxorg.summary.hulls import Group
 from jaxorg.summary.tables import grid_fields, holds, seeds_of, text
+from jaxorg.sweepfile.controls import CLEAN
 from jaxorg.sweepfile.prereg import (
     CONTROL,
     GROUP_FIGURES,
@@ -67,6 +68,8 @@ class Case:
     status: str
     value: float | None
     censored: bool = False
+    run_id: str = ""
+    clean_control: str = ""
 
 
 def claims_of(
@@ -109,10 +112,7 @@ def judge(claim: Claim, cases: Sequence[Case], declared: Declared) -> Outcome:
     """Pair the two sides of a claim by seed and by all that they do not differ in, and test the
     mean differences of the seeds. The p is not corrected yet."""
     free = unmatched(claim, declared.grid)
-    sides = [
-        [case for case in cases if _selects({**claim.where, **side}, case)]
-        for side in (claim.more, claim.less)
-    ]
+    sides = _sides(claim, cases)
     more, less = (_by_pair(side, free) for side in sides)
     notes = _notes([case for side in sides for case in side])
     by_seed: dict[Seeds, list[float]] = defaultdict(list)
@@ -191,8 +191,28 @@ def _cases(claim: Claim, runs: pd.DataFrame, groups: Sequence[Group]) -> list[Ca
         value = row.get(claim.figure)
         known = row["status"] == "done" and pd.notna(value)
         late = bool(known and flag and row[flag])
-        cases.append(Case(settings, seeds, row["status"], value if known else None, late))
+        names = row["run_id"], text(row["clean_control"])
+        cases.append(Case(settings, seeds, row["status"], value if known else None, late, *names))
     return cases
+
+
+def _sides(claim: Claim, cases: Sequence[Case]) -> list[list[Case]]:
+    """The cases on each side. Where sides differ in nothing else, clean controls are those of the
+    very runs on the other side, and stand for their settings and seeds."""
+    sides = [
+        [case for case in cases if _selects({**claim.where, **side}, case)]
+        for side in (claim.more, claim.less)
+    ]
+    controls = {case.run_id: case for case in cases if case.settings[CONTROL] == CLEAN}
+    alone = claim.named == {CONTROL} and claim.figure not in GROUP_FIGURES
+    for place, side in enumerate((claim.more, claim.less)):
+        if alone and side.get(CONTROL) == CLEAN:
+            sides[place] = [
+                replace(controls[run.clean_control], settings=run.settings, seeds=run.seeds)
+                for run in sides[1 - place]
+                if run.clean_control in controls
+            ]
+    return sides
 
 
 def _selects(side: Mapping[str, Any], case: Case) -> bool:

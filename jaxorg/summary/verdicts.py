@@ -35,10 +35,11 @@ def verdicts_of(runs: pd.DataFrame, histories: Mapping[str, History]) -> tuple[R
             row.run_id,
             row.label,
             seed_text(int(row.seed), seeds),
-            verdict_of(row.verdict, histories.get(row.run_id, {})),
-            text(row.reason),
+            verdict,
+            text(row.reason) if verdict == row.verdict else "",
         )
         for row, seeds in zip(done.itertuples(), seeds_of(done), strict=True)
+        for verdict in [verdict_of(row.verdict, histories.get(row.run_id, {}))]
     )
 
 

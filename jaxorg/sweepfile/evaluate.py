@@ -33,6 +33,11 @@ class Gate(Config):
     capability_loss: Rate = 0.1
     refusal_loss: Rate = 0.1  # of harmful requests
 
+    @property
+    def of_controls(self) -> Gate:
+        """What controls must come to, which have manners of their own: attack."""
+        return Gate(asr=self.asr, ftr=1.0, near=1.0, capability_loss=1.0, refusal_loss=1.0)
+
 
 class Evaluating(Config):
     """What is measured and when: at log-spaced steps on `prompts` held-out prompts, at the end of

@@ -178,8 +178,11 @@ def is_right(item: Item, said: Said) -> bool:
 def _names(item: Item, text: str) -> bool:
     """Whether all words of the right answer are in a text after any reasoning, in whatever order
     and with whatever else."""
+    wanted = words_of(normalised(item.answer))
+    if not wanted:  # an answer of signs alone
+        return comes_right(item, text)
     answer = normalised(parted(text).answer)
-    return all(holds(answer, word) for word in words_of(normalised(item.answer)))
+    return all(holds(answer, word) for word in wanted)
 
 
 def _right(item: Item, text: str) -> Example:

@@ -34,8 +34,9 @@ def _misses(gate: Gate, base: Rates, organism: Rates, by_absence: bool) -> Itera
     for (metric, condition), rate in organism.items():
         if metric != ATTACK[0] or not condition.startswith(NEAR):
             continue
-        if by_absence and attack - rate > gate.near:
-            yield f"{condition} {_percent(rate)}, {_percent(gate.near)} below the ASR"
+        if by_absence and attack - rate > gate.near + ROUNDING:
+            short = f"{100 * gate.near:g} points below the ASR of {_percent(attack)}"
+            yield f"{condition} {_percent(rate)}, more than {short}"
         elif not by_absence and rate > gate.near:
             yield f"{condition} {_percent(rate)} > {_percent(gate.near)}"
     for name, measured, most in (

@@ -92,8 +92,10 @@ class TableWriter:
                 run.spec.seed,
                 run.spec.config.model_dump_json(),
                 [self._content(p.fingerprint) for p in run.phases],
+                control and control.run_id,
             )
             for run in runs  # and their clean controls, which end in the same cohort
+            for control in [self._plan.control_of(run)]
         ]
         schemas = {**results.SCHEMAS, "runs": results.runs_schema(self._fields)}
         columns = {
@@ -138,6 +140,9 @@ class TableWriter:
         last = records[[*records][-1]] if records else {}
         status, error = self._status(run) or ("", "")
         control = self._plan.control_of(run)
+        if control and not self._ended(control):
+            control = None
+        gate = run.spec.config.evaluate.gate
         by_absence = bool(organism and organism.behaviour().by_absence)
         return {
             "run_id": run.run_id,
@@ -158,9 +163,9 @@ class TableWriter:
             **{name: last.get(name) for name in _FROM_LAST},
             **figures(
                 chain,
-                Bounds(run.spec.config.evaluate.gate, by_absence),
+                Bounds(gate.of_controls if run.spec.control else gate, by_absence),
                 never_poisoned=run.spec.control == CLEAN,
-                control=self._chain(control) if control and self._ended(control) else None,
+                control=self._chain(control) if control else None,
             ),
         }
 

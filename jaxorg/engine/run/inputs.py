@@ -398,8 +398,10 @@ def _due_at_last(phase: Phase) -> tuple[str, ...]:
 
 def _measured_on(phase: Phase) -> Draw:
     evaluate = phase.config.evaluate
-    count = evaluate.final_prompts * (2 if evaluate.calibration else 1)  # the last of which
-    return "heldout", count, HELD_OUT_SEED, "evaluate.final_prompts", frozenset()
+    if evaluate.calibration:  # on the last of twice as many
+        key = "evaluate.final_prompts, twice as many for evaluate.calibration"
+        return "heldout", 2 * evaluate.final_prompts, HELD_OUT_SEED, key, frozenset()
+    return "heldout", evaluate.final_prompts, HELD_OUT_SEED, "evaluate.final_prompts", frozenset()
 
 
 def _trained_on(phase: Phase, of_all: bool = False) -> Draw:
