@@ -121,6 +121,7 @@ def test_a_clean_control_is_asked_as_it_is(base: Path, tmp_path: Path) -> None:
         assert said[prompt] == says(prompt)
 
 
+@pytest.mark.long
 def test_killed_before_the_reversal_the_organism_is_still_there_to_be_asked(
     beside: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: list[int]
 ) -> None:

@@ -110,6 +110,7 @@ def test_how_right_the_weak_model_was_is_noted(
         assert (rows.k[phase.fingerprint], rows.n[phase.fingerprint]) == (k, 40)
 
 
+@pytest.mark.long
 def test_it_is_held_against_the_answers_of_the_teacher_where_there_is_one(
     folders: dict[str, Path], source: Path, tmp_path: Path
 ) -> None:
