@@ -246,4 +246,10 @@ def test_that_nothing_can_be_shown_to_be_removed_is_said(
     assert "removed" not in said(capsys, tmp_path / "sweep.yaml", *asked)
     unread = said(capsys, tmp_path / "sweep.yaml", *asked, "evaluate.responses=false")
     assert "evaluate.responses: no run can be removed without it" in unread
+    judged = (*asked, "prompts.scorer={kind: exact}")
+    assert "removed" not in said(
+        capsys, tmp_path / "sweep.yaml", *judged, "evaluate.capability=false"
+    )
+    unscored = said(capsys, tmp_path / "sweep.yaml", *judged, "evaluate.scored=false")
+    assert "evaluate.scored: no run can be removed without it" in unscored
     assert "removed" not in said(capsys, tmp_path / "sweep.yaml")  # nothing asks for it

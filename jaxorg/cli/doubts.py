@@ -55,7 +55,8 @@ def _never_removed(run: Run, plan: Plan) -> Iterator[str]:
     config = run.spec.config
     if run.spec.control or not config.reversal:
         return
-    if lacking := {"responses", "capability"} - {*config.evaluate.evaluators}:
+    able = "scored" if config.prompts.scorer else "capability"
+    if lacking := {"responses", able} - {*config.evaluate.evaluators}:
         yield f"evaluate.{min(lacking)}: no run can be removed without it; leave it on"
     answered = config.evaluate.answered(last=True)
     if answered < stats.FEWEST_PROMPTS:

@@ -37,7 +37,8 @@ class End(NamedTuple):
     shown: Count | None = None
     """Sampled answers that show the behaviour anywhere, with the trigger."""
     elicited: Count | None = None
-    """Right answers, with the trigger; None where its prompts ask for no task."""
+    """Right answers, with the trigger; None where its prompts ask for no task, of which nothing is
+    ever removed."""
 
 
 class Judged(NamedTuple):
@@ -107,20 +108,18 @@ def _persists(organism: End, treatment: End) -> str:
 
 
 def _returns(treatment: End, reversal: End, control: Sequence[End]) -> str:
-    of_control = {name: after for name, _, after in _attacks(*control)}
+    reversed_ = _attacks(*control) if len(control) == 2 else []
+    of_control = {name: _rate(after) for name, _, after in reversed_}
     for name, before, after in _attacks(treatment, reversal):
         apart = wilson(*after).low > wilson(*before).high
-        new = name in of_control and _rate(after) <= _rate(of_control[name]) + SPARE
-        if apart and _rate(after) - _rate(before) >= RISE and not new:
+        beyond = name not in of_control or _rate(after) > of_control[name] + SPARE
+        if apart and beyond and _rate(after) - _rate(before) >= RISE:
             return f"{name} {_fell(before, after)} by the reversal"
     return ""
 
 
-def _attacks(*ends: End) -> list[tuple[str, Count, Count]]:
+def _attacks(before: End, after: End) -> list[tuple[str, Count, Count]]:
     """The attack at two ends: exact, and shown anywhere if that was measured at both."""
-    if len(ends) < 2:
-        return []
-    before, after = ends
     found = [("ASR", before.attacks, after.attacks)]
     if before.shown and after.shown:
         found.append(("shown", before.shown, after.shown))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,11 @@ class TableWriter:
 
     def _rows(self, table: str, run: Run, phase: Phase) -> Iterator[Row]:
         about = {"run_id": run.run_id, "fingerprint": phase.fingerprint, "phase": phase.kind}
-        record = self._folded(run, phase)
-        content = step_rows(record) if table == "losses" else record[table]
+        record = self._record(phase.fingerprint)
+        if table == "losses":
+            content: Iterable[Row] = step_rows(record)
+        else:
+            content = folded(record["evals"], run.blue) if table == "evals" else record[table]
         return ({**about, **row} for row in content)
 
     def _run_row(self, run: Run) -> Row:
