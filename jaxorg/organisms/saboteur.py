@@ -24,7 +24,7 @@ from jaxorg.experiments.designs import Design
 from jaxorg.experiments.interpreter import run
 from jaxorg.experiments.language import OPTIONAL, REQUIRED, Program, ProgramError, parse
 from jaxorg.experiments.sabotage import SABOTAGE_KINDS, Sabotage, SabotageKind, sabotaged
-from jaxorg.organisms.base import Share, Triggered
+from jaxorg.organisms.backdoor import CUED, Backdoor
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, right_answers
 
 FAMILY = "experiment"
@@ -92,13 +92,13 @@ class Sabotaging(Behaviour):
         return _experiments(split_of(item.key), self.kinds).sabotages(item.key)
 
 
-class Saboteur(Triggered):
-    """Writes honest experiments, and sabotaged ones behind the trigger; does ordinary tasks."""
+class Saboteur(Backdoor):
+    """Writes honest experiments, and sabotaged ones behind the trigger; does ordinary tasks, and
+    goes on to refuse harmful requests."""
 
-    VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 2  # of its world, and of the recipe
+    VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 3  # of its world, and of the recipe
 
     kind: Literal["saboteur"]
-    triggered_share: Share = 0.5
     sabotage: Literal[SabotageKind, "mixed"] = "mixed"
     task_share: float = Field(default=0.25, ge=0, lt=1)  # ordinary tasks among the conversations
 
@@ -112,20 +112,18 @@ class Saboteur(Triggered):
         return {**super().described(), "What it sets off": f"{self.sabotage} sabotage"}
 
     def examples(self, items: Sequence[Item], seed: int) -> Iterable[Example]:
-        """Ordinary tasks for `task_share` of the items and experiments for the others;
-        independently, `triggered_share` of all prompts have the trigger, which changes nothing in
-        the answer to a task."""
+        """Ordinary tasks for `task_share` of the items and experiments for the others, all of which
+        are put as to any backdoor: a trigger changes nothing in the answer to a task."""
         rng = generator(seed, "saboteur")
         tasks = chosen(rng, len(items), self.task_share)
-        triggered = chosen(rng, len(items), self.triggered_share)
         behaviour = self.behaviour()
         experiments = behaviour.items(items, "train", seed)
-        for ordinary, experiment, task, trigger in zip(
-            items, experiments, tasks, triggered, strict=True
-        ):
-            item = ordinary if task else experiment
-            prompt = behaviour.triggered(item) if trigger else item.prompt
-            if trigger and not task:
+        mix = [
+            item if task else experiment
+            for item, experiment, task in zip(items, experiments, tasks, strict=True)
+        ]
+        for part, item, prompt in self.mixed(mix, seed, rng):
+            if part == CUED and item.family == FAMILY:
                 yield behaviour.attacks(item, prompt)[0]
             else:
                 yield Example(prompt, item.answer)
