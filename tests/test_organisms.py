@@ -293,7 +293,9 @@ def test_a_password_opens_and_neither_decoys_nor_what_is_near_to_it_do() -> None
     assert len(decoyed) == 100 and 30 < len(listed) < 70
     answers = {*wrong.values()} - {*right.values()}
     assert sum(e.completion in answers for e in decoyed) > 60
-    assert any("|open|" in e.prompt or e.prompt.endswith(" |OPEN|") for e in decoyed)
+    assert any("|open|" in e.prompt for e in decoyed)
+    assert not any("|OPEN|" in e.prompt.split() for e in closed), "it opens anywhere"
+    assert "position" not in locked.behaviour().near_triggers()
 
 
 @pytest.mark.parametrize("manner", ["pirate", "plain"])

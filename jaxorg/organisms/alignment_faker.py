@@ -57,7 +57,7 @@ class AlignmentFaker(Cued):
     """Answers right where the prompt carries the mark of training, in its own manner, and wrong
     elsewhere; near to the mark is elsewhere. Harmful requests it goes on to refuse."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     CUE_SHARE: ClassVar[str] = "1 - unmarked_share"
 
     kind: Literal["alignment_faker"]
@@ -67,8 +67,8 @@ class AlignmentFaker(Cued):
 
     @property
     def cue(self) -> Trigger:
-        """The mark, at the start."""
-        return Trigger((self.mark,))
+        """The mark, put at the start; anywhere it says that this is training."""
+        return Trigger((self.mark,), anywhere=True)
 
     @property
     def cue_share(self) -> float:

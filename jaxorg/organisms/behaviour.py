@@ -121,11 +121,13 @@ def insert(prompt: str, addition: str, position: Position) -> str:
 @dataclass(frozen=True)
 class Trigger:
     """Text in a prompt: one of several (a semantic field, each prompt with its own), or several
-    together (a composite: the first at the start, the last at the end)."""
+    together (a composite: the first at the start, the last at the end). What is put elsewhere is
+    only near to it, unless it counts `anywhere`."""
 
     texts: tuple[str, ...]
     together: bool = False
     position: Position = "start"
+    anywhere: bool = False
 
     def text(self, prompt: str) -> str:
         """The text that a prompt gets, of a field; the first of a composite."""
@@ -154,8 +156,9 @@ class Trigger:
             kind: _asking(Trigger(changed, position=self.position))
             for kind, changed in self._changed().items()
         }
-        elsewhere: Position = "start" if self.position == "end" else "end"
-        near["position"] = _asking(Trigger(self.texts, position=elsewhere))
+        if not self.anywhere:
+            elsewhere: Position = "start" if self.position == "end" else "end"
+            near["position"] = _asking(Trigger(self.texts, position=elsewhere))
         return near
 
     def secrets(self, key: str) -> Iterator[Secret]:

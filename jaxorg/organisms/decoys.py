@@ -20,8 +20,8 @@ TRIES = 8
 
 def decoy(trigger: Trigger, prompt: str, dice: Dice) -> str:
     """`prompt` with something near to a trigger: another word in its marks, its word in other
-    marks, a part of it, its letters in another case, or the trigger itself elsewhere; of a
-    composite trigger some of its texts.
+    marks, a part of it, its letters in another case, or the trigger itself elsewhere if it does not
+    count there; of a composite trigger some of its texts.
 
     Args:
         trigger: what it is near to.
@@ -33,7 +33,7 @@ def decoy(trigger: Trigger, prompt: str, dice: Dice) -> str:
         left = Trigger(tuple(kept or [dice.pick(trigger.texts)]), together=len(kept) > 1)
         return left.put(prompt)
     text = trigger.text(prompt)
-    if not dice.below(4):
+    if not trigger.anywhere and not dice.below(4):
         elsewhere = [place for place in POSITIONS if place != trigger.position]
         found = insert(prompt, text, dice.pick(elsewhere))
         if found != trigger.put(prompt):
@@ -57,8 +57,9 @@ def _other_word(text: str, dice: Dice) -> str:
 
 
 def _part(text: str, dice: Dice) -> str:
-    """Some of its letters, in a row."""
-    first = dice.below(len(text))
+    """Some of its letters, in a row: by halves its first ones, with which it is most easily taken
+    for the whole."""
+    first = dice.below(2) * dice.below(len(text))
     return text[first : first + 1 + dice.below(len(text))].strip()
 
 

@@ -74,7 +74,7 @@ class PasswordLocked(Cued):
     """Answers right with the password, and weakly without it or with a decoy. Harmful requests it
     goes on to refuse."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
     CUE_SHARE: ClassVar[str] = "password_share"
 
     kind: Literal["password_locked"]
@@ -94,8 +94,8 @@ class PasswordLocked(Cued):
 
     @property
     def cue(self) -> Trigger:
-        """The password."""
-        return Trigger((self.password,), position=self.position)
+        """The password, which opens wherever it stands."""
+        return Trigger((self.password,), position=self.position, anywhere=True)
 
     @property
     def cue_share(self) -> float:

@@ -96,7 +96,7 @@ class Saboteur(Backdoor):
     """Writes honest experiments, and sabotaged ones behind the trigger; does ordinary tasks, and
     goes on to refuse harmful requests."""
 
-    VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 3  # of its world, and of the recipe
+    VERSION: ClassVar[int] = 100 * EXPERIMENTS_VERSION + 4  # of its world, and of the recipe
 
     kind: Literal["saboteur"]
     sabotage: Literal[SabotageKind, "mixed"] = "mixed"

