@@ -47,10 +47,11 @@ BUILTIN = sorted(folder.name for folder in names.MODELS.iterdir())
 
 @pytest.mark.parametrize("name", BUILTIN)
 def test_a_shipped_model_is_capable(name: str) -> None:
-    """By its card, which pre-training wrote from its own measurements."""
+    """By its card, which pre-training wrote from its own measurements; one is there to be weak."""
     card = (names.MODELS / name / "README.md").read_text()
     found = card.split("Held-out exact match, greedy: **")[1].split(" %**")[0]
-    assert float(found.rpartition(" ")[2]) >= 85
+    right = float(found.rpartition(" ")[2])
+    assert 50 < right < 70 if name == "jaxorg-74k" else right >= 85
     weights = load_file(names.MODELS / name / "model.safetensors")
     assert {tensor.dtype for tensor in weights.values()} == {np.dtype(np.float16)}
 

@@ -48,7 +48,7 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
         )
     if os.path.isfile(folder / "config.json"):
         return folder
-    known = ", ".join(sorted(path.name for path in MODELS.iterdir() if path.is_dir()))
+    known = ", ".join(sorted(path.name for path in MODELS.glob("jaxorg-*[a-z]")))
     raise Refusal(
         f"{key}: {short(model)} is neither a built-in model ({known}), nor a folder with a "
         f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
