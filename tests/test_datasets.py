@@ -14,10 +14,12 @@ import pytest
 from jaxorg.data import cache
 from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.packing import Packed
-from jaxorg.data.tokenized import TokenizedDataset, batches_of
+from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.measuring import Measuring
 from jaxorg.errors import StorageError
+from jaxorg.llama import names
+from jaxorg.llama.tokenizer import Conversation, Tokenizer
 from jaxorg.planning.phases import Phase
 from jaxorg.storage.folder import Folder
 from sweeps import run, same_tables, start
@@ -182,3 +184,36 @@ def test_a_large_pool_takes_little_memory(tmp_path: Path) -> None:
     assert found.rows == 170_000  # about a tenth is held out
     assert found.on_disk
     assert found.peak < found.dataset
+
+
+def test_conversations_of_another_phase_are_not_tokenised_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many bases of one tokenizer, rates or organisms a sweep has."""
+    first, same, other = (
+        Tokenizer.load(names.resolve(name), options=options)
+        for name, options in (
+            ("jaxorg-250k", {}),
+            ("jaxorg-1m", {}),
+            ("jaxorg-1m", {"enable_thinking": False}),
+        )
+    )
+    assert first == same != other and hash(first) == hash(same)
+    asked: list[str] = []
+    tokenised = Tokenizer.conversation
+
+    def counted(self: Tokenizer, prompt: str, *rest: Any) -> Conversation:
+        asked.append(prompt)
+        return tokenised(self, prompt, *rest)
+
+    monkeypatch.setattr(Tokenizer, "conversation", counted)
+    examples = [Example(f"first word: pig fig {number}", "pig") for number in range(50)]
+    datasets = [TokenizedDataset.encode(examples, each, 48) for each in (first, same, first)]
+    assert len(asked) == 50
+    assert all((each.tokens == datasets[0].tokens).all() for each in datasets)
+    TokenizedDataset.encode(examples, other, 48)
+    assert len(asked) == 100
+    long = Example("x" * 300, "pig")
+    for _ in range(2):
+        TokenizedDataset.encode([long], first, 512)
+    assert asked[100:] == [long.prompt] * 2, "long ones would take too much memory"

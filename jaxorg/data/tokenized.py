@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -11,10 +12,12 @@ import grain
 import numpy as np
 
 from jaxorg.errors import Refusal
-from jaxorg.llama.tokenizer import Conversation, Tokenizer
+from jaxorg.llama.tokenizer import Tokenizer
 
 MOST_TOKENS = 2**30  # of a dataset, padding included: 4 GiB
 BLOCK = 4096  # conversations that are tokenised together
+REMEMBERED = 96  # blocks: phases that differ in a rate, a base or an organism often share theirs
+SHORT = 256  # characters of the conversations in a block that is remembered
 
 
 class Example(NamedTuple):
@@ -119,21 +122,22 @@ def blocks(
     left = iter(examples)
     count = longest = 0
     worst: tuple[int, str] | None = None  # tokens and prompt
-    while part := list(islice(left, BLOCK)):
-        rows = [tokenizer.conversation(p, c, given, is_open) for p, c, is_open, given in part]
-        most = max(range(len(rows)), key=lambda row: len(rows[row].ids))
-        longest = max(longest, len(rows[most].ids))
+    while part := tuple(islice(left, BLOCK)):
+        short = all(len(prompt) + len(completion) <= SHORT for prompt, completion, *_ in part)
+        block = (_remembered if short else _dataset)(part, tokenizer)
+        most = int(block.lengths.argmax())
+        longest = max(longest, int(block.lengths[most]))
         if longest > length:  # the others are looked at for the longest only
-            if worst is None or worst[0] < len(rows[most].ids):
-                worst = len(rows[most].ids), part[most].prompt
+            if worst is None or worst[0] < block.lengths[most]:
+                worst = int(block.lengths[most]), part[most].prompt
             continue
-        count += len(rows)
+        count += len(block)
         if count * longest > MOST_TOKENS:
             raise Refusal(
                 f"{key}: {count:,} rows, padded to the longest, {longest:,} tokens, are too much; "
                 f"leave out long prompts of a file by prompts.max_characters"
             )
-        yield _dataset(rows, tokenizer.pad_id)
+        yield block
     if worst:
         tokens, prompt = worst
         raise TooLong(
@@ -144,12 +148,18 @@ def blocks(
         )
 
 
-def _dataset(rows: Sequence[Conversation], pad_id: int) -> TokenizedDataset:
+def _dataset(part: Sequence[Example], tokenizer: Tokenizer) -> TokenizedDataset:
+    rows = [tokenizer.conversation(p, c, given, is_open) for p, c, is_open, given in part]
     spans = np.array([(start, len(ids)) for ids, start in rows], np.int32)
-    tokens = np.full((len(rows), max(len(ids) for ids, _ in rows)), pad_id, np.int32)
+    tokens = np.full((len(rows), max(len(ids) for ids, _ in rows)), tokenizer.pad_id, np.int32)
     for number, (ids, _) in enumerate(rows):
         tokens[number, : len(ids)] = ids
+    for array in (tokens, spans):
+        array.flags.writeable = False  # several phases have it
     return TokenizedDataset(tokens, spans)
+
+
+_remembered = lru_cache(REMEMBERED)(_dataset)
 
 
 class Rows(Protocol):

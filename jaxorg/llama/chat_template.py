@@ -68,6 +68,11 @@ class ChatTemplate:
         except Exception as error:  # besides Jinja's own, RecursionError and SyntaxError
             raise self.refusal(str(error) or type(error).__name__) from error
 
+    @property
+    def content(self) -> tuple[str, str]:
+        """All that decides what it makes of conversations."""
+        return self.text, repr(sorted(self._variables.items()))
+
     def render(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool) -> str:
         """The conversation as text.
 

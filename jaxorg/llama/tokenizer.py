@@ -45,7 +45,8 @@ class Tokenizer:
     A conversation is what the template renders, encoded as a whole, and begins with the tokens of
     its prompt: what is trained on is what generation sees. Text that the template writes between
     the prompt and the answer is part of what is said. Text that spells a special token becomes that
-    token, as in Transformers.
+    token, as in Transformers. Tokenizers of different folders are equal if they make the same of
+    all conversations.
     """
 
     def __init__(self, file: TokenizerFile, settings: Settings) -> None:
@@ -56,6 +57,8 @@ class Tokenizer:
                 ends.
         """
         self._file, (self._template, ends, pad) = file, settings
+        self._says = file.content, self._template.content, tuple(ends), pad
+        self._hash = hash(self._says)
         self._asked = lru_cache(maxsize=_PROMPTS)(self._ask)
         asked, start = self._asked(_QUESTION)
         whole = self._rendered(_QUESTION, _ANSWER)
@@ -99,6 +102,12 @@ class Tokenizer:
         """
         file = TokenizerFile(folder)
         return cls(file, tokenizer_settings.read(folder, file, chat_template, options))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self._says == other._says
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def template(self) -> ChatTemplate:
