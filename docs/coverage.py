@@ -23,6 +23,7 @@ SEEDS = (3, 5, 8, 16)
 PROMPTS = 256
 ALONG = 32  # prompts that are measured at every step, of which hulls are made
 BUDGET = 200.0  # steps after which a time is censored
+DECLARED = 6  # claims of a sweep, as many as any built-in one has
 Rng: TypeAlias = np.random.Generator
 
 
@@ -73,6 +74,7 @@ def main() -> None:
         "medians": medians(replicates),
         "games": games(replicates),
         "tests": tests(replicates),
+        "power": power(replicates),
     }
     for name, rows in tables.items():
         write_table(PAGE, Path(__file__).name, name, rows)
@@ -279,6 +281,37 @@ def tests(replicates: int) -> list[list[str]]:
             rng = np.random.default_rng([number, seeds])
             called = np.mean([p(rng, seeds) <= 0.05 for _ in range(replicates)])
             cells.append(f"{100 * called:.1f}")
+        rows.append([name, *cells])
+    return rows
+
+
+def power(replicates: int) -> list[list[str]]:
+    """How often a claim is seen, if it is true and one of `DECLARED`."""
+    rows = [["first side against second", *(f"{seeds} seeds" for seeds in SEEDS)]]
+    pairs = {
+        **{
+            f"{50 + apart // 2} % against {50 - apart // 2} %, {spread}": tuple(
+                of_beta(size * (50 + side * apart / 2) / 100, size * (50 - side * apart / 2) / 100)
+                for side in (1, -1)
+            )
+            for size, spread in (
+                (40, "seeds much alike, beta (a, 40 - a)"),
+                (2, "of all sorts, beta (a, 2 - a)"),
+            )
+            for apart in (10, 20, 40, 60)
+        },
+        "all keep it against half": (of_two(1, 0, 1), of_two(0.5, 0, 1)),
+        "all keep it against a tenth": (of_two(1, 0, 1), of_two(0.1, 0, 1)),
+    }
+    for number, (name, sides) in enumerate(pairs.items()):
+        cells = []
+        for seeds in SEEDS:
+            rng, seen = np.random.default_rng([number, seeds]), 0
+            for _ in range(replicates):
+                more, less = (rng.binomial(PROMPTS, side.draw(rng, seeds)) for side in sides)
+                found = stats.paired((more - less) / PROMPTS, 1.0)
+                seen += found.effect > 0 and DECLARED * found.p <= 0.05
+            cells.append(f"{100 * seen / replicates:.0f}")
         rows.append([name, *cells])
     return rows
 
