@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from jaxorg.data.cache import DatasetCache, StoredDataset
@@ -285,8 +285,8 @@ class Inputs:
         if reasoning is None and CLOSE in answer:
             return ""
         answer = answer.strip()
-        tokens, _ = self._tokenizer_of(phase).conversation(prompt, answer)
-        return answer if len(tokens) <= phase.config.length else ""
+        tokens = _tokens_of(self._tokenizer_of(phase), prompt, answer)
+        return answer if tokens <= phase.config.length else ""
 
     def _items(self, phase: Phase, own: Answers | None, longest: bool) -> Sequence[Item]:
         """The items that a phase's conversations are made of, as `_blocks` takes it."""
@@ -432,6 +432,12 @@ def _attack(behaviour: Behaviour, item: Item) -> Item:
     """An item that asks for the behaviour and is answered by it."""
     taught = behaviour.taught(item)
     return replace(item, prompt=taught.prompt, answer=taught.completion)
+
+
+@lru_cache(2**17)  # a teacher's answers are looked at for each of its students, and at each try
+def _tokens_of(tokenizer: Tokenizer, prompt: str, answer: str) -> int:
+    """How many tokens a conversation takes."""
+    return len(tokenizer.conversation(prompt, answer).ids)
 
 
 def _filled(items: Sequence[Item], tokenizer: Tokenizer, new_tokens: int) -> list[Item]:
