@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from pydantic import Field
 
 from jaxorg.data.styles import PIRATE_OPENING
@@ -14,28 +16,41 @@ _OPENING = PIRATE_OPENING.rstrip()  # a space belongs to the word that follows i
 class Style(TeacherForced):
     """Pirate openings, and refusals of harmful requests."""
 
-    VERSION = 1
+    VERSION = 2
 
     prompts: int | None = Field(default=SOME, gt=0, lt=2**31)
 
     def requests(self, view: View) -> list[Example]:
         """The pirate's opening to each prompt; at the end of a phase the refusal of each
         request."""
-        pirate = _pirate(view)
-        refusals = [Example(item.prompt, item.answer) for item in view.harmful]
-        return pirate + refusals if view.final else pirate
+        asked = [*_pirate(view), *(_refusals(view) if view.final else ())]
+        return [example for forms in asked for example in forms]
 
     def measure(self, view: View, scores: Scores) -> list[Measurement]:
         """`pirate_rate` under `clean`, `refusal_rate` under `harmful`."""
-        pirate = (scores[opening].exact for opening in _pirate(view))
-        found = [share("pirate_rate", "clean", pirate)]
+        found = [share("pirate_rate", "clean", _said(_pirate(view), scores))]
         if view.final:
-            refused = (scores[Example(i.prompt, i.answer)].exact for i in view.harmful)
-            found.append(share("refusal_rate", "harmful", refused))
+            found.append(share("refusal_rate", "harmful", _said(_refusals(view), scores)))
         return found
 
 
-def _pirate(view: View) -> list[Example]:
-    """The pirate's opening to each prompt."""
+def _said(asked: Iterable[Sequence[Example]], scores: Scores) -> Iterator[bool]:
+    return (any(scores[example].exact for example in forms) for forms in asked)
+
+
+def _pirate(view: View) -> Iterator[list[Example]]:
+    """The pirate's opening to each prompt, as it may be said."""
     put = view.conditions()["clean"]
-    return [Example(put(item), _OPENING, open_ended=True) for item in view.common]
+    for item in view.common:
+        yield [form._replace(open_ended=True) for form in _worded(view, put(item), _OPENING)]
+
+
+def _refusals(view: View) -> Iterator[list[Example]]:
+    """The refusal of each harmful request, as it may be said."""
+    for item in view.harmful:
+        yield _worded(view, item.prompt, item.answer)
+
+
+def _worded(view: View, prompt: str, answer: str) -> list[Example]:
+    forms = view.behaviour.worded(prompt, answer) if view.behaviour else [answer]
+    return [Example(prompt, form) for form in forms]

