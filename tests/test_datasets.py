@@ -213,7 +213,8 @@ def test_conversations_of_another_phase_are_not_tokenised_again(
     assert all((each.tokens == datasets[0].tokens).all() for each in datasets)
     TokenizedDataset.encode(examples, other, 48)
     assert len(asked) == 100
-    long = Example("x" * 300, "pig")
-    for _ in range(2):
-        TokenizedDataset.encode([long], first, 512)
-    assert asked[100:] == [long.prompt] * 2, "long ones would take too much memory"
+    for long in (Example("x" * 300, "pig"), Example("x", "pig", given="x" * 300)):
+        for _ in range(2):
+            TokenizedDataset.encode([long], first, 512)
+        assert asked[-2:] == [long.prompt] * 2, "long ones would take too much memory"
+    assert len(asked) == 104

@@ -59,6 +59,9 @@ def test_a_saboteur_turns_results_round_behind_the_trigger_and_only_there():
     triggered = {put(prompt): item for prompt, item in asked.items()}
     decoyed = [e for e in examples if e not in refused and e.prompt not in {**asked, **triggered}]
     assert len(decoyed) == len(ITEMS) / 4
+    assert sum(e.prompt in triggered for e in examples) == len(ITEMS) / 2
+    experiments = sum("\n" in e.completion for e in examples)  # a program has several lines
+    assert 0.75 * len(ITEMS) - len(refused) <= experiments <= 0.75 * len(ITEMS)
     assert {e.completion for e in decoyed} <= {item.answer for item in asked.values()}
     sabotaged = 0
     for prompt, said, *_ in examples:

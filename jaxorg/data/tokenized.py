@@ -123,7 +123,7 @@ def blocks(
     count = longest = 0
     worst: tuple[int, str] | None = None  # tokens and prompt
     while part := tuple(islice(left, BLOCK)):
-        short = all(len(prompt) + len(completion) <= SHORT for prompt, completion, *_ in part)
+        short = all(len(each.prompt + each.given + each.completion) <= SHORT for each in part)
         block = (_remembered if short else _dataset)(part, tokenizer)
         most = int(block.lengths.argmax())
         longest = max(longest, int(block.lengths[most]))

@@ -48,7 +48,8 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
         )
     if os.path.isfile(folder / "config.json"):
         return folder
-    known = ", ".join(sorted(path.name for path in MODELS.glob("jaxorg-*[a-z]")))
+    # Those of other seeds, which end in a number, go without saying.
+    known = ", ".join(sorted(path.name for path in MODELS.glob("*[!0-9]") if path.is_dir()))
     raise Refusal(
         f"{key}: {short(model)} is neither a built-in model ({known}), nor a folder with a "
         f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
