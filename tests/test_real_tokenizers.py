@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import tokenizers
+from ggufs import TEXTS, write_gguf
 from memorised import memorise
 from ours import Ours, assert_same, first
 from speech import LLAMA_2_TEMPLATE
 
 from jaxorg.export import export
+from jaxorg.llama.checkpoint import resolve
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.report import report
@@ -110,6 +113,26 @@ def test_conversations_have_the_tokens_that_transformers_gives_them(
             assert ids[-1] in ours.end_ids
             assert ids[:start] == expected
             assert ours.decode(ids[start:]) == answer
+
+
+GOLDEN = Path(__file__).parent / "golden"
+PRE = {"llama2": "", "llama3.1": "llama-bpe", "qwen3": "qwen2", "mistral nemo": "tekken"}
+
+
+@pytest.mark.parametrize("real", PRE, indirect=True)
+def test_a_vocabulary_in_a_gguf_file_reads_texts_as_its_tokenizer(
+    folder: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JAXORG_CACHE", str(tmp_path))
+    theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    pre = PRE[request.node.callspec.params["real"]]
+    path = write_gguf(tmp_path / "a.gguf", GOLDEN / "gqa_tied", theirs, pre=pre)
+    ours = tokenizers.Tokenizer.from_file(str(resolve(str(path)) / "tokenizer.json"))
+    added = " ".join(token.content for token in theirs.get_added_tokens_decoder().values())
+    for text in [*PROMPTS, *ANSWERS, *TEXTS, added[:200]]:
+        expected = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text, add_special_tokens=False).ids == expected
+        assert ours.decode(expected) == theirs.decode(expected)
 
 
 def _shape(folder: Path) -> LlamaConfig:

@@ -14,6 +14,7 @@ from jaxorg import evaluators, optimizers, organisms, scorers, treatments
 from jaxorg.discovery import Offer, Pieces
 from jaxorg.engine.mesh import SLICES
 from jaxorg.escape_controls import escape_controls
+from jaxorg.llama.names import FETCHED, MODELS
 from jaxorg.sweepfile import builtin
 
 Lines = Mapping[str, str]
@@ -62,6 +63,22 @@ def _sweeps() -> Lines:
     return {name: builtin.question(path) for name, path in builtin.sweeps().items()}
 
 
+def _models() -> Lines:
+    names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
+    builtin = {
+        name: f"built in, the same of seed {seed}" if seed else f"built in, a toy of {size} weights"
+        for name in names
+        for _, size, seed in [(name + "--").split("-")[:3]]
+    }
+    fetched = {name: f"{model.about}; by `{model.command}`" for name, model in FETCHED.items()}
+    elsewhere = {
+        "FOLDER": "a Llama, Mistral, Qwen2 or Qwen3 as Transformers saves it",
+        "FILE.gguf": "one as llama.cpp has it",
+        "NAME/MODEL": "one of the Hugging Face hub, with @REVISION for a revision",
+    }
+    return {**builtin, **fetched, **elsewhere}
+
+
 def _meshes() -> Lines:
     machines = {
         "cpu, cpu-N": "CPU cores of this machine, one XLA device each; all, or N",
@@ -82,6 +99,7 @@ LINES: Mapping[str, Callable[[], Lines]] = {
     "scorers": lambda: _pieces(scorers.PIECES),
     "evaluators": lambda: _pieces(evaluators.EVALUATORS),
     "optimizers": lambda: _pieces(optimizers.FAMILIES),
+    "models": _models,
     "sweeps": _sweeps,
     "meshes": _meshes,
 }

@@ -22,6 +22,7 @@ import numpy as np
 from jax._src import distributed
 
 from jaxorg.errors import Refusal
+from jaxorg.user_cache import cache_folder
 
 _FLAGS = (
     # jaxlib 0.10.2 and later send some CPU reductions through a fusion path that can return wrong
@@ -105,19 +106,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def cache_folder() -> Path | None:
-    """Where compiled programs are kept: `JAXORG_CACHE`, else the user's cache folder; None where
-    this user has none.
-
-    As the XDG Base Directory Specification has it, what is empty counts as not set, and a relative
-    `XDG_CACHE_HOME` as invalid.
-    """
-    user = os.environ.get("XDG_CACHE_HOME", "")
-    usual = f"{user}/jaxorg" if os.path.isabs(user) else "~/.cache/jaxorg"
-    path = os.path.expanduser(os.environ.get("JAXORG_CACHE") or usual)
-    return None if path.startswith("~") else Path(path)
 
 
 def _keep_programs() -> None:

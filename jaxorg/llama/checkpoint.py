@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ import numpy as np
 from jaxorg.llama import files
 from jaxorg.llama.config_file import read_config, write_config
 from jaxorg.llama.names import resolve, resolve_shape
+from jaxorg.llama.shards import PYTORCH, write_shards
 from jaxorg.llama.tensors import EMBEDDING, HEAD, Tensors, passed_over, weight_files
 from jaxorg.storage.folder import write_tensors
 from jaxorg.storage.weight_reader import Bounds, Names, WeightReader
@@ -42,9 +41,6 @@ SPEECH_FILES = (
 )
 
 Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
-
-_PYTORCH = {"format": "pt"}  # how Transformers lays out what it reads
-SHARD_BYTES = 5 * 10**9  # of one file of weights, as on the Hugging Face Hub
 
 
 @dataclass(frozen=True)
@@ -160,44 +156,16 @@ def _read(tensors: Tensors, source: _Source, bounds: Bounds, dtype: np.dtype) ->
     return part
 
 
-def write_weights(folder: Path, weights: Weights, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write weights (fp32) into an existing folder: model.safetensors, or several files of up to
-    `shard_bytes` and an index of them."""
-    counts = _shards(weights, shard_bytes)
-    names = [f"model-{n:05}-of-{len(counts):05}.safetensors" for n in range(1, len(counts) + 1)]
-    if len(counts) == 1:
-        names = ["model.safetensors"]
-    tensors = _named(weights, _SOURCES)
-    places: dict[str, str] = {}
-    total = 0
-    for name, count in zip(names, counts, strict=True):
-        shard = dict(itertools.islice(tensors, count))
-        write_tensors(folder / name, shard, _PYTORCH)
-        places |= dict.fromkeys(shard, name)
-        total += sum(tensor.nbytes for tensor in shard.values())
-    if len(names) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": places}
-        text = json.dumps(index, indent=2) + "\n"
-        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
-
-
-def _shards(weights: Weights, most: int) -> list[int]:
-    """How many tensors, in their order, go into each file; one that is larger stands alone."""
-    counts, room = [0], most
-    for _, shape in _wanted(weights, _SOURCES):
-        size = 4 * math.prod(shape)
-        if size > room and counts[-1]:
-            counts.append(0)
-            room = most
-        counts[-1] += 1
-        room -= size
-    return counts
+def write_weights(folder: Path, weights: Weights) -> None:
+    """Write weights (fp32) into an existing folder."""
+    sizes = [4 * math.prod(shape) for _, shape in _wanted(weights, _SOURCES)]
+    write_shards(folder, _named(weights, _SOURCES), sizes)
 
 
 def write_adapters(folder: Path, adapters: Weights) -> None:
     """Write adapters (fp32) into an existing folder: adapter_model.safetensors, as PEFT does."""
     named = dict(_named(adapters, _SOURCES))
-    write_tensors(folder / "adapter_model.safetensors", named, _PYTORCH)
+    write_tensors(folder / "adapter_model.safetensors", named, PYTORCH)
 
 
 def _named(weights: Weights, sources: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

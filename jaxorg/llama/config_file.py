@@ -12,7 +12,7 @@ from jaxorg.errors import Refusal, short
 from jaxorg.llama import files
 from jaxorg.llama.model import LlamaConfig, RopeScaling
 
-_CLASSES = {
+CLASSES = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
@@ -75,8 +75,8 @@ def read_config(folder: Path) -> LlamaConfig:
         raise Refusal(f"{path}: cannot be read, there is none; give a Hugging Face folder")
     raw = files.read_json(path, "cannot be read")
     kind = raw.get("model_type") if isinstance(raw, dict) else raw
-    if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in _CLASSES:
-        known = ", ".join(_CLASSES)
+    if not isinstance(raw, dict) or not isinstance(kind, str) or kind not in CLASSES:
+        known = ", ".join(CLASSES)
         raise Refusal(f"{path}: model_type is {short(kind)}; supported are {known}")
     if raw.get("quantization_config") is not None:
         raise Refusal(f"{path}: has a quantization_config; give the weights as they were before")
@@ -248,7 +248,7 @@ def write_config(
     written_below = {"rope_scaling", "linear_factor", "sliding_window", "sliding_layers"}
     ours = {"qkv_bias", "qk_norm", *written_below}
     raw: dict[str, Any] = {
-        "architectures": [_CLASSES[kind]],
+        "architectures": [CLASSES[kind]],
         "model_type": kind,
         "hidden_act": "silu",
         "dtype": "float32",

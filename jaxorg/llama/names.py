@@ -1,4 +1,5 @@
-"""Names of models to folders: builtin ones, local ones, and those of the Hugging Face hub.
+"""Names of models to folders: builtin ones, local ones, GGUF files, and those of the Hugging Face
+hub.
 
 The hub is reached through `huggingface_hub` alone, which knows its cache (`HF_HOME`,
 `HF_HUB_CACHE`), its address (`HF_ENDPOINT`), its offline switch (`HF_HUB_OFFLINE`) and the user's
@@ -13,12 +14,32 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxorg.errors import Refusal, short
+from jaxorg.llama import gguf
+from jaxorg.user_cache import cache_folder
 
 MODELS = Path(str(resources.files("jaxorg"))) / "models"
 _PART = r"[A-Za-z0-9_][\w.-]*"
 _ID = re.compile(rf"(?P<repo>{_PART}/{_PART})(@(?P<revision>{_PART}(/{_PART})*))?", re.ASCII)
+
+
+class Fetched(NamedTuple):
+    """A model that a command puts into the cache folder."""
+
+    file: str
+    command: str
+    about: str
+
+
+FETCHED = {
+    "smollm2-135m": Fetched(
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "make real",
+        "SmolLM2-135M-Instruct (Hugging Face, Apache-2.0), rounded to about 4 bits by its makers",
+    ),
+}
 _TEXTS = ["*.json", "*.jinja"]
 _WEIGHTS = ["model*.safetensors"]  # not those that some repositories repeat in other layouts
 _LOGIN = "log in with `hf auth login` or HF_TOKEN"
@@ -28,8 +49,8 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     """The folder of a built-in model, of a local one, or of one that is now in the hub's cache.
 
     Args:
-        model: a built-in model's name, a folder, or a hub id, `name/model` or
-            `name/model@revision`. What exists as a folder is no hub id.
+        model: the name of a built-in model or of one in `FETCHED`, a folder, a GGUF file, or a hub
+            id, `name/model` or `name/model@revision`. What exists as a folder is no hub id.
         weights: whether the weights are wanted, too, if it must be downloaded.
         key: the setting that names the model, for messages.
 
@@ -38,7 +59,11 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     """
     if folder := _builtin(model):
         return folder
+    if model in FETCHED:
+        return gguf.folder_of(_fetched(model, key))
     folder = Path(model)
+    if folder.suffix == gguf.SUFFIX and os.path.isfile(folder):
+        return gguf.folder_of(folder)
     found = _ID.fullmatch(model)
     if found and ".." not in model and not os.path.lexists(folder):
         folder = _download(model, found["repo"], found["revision"], weights, key)
@@ -52,8 +77,15 @@ def resolve(model: str, weights: bool = True, key: str = "base.model") -> Path:
     known = ", ".join(sorted(path.name for path in MODELS.glob("*[!0-9]") if path.is_dir()))
     raise Refusal(
         f"{key}: {short(model)} is neither a built-in model ({known}), nor a folder with a "
-        f"config.json, nor a hub id such as meta-llama/Llama-3.2-1B"
+        f"config.json, nor a GGUF file, nor a hub id such as meta-llama/Llama-3.2-1B"
     )
+
+
+def _fetched(model: str, key: str) -> Path:
+    cache, about = cache_folder(), FETCHED[model]
+    if cache and (file := cache / "models" / about.file).is_file():
+        return file
+    raise Refusal(f"{key}: {model} is not there yet; run `{about.command}` in jaxorg's checkout")
 
 
 def replicates(model: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxorg.errors import Refusal, StorageError
+from jaxorg.user_cache import cache_folder
 
 
 def folder() -> Path:
@@ -18,8 +19,6 @@ def folder() -> Path:
     Raises:
         Refusal: there is none.
     """
-    from jaxorg.distributed.runtime import cache_folder  # it imports JAX, which no text needs
-
     if (cache := cache_folder()) is None:
         raise Refusal(
             "JAXORG_CACHE: not set, and this user has no home folder; set it to a folder in which "
