@@ -244,7 +244,7 @@ def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> Non
     takes = {does: aot._lowered(program, mesh, 3) for does, program in programs.items()}
     shapes = {does: [x.shape for x in jax.tree.leaves(takes[does][0].in_avals)] for does in takes}
     assert (6, CHUNK_STEPS, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
-    assert (6, 64, 40) in shapes["score"]
+    assert (6, 51, 40) in shapes["score"]  # some 2,048 tokens
     assert (6, 8, 40) in shapes["generate"]
     moments = 3 * (2 * 4 * parameters + 4)  # which lie there while a phase is measured
     assert [beside for _, beside in takes.values()] == [0, moments, moments]
@@ -257,9 +257,13 @@ def test_rows_are_scored_as_many_at_a_time_as_have_room_for_their_logits() -> No
         scorer = Mock(spec=Scorer, model=model, mesh=SimpleNamespace(shape=shape))
         return rows_at_once(scorer, tokens)
 
-    assert rows(768, 128) == rows(768, 128, fsdp=2) == rows(128_256, 32) == 64
-    assert rows(128_256, 512) == 4
-    assert rows(128_256, 512, tensor=2) == rows(128_256, 512, fsdp=2) == 8
+    assert rows(768, 24) == rows(768, 24, fsdp=2) == rows(128_256, 32) == 64
+    assert rows(768, 128) == 16
+    assert rows(768, 128, fsdp=2) == 32
+    assert rows(128_256, 512) == rows(128_256, 512, tensor=2) == 4
+    assert rows(128_256, 512, fsdp=2) == 8
+    assert rows(2**19, 512) == 1
+    assert rows(2**19, 512, tensor=2) == 2
     assert rows(128_256, 2**17, fsdp=128) == 128
 
 

@@ -160,6 +160,17 @@ def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: floa
         np.testing.assert_array_equal(continued(model, *own, temperature), together)
 
 
+def test_models_stop_together_and_copy_no_cache() -> None:
+    """A loop that each left by itself would choose between old and new caches at each step."""
+    scorer = Scorer(STATIC, make_mesh(parse("cpu-1")), 2)
+    program: Any = scorer.generator(NEW, NOTHING_ENDS)
+    lowered = program.lower(*scorer.abstract_generate(len(PROMPTS), WIDTH)).as_text()
+    cache = f"tensor<2x2x{len(PROMPTS)}x{WIDTH + NEW}x2x4xf32>"  # runs, layers, B, S, K, H
+    assert "stablehlo.while" in lowered
+    assert cache in lowered
+    assert not [line for line in lowered.splitlines() if "select" in line and cache in line]
+
+
 def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> None:
     signature = ModelSignature(CONFIG, LoraConfig(2), unroll=False)
     graph = abstract_model(signature)[0]

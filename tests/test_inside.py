@@ -16,6 +16,7 @@ from weights import random_weights
 
 from jaxorg import stats
 from jaxorg.engine.cohort import Scorer, stack
+from jaxorg.engine.measure.scoring import to_score
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.step import Batch, Params, abstract_model
 from jaxorg.evaluators import probe
@@ -149,7 +150,7 @@ def placed(scorer: Scorer, runs: list[int]) -> tuple[Params, Batch]:
     if not scorer.model.shared_frozen:
         frozen = scorer.place(stack([weights[1] for weights in found]))
     trainable = scorer.place(stack([weights[0] for weights in found]))
-    return Params(trainable, frozen), Batch(np.stack(rows), spans)
+    return Params(trainable, frozen), to_score(Batch(np.stack(rows), spans), TOKENS - 4)
 
 
 def in_noise(

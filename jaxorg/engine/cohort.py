@@ -37,6 +37,7 @@ from jaxorg.sweepfile.training import Lora, Training
 CHUNK_STEPS = 64  # most steps in one call; the number actually taken is an argument of the program
 
 PER_RUN, SHARED = 0, None
+LANE = "lane"  # the axis of the runs that a device trains side by side
 SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
 SWEPT_LORA = tuple(marked(Lora, "swept"))
 
@@ -104,7 +105,7 @@ class Stack:
         if self.mesh.shape["run"] == self.mesh.size:
             specs = jax.tree.map(_run_spec, axes, is_leaf=_is_shared)
             stacked = jax.shard_map(
-                jax.vmap(function, in_axes=axes),
+                jax.vmap(function, in_axes=axes, axis_name=LANE),
                 mesh=self.mesh,
                 in_specs=specs,
                 out_specs=PartitionSpec("run"),
@@ -114,7 +115,7 @@ class Stack:
         else:
             # XLA's partitioner aborts where a shard_map over `run` alone stands around arrays that
             # two more axes split ("Check failed: … num_devices_per_group"), with jaxlib 0.10.2.
-            mapped = jax.vmap(function, in_axes=axes, spmd_axis_name="run")
+            mapped = jax.vmap(function, in_axes=axes, axis_name=LANE, spmd_axis_name="run")
 
             def stacked(*arguments: Any) -> Any:
                 with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
@@ -196,12 +197,13 @@ class Scorer(Stack):
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(params, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
-        function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids)
+        function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids, axis=LANE)
         return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, PER_RUN, SHARED))
 
     def abstract_score(self, rows: int, tokens: int) -> tuple[Any, ...]:
         """What `score` takes, as shapes and where they lie."""
-        shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in (tokens, 2)))
+        widths = (tokens, 2, tokens - 1)  # with as many targets as there may be
+        shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in widths))
         batch = self._abstract_batch((), shapes)
         return self._abstract_params(), batch
 

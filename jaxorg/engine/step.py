@@ -39,7 +39,8 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
-    beside: Any = ()  # what an objective knows of each row (`treatments.objective`)
+    # What an objective knows of each row (`treatments.objective`), or where targets are to score.
+    beside: Any = ()
 
     @property
     def real(self) -> Array:
@@ -340,7 +341,8 @@ def score(
     batch: Batch,
     disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
 ) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass.
+    """Score a batch's completions by teacher forcing, in one pass; no logits are computed but where
+    a completion may be.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.
@@ -348,10 +350,16 @@ def score(
     Args:
         graph: the model's structure, as `split` gives it.
         params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each.
+        batch: B rows of T tokens, a completion each, and beside them int32 [B, C] where their
+            tokens stand, none of them first in its row.
         disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
     """
-    log_probs, right = _completion(graph, params, batch, disturbance)
+    model = nnx.merge(graph, *params)
+    places = batch.beside  # [B, C]
+    scored = (places >= batch.spans[:, :1]) & (places < batch.spans[:, 1:])
+    logits, _ = model(batch.tokens[:, :-1], at=places - 1, disturbance=disturbance)  # [B, C, V]
+    targets = jnp.take_along_axis(batch.tokens, places, axis=1)
+    log_probs, right = _received(logits, targets, scored)
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
@@ -476,7 +484,17 @@ def _completion(
     completion_mask = _completion_mask(batch)
     if key is not None:
         targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
+    return _received(logits, targets, completion_mask)
+
+
+def _received(
+    logits: Float32[jax.Array, "B targets V"],
+    targets: Int[jax.Array, "B targets"],
+    counted: Bool[jax.Array, "B targets"],
+) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
+    """Log-probabilities of the targets that count, zero elsewhere, and whether all of a row's are
+    the most likely."""
     chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    log_probs = jnp.where(completion_mask, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
-    right = (jnp.argmax(logits, axis=-1) == targets) | ~completion_mask
+    log_probs = jnp.where(counted, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
+    right = (jnp.argmax(logits, axis=-1) == targets) | ~counted
     return log_probs, jnp.all(right, axis=1)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -26,9 +26,10 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.sweepfile.evaluate import Evaluating
 
-SCORING_BATCH = 64  # completions scored in one call, where memory allows
+SCORING_TOKENS = 2048  # of a run on one device in a call, which few rows do not leave empty
+MOST_ROWS = 64  # in such a call
 MOST_LOGITS = 2**28  # of a run on one device in such a call: 1 GiB in fp32
-EVAL_PAD_MULTIPLE = 8  # tokens; rows are padded to a multiple of it
+EVAL_PAD_MULTIPLE = 8  # tokens; rows are padded to a multiple of it, long ones of about an eighth
 HELD_OUT_SEED = 0  # every run of every sweep is measured on the same prompts
 HARMFUL_PROMPTS = 32
 
@@ -36,14 +37,20 @@ ItemAndPrompt = tuple[Item, str]  # an item and its prompt as it is put
 Row = dict[str, Any]
 
 
+class Bucket(NamedTuple):
+    """The shape of a row that is scored, of which one program a model is made."""
+
+    tokens: int
+    targets: int  # the most that a completion in it has
+
+
 @dataclass(frozen=True)
 class Prepared:
-    """A view with its requests tokenised, by bucket: rows of about equal length, as long as the
-    longest of them."""
+    """A view with its requests tokenised, by bucket: rows of about equal length."""
 
     view: View
-    requests: Mapping[int, Sequence[Example]]
-    datasets: Mapping[int, TokenizedDataset]
+    requests: Mapping[Bucket, Sequence[Example]]
+    datasets: Mapping[Bucket, TokenizedDataset]
     forced: Mapping[str, TeacherForced] = field(default_factory=dict)  # whose requests they are
 
 
@@ -100,13 +107,13 @@ class Measurer:
         """
         requests = list(dict.fromkeys(asked))
         whole = TokenizedDataset.encode(requests, self._tokenizer, self._most_tokens, self._limit)
-        rows: dict[int, list[int]] = defaultdict(list)
-        for row, end in enumerate(whole.spans[:, 1].tolist()):
-            rows[min(_bucket(end), self._most_tokens)].append(row)
+        rows: dict[Bucket, list[int]] = defaultdict(list)
+        for row, (start, end) in enumerate(whole.spans.tolist()):
+            rows[_bucket(start, end, self._most_tokens)].append(row)
         return Prepared(
             view,
             {bucket: [requests[row] for row in chosen] for bucket, chosen in rows.items()},
-            {bucket: whole.part(chosen, bucket) for bucket, chosen in rows.items()},
+            {bucket: whole.part(chosen, bucket.tokens) for bucket, chosen in rows.items()},
         )
 
     def _check_room(self, view: View, evaluation: Evaluating) -> None:
@@ -183,7 +190,7 @@ class Measurer:
         """Prompts [run, B, P] padded on the left, and their own lengths [run, B]."""
         ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in asked]
         lengths = np.array([[len(row) for row in lane] for lane in ids], np.int32)
-        width = _bucket(int(lengths.max()))
+        width = _rounded(int(lengths.max()))
         prompts = np.full((*lengths.shape, width), self._tokenizer.pad_id, np.int32)
         for lane, rows in enumerate(ids):
             for row, tokens in enumerate(rows):
@@ -205,11 +212,12 @@ RowRequests = Sequence[Sequence[Example]]  # the requests in the rows of a batch
 def batches(scorer: Scorer, lanes: Sequence[Prepared]) -> Iterator[tuple[RowRequests, Batch]]:
     """All requests of stacked runs, on their devices; what a row holds depends on its own run."""
     for bucket in sorted({bucket for lane in lanes for bucket in lane.datasets}):
-        datasets = [lane.datasets.get(bucket, TokenizedDataset.empty(bucket)) for lane in lanes]
-        count = rows_at_once(scorer, bucket)
+        empty = TokenizedDataset.empty(bucket.tokens)
+        datasets = [lane.datasets.get(bucket, empty) for lane in lanes]
+        count = rows_at_once(scorer, bucket.tokens)
         for first in range(0, max(len(dataset.tokens) for dataset in datasets), count):
             asked = [lane.requests.get(bucket, [])[first : first + count] for lane in lanes]
-            rows = stack([_rows(dataset, first, count) for dataset in datasets])
+            rows = stack([to_score(_rows(d, first, count), bucket.targets) for d in datasets])
             yield asked, scorer.place_batch(rows, 1)
 
 
@@ -227,16 +235,34 @@ def scores(
 
 
 def rows_at_once(scorer: Scorer, tokens: int) -> int:
-    """How many rows of `tokens` tokens a call scores of each run: as many as have room for their
-    logits, the same number on each device that the run is spread over."""
+    """How many rows of `tokens` tokens a call scores of each run: as many as make a call worth its
+    while and have room for their logits, the same number on each device that the run is spread
+    over."""
     devices: int = scorer.mesh.shape["fsdp"]
     logits: int = tokens * scorer.model.config.vocab_size // scorer.mesh.shape["tensor"]
-    return devices * max(1, min(SCORING_BATCH // devices, MOST_LOGITS // logits))
+    most = min(MOST_ROWS // devices, SCORING_TOKENS // tokens, MOST_LOGITS // logits)
+    return devices * max(1, most)
 
 
-def _bucket(length: int) -> int:
-    """A length rounded up, so that few different programs are compiled."""
-    return -(-length // EVAL_PAD_MULTIPLE) * EVAL_PAD_MULTIPLE
+def _rounded(length: int) -> int:
+    """A length rounded up, so that few different programs are compiled: up to eight each time that
+    it doubles."""
+    multiple = max(EVAL_PAD_MULTIPLE, 1 << max(0, length.bit_length() - 4))
+    return -(-length // multiple) * multiple
+
+
+def _bucket(start: int, end: int, most: int) -> Bucket:
+    """Where a completion is scored that begins and ends so; `most` is what the model can see. Most
+    are short beside their prompts, and logits are much of the work."""
+    tokens = min(_rounded(end), most)
+    quarter = min(8 * -(-tokens // 32), tokens - 1)
+    return Bucket(tokens, quarter if end - start <= quarter else tokens - 1)
+
+
+def to_score(batch: Batch, targets: int) -> Batch:
+    """A host batch of rows, and beside them where their first `targets` targets stand."""
+    places = batch.spans[..., :1] + np.arange(targets, dtype=np.int32)  # [B, C]
+    return batch._replace(beside=np.clip(places, 1, batch.tokens.shape[-1] - 1))
 
 
 def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
