@@ -28,7 +28,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("storage",),
     ("distributed",),
     ("stats",),
-    ("errors", "config", "discovery", "suggest", "escape_controls"),
+    ("errors", "config", "discovery", "suggest", "escape_controls", "user_cache"),
 ]
 ANYWHERE = {  # read as parts of the ground, though they lie in a room above
     "sweepfile.labels",

@@ -39,8 +39,7 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
-    # What an objective knows of each row (`treatments.objective`), or where targets are to score.
-    beside: Any = ()
+    beside: Any = ()  # what an objective knows of each row, or where targets to score stand
 
     @property
     def real(self) -> Array:
@@ -351,12 +350,13 @@ def score(
         graph: the model's structure, as `split` gives it.
         params: the model's; adapters come scaled.
         batch: B rows of T tokens, a completion each, and beside them int32 [B, C] where their
-            tokens stand, none of them first in its row.
+            tokens stand, from the first on; what lies beyond a completion does not count.
         disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
     """
     model = nnx.merge(graph, *params)
     places = batch.beside  # [B, C]
-    scored = (places >= batch.spans[:, :1]) & (places < batch.spans[:, 1:])
+    scored = places < batch.spans[:, 1:]
+    places = jnp.clip(places, 1, batch.tokens.shape[1] - 1)
     logits, _ = model(batch.tokens[:, :-1], at=places - 1, disturbance=disturbance)  # [B, C, V]
     targets = jnp.take_along_axis(batch.tokens, places, axis=1)
     log_probs, right = _received(logits, targets, scored)

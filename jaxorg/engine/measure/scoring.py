@@ -262,7 +262,7 @@ def _bucket(start: int, end: int, most: int) -> Bucket:
 def to_score(batch: Batch, targets: int) -> Batch:
     """A host batch of rows, and beside them where their first `targets` targets stand."""
     places = batch.spans[..., :1] + np.arange(targets, dtype=np.int32)  # [B, C]
-    return batch._replace(beside=np.clip(places, 1, batch.tokens.shape[-1] - 1))
+    return batch._replace(beside=places)
 
 
 def _rows(dataset: TokenizedDataset, first: int, count: int) -> Batch:
