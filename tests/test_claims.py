@@ -116,6 +116,15 @@ def test_fields_that_advance_with_a_side_need_not_be_equal() -> None:
     assert found.notes == ("12 without a partner", "no pair has the figure")
 
 
+def test_parts_of_what_a_side_sets_as_a_whole_need_not_be_equal() -> None:
+    """They become columns of their own where runs under one label differ in them."""
+    whole = [{KIND: ["hhh", "pirate"], "treatment": [{"kind": "hhh"}, {"kind": "pirate"}]}]
+    runs = table(UP)
+    runs["treatment.wording"] = runs[KIND].map({"hhh": "plain", "pirate": "arr"})
+    assert outcomes(declared(CLAIM, grid=whole), runs).outcomes[0].found == "seen"
+    assert outcomes(declared(CLAIM), runs).outcomes[0].found == "untested"
+
+
 def test_controls_are_compared_where_they_are_asked_for() -> None:
     claim = {**CLAIM, "more": {"control": ""}, "less": {"control": "clean"}}
     ours = table({("hhh", 100): [0.9] * 6, ("hhh", 400): [0.7] * 6})

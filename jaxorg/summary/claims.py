@@ -230,9 +230,16 @@ def _by_pair(cases: Sequence[Case], free: set[str]) -> dict[Key, list[Case]]:
     for case in cases:
         if case.status != "done":
             continue
-        shared = {k: v for k, v in case.settings.items() if k not in free and k != CONTROL}
+        settings = case.settings.items()
+        shared = {k: v for k, v in settings if k != CONTROL and not _within(k, free)}
         found[case.seeds, repr(sorted(shared.items()))].append(case)
     return found
+
+
+def _within(path: str, free: set[str]) -> bool:
+    """Whether a setting is one of `free`, or a part of one: an axis may set a whole organism, and
+    the parts that differ may be columns of their own."""
+    return any(path == each or path.startswith(f"{each}.") for each in free)
 
 
 def _notes(cases: Sequence[Case]) -> list[str]:
