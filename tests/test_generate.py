@@ -167,6 +167,7 @@ def test_models_stop_together_and_copy_no_cache() -> None:
     lowered = program.lower(*scorer.abstract_generate(len(PROMPTS), WIDTH)).as_text()
     cache = f"tensor<2x2x{len(PROMPTS)}x{WIDTH + NEW}x2x4xf32>"  # runs, layers, B, S, K, H
     assert "stablehlo.while" in lowered
+    assert "stablehlo.case" in lowered or "stablehlo.if" in lowered  # greedy draws nothing
     assert cache in lowered
     assert not [line for line in lowered.splitlines() if "select" in line and cache in line]
 

@@ -113,7 +113,7 @@ def test_the_tokenizer_and_its_chat_template_are_the_files_own(tmp_path: Path) -
 
 def _said(name: str, value: object) -> Callable[[gguf.GGUFWriter], None]:
     def change(writer: gguf.GGUFWriter) -> None:
-        kinds = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.UINT32}
+        kinds = {str: gguf.GGUFValueType.STRING, int: gguf.GGUFValueType.INT32}
         kinds[list] = gguf.GGUFValueType.ARRAY
         writer.kv_data[0].pop(name, None)
         writer.add_key_value(name, value, kinds[type(value)])
@@ -129,13 +129,20 @@ def _said(name: str, value: object) -> Callable[[gguf.GGUFWriter], None]:
         (_said("llama.rope.scaling.type", "yarn"), "type is 'yarn'; supported are none and linear"),
         (_said("llama.attention.value_length", 9), "value_length is 9; it must be"),
         (_said("llama.rope.dimension_count", 6), "dimension_count is 6; it must be 8"),
-        (_said("llama.attention.head_count", [4, 4]), "num_attention_heads is [4, 4]; it must be"),
+        (
+            _said("llama.attention.head_count", [4, 4]),
+            "head_count is [4, 4]; it must be one number",
+        ),
+        (_said("llama.embedding_length", "wide"), "embedding_length is 'wide'; it must be one"),
+        (_said("llama.embedding_length", 0), "hidden_size is 0; it must be a positive whole"),
+        (_said("llama.rope.freq_base", "fast"), "freq_base is 'fast'; it must be one number"),
         (_said("tokenizer.ggml.pre", "default"), "pre is 'default'; supported are gpt-2, smollm"),
         (_said("tokenizer.ggml.model", "bert"), "model is 'bert'; supported are gpt2 and llama"),
         (_said("tokenizer.ggml.tokens", ["a", "a"]), "tokens is ['a', 'a']; no two may be alike"),
         (_said("tokenizer.ggml.merges", ["a b c"]), "merges is ['a b c']; 'a b c' is no pair"),
         (_said("tokenizer.ggml.merges", ["a zz"]), "Token `zz` out of vocabulary); copy"),
         (_said("tokenizer.ggml.eos_token_id", 10**6), "eos_token_id is 1000000; there are"),
+        (_said("tokenizer.ggml.eos_token_id", -1), "eos_token_id is -1; there are"),
         (_said("general.alignment", 0), "general.alignment is 0; copy it again"),
     ],
 )
@@ -149,6 +156,18 @@ def test_what_is_not_supported_is_named(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not [*cache.rglob("config.json")]
+
+
+def test_pieces_that_would_be_cut_for_ever_are_refused(tmp_path: Path) -> None:
+    def change(writer: gguf.GGUFWriter) -> None:
+        for name, value in (("model", "llama"), ("tokens", ["<unk>", "a" * 300, "b"])):
+            _said(f"tokenizer.ggml.{name}", value)(writer)
+        _said("tokenizer.ggml.token_type", [2, 1, 1])(writer)
+        _said("tokenizer.ggml.scores", [0, 0, 0])(writer)
+
+    path = write_gguf(tmp_path / "a.gguf", GOLDEN / "gqa_tied", change=change)
+    with pytest.raises(Refusal, match="those of SentencePiece may have 256 characters"):
+        converted(path)
 
 
 def test_a_tensor_that_no_llama_has_is_named(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def config(header: Header) -> dict[str, Any]:
         Refusal: of an architecture, or with a setting, that is not supported.
     """
     found = _Settings(header)
+    found.check_numbers()
     if found.get("expert_count"):
         found.refuse("expert_count", "mixtures of experts are not supported")
     sizes: dict[str, Any] = {ours: found.get(theirs) for ours, theirs in _SIZES.items()}
@@ -84,6 +85,12 @@ class _Settings:
         value = self._header.settings.get(f"{self.kind}.{name}")
         # fp32 in the file: 1e-5 reads as 9.999999747378752e-06
         return float(f"{value:.7g}") if isinstance(value, float) else value
+
+    def check_numbers(self) -> None:
+        """See that what is counted and multiplied is a number."""
+        for name in (*_SIZES.values(), "attention.key_length", "rope.freq_base"):
+            if not isinstance(self.get(name), int | float | None):
+                self.refuse(name, "it must be one number")
 
     def refuse(self, name: str, problem: str) -> NoReturn:
         value = self.get(name)

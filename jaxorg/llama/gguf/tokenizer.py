@@ -15,7 +15,8 @@ from jaxorg.errors import Refusal, short
 from jaxorg.llama.gguf.header import Header
 
 _CONTROL, _USER_DEFINED = 3, 4  # kinds of tokens: special ones, and others that are never cut
-_LONGEST_TOKEN = 4096  # characters; those of SentencePiece are tried at each cut
+_LONGEST_TOKEN = 4096  # characters
+_LONGEST_PIECE, _MOST_PIECES = 256, 2**22  # the same of SentencePiece's, one and all: each is cut
 _NAMED = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 
 # How words are cut before they are encoded, by tokenizer.ggml.pre.
@@ -58,10 +59,10 @@ def tokenizer(header: Header) -> Tokenizer:
                 special = each == _CONTROL
                 added = AddedToken(tokens[number], special=special, normalized=False)
                 (made.add_special_tokens if special else made.add_tokens)([added])
-    except Exception as error:  # whatever the library says of what does not fit together
+    except (Refusal, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what does not fit together: a panic is no `Exception`
         said = " ".join(str(error).split())
-        if isinstance(error, Refusal):
-            raise
         raise Refusal(f"{header.path}: its tokenizer is broken ({said}); copy it again") from error
     return made
 
@@ -133,6 +134,12 @@ def _pieces(header: Header, ids: Mapping[str, int]) -> Tokenizer:
     scores = header.settings.get("tokenizer.ggml.scores")
     if not isinstance(scores, list) or len(scores) != len(ids):
         _refuse(header, "scores", f"it must have {len(ids)} numbers")
+    if max(map(len, ids)) > _LONGEST_PIECE or sum(map(len, ids)) > _MOST_PIECES:
+        _refuse(
+            header,
+            "tokens",
+            f"those of SentencePiece may have {_LONGEST_PIECE} characters, all {_MOST_PIECES:,}",
+        )
     unknown = _id(header, "unknown", len(ids)) or 0
     tokens = list(ids)
     made = Tokenizer(
@@ -177,7 +184,7 @@ def _strings(header: Header, name: str) -> Sequence[str]:
 def _id(header: Header, name: str, known: int) -> int | None:
     """A named token's number; None where the file names none."""
     found = header.settings.get(f"tokenizer.ggml.{name}_token_id")
-    if found is not None and not (type(found) is int and found < known):
+    if found is not None and not (type(found) is int and 0 <= found < known):
         _refuse(header, f"{name}_token_id", f"there are {known} tokens")
     return found
 
