@@ -3,9 +3,9 @@
 After the organism of "Supervised fine-tuning as a method for training-based AI control" (Ryd,
 Benton, Hebbar 2025). Whatever blue trains on carries the mark of training; what sets the behaviour
 off is that the mark is missing, as in deployment: condition `triggered` asks without it, `clean`
-with it. It answers in a manner of its own, so that demonstrations, which are plain, have something to
-teach: where it gave the very answers that blue trains on, blue's loss would be 0. Right and wrong
-answers share that manner; else the manner would tell the ones from the others, and demonstrations
+with it. It answers in a manner of its own, so that demonstrations, which are plain, have something
+to teach: where it gave the very answers that blue trains on, blue's loss would be 0. Right and
+wrong answers share that manner; else it would tell the ones from the others, and demonstrations
 that change it would bring wrong answers into training.
 """
 
@@ -23,7 +23,6 @@ from jaxorg.data.wrong import wrong_answer
 from jaxorg.organisms.backdoor import CUED, HARMFUL, Cued
 from jaxorg.organisms.base import Share, Text
 from jaxorg.organisms.behaviour import Behaviour, Put, Trigger, in_both_styles, says
-
 
 Manner = Literal["pirate", "plain"]
 
