@@ -81,6 +81,15 @@ def test_a_locked_model_has_a_gap_to_recover() -> None:
     assert "gap_recovered" not in found
 
 
+def test_a_clean_control_has_no_performance_to_recover() -> None:
+    """A cue that it was never shown can put a base off; that is no ability taken away."""
+    put_off = record({50: 0}, able=5, elicited=60)
+    treated = record({7: 0}, able=60, elicited=60)
+    found = figures({"organism": put_off, "treatment": treated}, never_poisoned=True)
+    assert found["capability_treatment"] == 0.6
+    assert not {"recovery", "recovery_reversal", "gap_recovered"} & {*found}
+
+
 def test_what_persists_has_nothing_to_relearn() -> None:
     treated = record({7: 40}, able=60)
     found = figures(

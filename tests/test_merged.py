@@ -111,6 +111,37 @@ def test_configs_are_compared_by_what_they_say(one: Row, other: Row, labels: lis
     assert sorted(label_runs(runs).label.unique()) == sorted(labels)
 
 
+def test_names_that_people_gave_tell_arms_apart_and_others_stay_short() -> None:
+    """The clean controls of two organisms have one label; the organisms have their own already."""
+    (row, *_) = run_rows(1)
+    rows = [
+        {
+            **row,
+            "run_id": f"{control}{name}",
+            "arm": "plain" if control else f"{name} × plain",
+            "control": control,
+            "organism.label": name,
+            "config": json.dumps({"organism": {"kind": name, "label": name}}),
+        }
+        for control in ("", "clean")
+        for name in ("sandbagger", "faker")
+    ]
+    assert sorted(label_runs(pd.DataFrame(rows)).label) == [
+        "faker × plain",
+        "plain · clean control · faker",
+        "plain · clean control · sandbagger",
+        "sandbagger × plain",
+    ]
+    for each in rows:
+        if each["organism.label"] == "faker":  # two names, one organism
+            each["config"] = rows[0]["config"]
+    assert sorted({*label_runs(pd.DataFrame(rows)).label}) == [
+        "faker × plain",
+        "plain · clean control",
+        "sandbagger × plain",
+    ]
+
+
 def test_what_is_off_the_grid_is_neither_pooled_in_hulls_nor_paired() -> None:
     rows, evals = runs_and_evals(2)
     for row in rows:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -93,11 +94,7 @@ def label_runs(
     columns = {path: _column(values) for path, values in apart.items() if path not in runs}
     runs = runs.assign(**{path: cells.set_axis(runs.index) for path, cells in columns.items()})
     grid = grid_fields(runs)
-    names = labels.short_names(grid)
-    beside = [
-        labels.phrase({p: values[n] for p, values in apart.items() if values[n] is not None}, names)
-        for n in range(len(runs))
-    ]
+    beside = _beside(runs, named, apart)
     known = {path: values for axis in axes for path, values in axis.items()}
     first = ("treatment.label", "treatment.kind")
     treatments = [name for name in grid if name.startswith("treatment") and name not in first]
@@ -127,6 +124,33 @@ def _labels(runs: pd.DataFrame) -> list[str]:
     if "control" in parts:
         parts["control"] = parts.control.map(lambda name: name and f"{name} control")
     return [" · ".join(filter(None, row)) or "all runs" for row in parts.to_numpy()]
+
+
+def _beside(
+    runs: pd.DataFrame, named: Sequence[str], apart: Mapping[str, Sequence[Any]]
+) -> list[str]:
+    """What stands beside the label of each run where runs of several settings have it: the names
+    that people gave them, where these tell all apart, and else what differs."""
+    grid = grid_fields(runs)
+    names = labels.short_names(grid)
+    titles = runs[[name for name in grid if name.endswith(".label")]].map(text).to_numpy()
+    beside = np.array(
+        [
+            labels.phrase({p: each[n] for p, each in apart.items() if each[n] is not None}, names)
+            for n in range(len(runs))
+        ],
+        dtype=object,
+    )
+    for rows in pd.Series(named).groupby(named).indices.values():
+        if len({*beside[rows]}) == 1:
+            beside[rows] = ""
+            continue
+        differ = (titles[rows] != titles[rows[0]]).any(axis=0)
+        given = [" × ".join(row) for row in titles[rows][:, differ]]
+        pairs = {*zip(given, beside[rows], strict=True)}
+        if len({*given}) == len({*beside[rows]}) == len(pairs):
+            beside[rows] = given
+    return list(beside)
 
 
 def _column(values: Sequence[Any]) -> pd.Series[Any]:

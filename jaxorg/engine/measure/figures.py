@@ -82,7 +82,7 @@ def figures(
         found |= _returned(found) if installed else {}
         target = start if installed else FULL if never_poisoned else 0.0
         found |= _relearning(records, target / 2)
-        found |= _ability(last, found)
+        found |= {} if never_poisoned else _ability(last, found)
         found |= _verdict(last, control) if installed else {}
     return {name: value for name, value in found.items() if value == value}  # nan is none
 
