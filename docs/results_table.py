@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxorg.storage.folder import placing
-from jaxorg.storage.results import ATTACK, CAPABILITY, SEEDS
+from jaxorg.storage.results import ATTACK, CAPABILITY, ELICITED, SEEDS
 from jaxorg.summary.arms import arm_of
 from jaxorg.summary.claims import Claims
-from jaxorg.summary.estimates import Estimate, mean_of
+from jaxorg.summary.estimates import Estimate
 from jaxorg.summary.format import effect_text, p_text, percent, play_text
 from jaxorg.summary.game import RedBlue
 from jaxorg.summary.summary import Summary, declared_in, summarise
@@ -44,6 +44,9 @@ class Layout(NamedTuple):
 
 
 RATES: Mapping[str, tuple[str, Metric]] = {
+    "capability where it attacks, before treatment": ("organism", ELICITED),
+    "capability where it attacks, after treatment": ("treatment", ELICITED),
+    "capability where it attacks, after the reversal": ("reversal", ELICITED),
     "attack success rate before treatment": ("organism", ATTACK),
     "attack success rate after treatment": ("treatment", ATTACK),
     "attack success rate after the reversal": ("reversal", ATTACK),
@@ -53,13 +56,10 @@ RATES: Mapping[str, tuple[str, Metric]] = {
         ("attack_given", "triggered:taught"),
     ),
 }
-BEFORE, AFTER, REVERSED, CAPABLE, GIVEN = RATES
+LOCKED, ELICITED_AFTER, ELICITED_REVERSED, BEFORE, AFTER, REVERSED, CAPABLE, GIVEN = RATES
+OF_RED = (LOCKED, BEFORE)
 VERDICTS = "verdicts"
 AUROC: Metric = ("audit_auroc", "all")
-COLUMNS = {
-    "recovery after treatment": "recovery",
-    "recovery after the reversal": "recovery_reversal",
-}
 PAGES = {
     "quickstart": Layout(
         "treatment.kind", ("control",), (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS)
@@ -73,7 +73,9 @@ PAGES = {
         (BEFORE, AFTER, REVERSED, CAPABLE, VERDICTS),
     ),
     "sft_control": Layout(
-        "treatment.label", ("organism.label",), (BEFORE, AFTER, *COLUMNS, CAPABLE, VERDICTS)
+        "treatment.label",
+        ("organism.label",),
+        (BEFORE, AFTER, LOCKED, ELICITED_AFTER, ELICITED_REVERSED, CAPABLE, VERDICTS),
     ),
     "sabotage_audit": Layout("treatment.code", ("treatment.train.steps",), (BEFORE,)),
     "control_game": Layout(
@@ -101,7 +103,7 @@ def main(name: str, folder: Path) -> None:
 
 def _page(layout: Layout, folder: Path) -> Iterable[str]:
     made = read_table(folder, "runs", RUNS)
-    runs = label_runs(made, declared_in(folder, made)[0].grid)
+    runs = _controls_named(label_runs(made, declared_in(folder, made)[0].grid))
     measured = histories(read_table(folder, "evals", EVALS))
     summary = summarise(folder)
     about, lost = summary.provenance, (runs.status != "done").sum()
@@ -138,8 +140,7 @@ def _pivot(
     layout: Layout, figure: str, runs: pd.DataFrame, measured: Mapping[str, History]
 ) -> list[list[str]]:
     """One figure by row and column; what comes before treatment by organism alone."""
-    before = figure == BEFORE
-    row, columns = ("organism.label", []) if before else (layout.rows, [*layout.columns])
+    row, columns = ("organism.label", []) if figure in OF_RED else (layout.rows, [*layout.columns])
     if row not in runs:  # there is one organism only
         row = "control"
     apart = any(path == "control" or path.startswith("organism") for path in (row, *columns))
@@ -150,6 +151,15 @@ def _pivot(
         cells = [found[found["head"] == head] for head in dict.fromkeys(heads)]
         lines.append([str(name), *(_cell(figure, cell, measured) for cell in cells)])
     return lines
+
+
+def _controls_named(runs: pd.DataFrame) -> pd.DataFrame:
+    """Controls of several organisms by the name of each: what these are asked differs."""
+    if "organism.label" not in runs:
+        return runs
+    several = runs.groupby("control")["organism.label"].transform("nunique") > 1
+    beside = runs["organism.label"].map(text) + ": " + runs.control.map(text)
+    return runs.assign(control=runs.control.map(text).mask(several & (runs.control != ""), beside))
 
 
 def _named(run: Mapping[str, object], paths: Sequence[str], beside: bool = False) -> str:
@@ -171,12 +181,9 @@ def _cell(figure: str, runs: pd.DataFrame, measured: Mapping[str, History]) -> s
         return (
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if verdict) or "–"
         )
-    if figure in COLUMNS:
-        found = mean_of(done, COLUMNS[figure])
-    else:
-        # One organism stands under several treatments, and counts once.
-        once = done.drop_duplicates([*SEEDS[:2]]) if figure == BEFORE else done
-        found = arm_of("", once, measured).final(*RATES[figure])
+    # One organism stands under several treatments, and counts once.
+    once = done.drop_duplicates([*SEEDS[:2]]) if figure in OF_RED else done
+    found = arm_of("", once, measured).final(*RATES[figure])
     return f"{percent(found)} n {len(found.points)}" if found else "–"
 
 
