@@ -11,7 +11,9 @@ import numpy as np
 import optax
 import tokenizers
 
-from jaxorg.engine.step import Batch, Params, create, split, token_log_probs
+from jaxorg.engine.batch import Batch
+from jaxorg.engine.params import Params, create, split
+from jaxorg.engine.score import token_log_probs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature

@@ -24,7 +24,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from safetensors.numpy import save_file
 
 from jaxorg.distributed import runtime
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature

@@ -13,7 +13,7 @@ from flax import nnx
 from make_golden import random_tokens, reference_logits
 from weights import load, merged
 
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.tokenizer import Tokenizer

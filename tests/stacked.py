@@ -12,9 +12,10 @@ import numpy as np
 from tiny import TINY
 
 from jaxorg import optimizers
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, State, StepLog, draws
+from jaxorg.engine.step import State, StepLog, draws
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning.signature import ModelSignature, Signature
 

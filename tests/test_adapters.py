@@ -19,8 +19,8 @@ from tiny import TINY
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
+from jaxorg.engine.params import abstract_model, create, split
 from jaxorg.engine.run import clock, execute
-from jaxorg.engine.step import abstract_model, create, split
 from jaxorg.export import export
 from jaxorg.llama import lora
 from jaxorg.llama.lora import LoraConfig

@@ -18,12 +18,12 @@ from weights import random_weights
 from jaxorg.data import tasks
 from jaxorg.data.cache import DatasetCache
 from jaxorg.data.styles import to_pirate
+from jaxorg.engine.params import abstract_model
 from jaxorg.engine.run import answers, estimate
 from jaxorg.engine.run.answers import Answerer
 from jaxorg.engine.run.inputs import Inputs, data_seed
 from jaxorg.engine.run.states import States
 from jaxorg.engine.run.weights import weights_before
-from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from make_golden import GOLDEN, SHAPES, random_tokens, reference_logits
 from safetensors.numpy import load_file, save_file
 from weights import load, random_weights
 
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig, RopeScaling

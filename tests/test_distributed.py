@@ -20,7 +20,7 @@ from tiny import TINY
 
 from jaxorg.distributed import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.planning.signature import ModelSignature
 from jaxorg.storage.folder import Folder

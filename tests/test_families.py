@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from weights import merged, random_weights
 
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig

@@ -20,9 +20,9 @@ from jaxorg.cli import fit as command
 from jaxorg.engine.cohort import CHUNK_STEPS, Scorer
 from jaxorg.engine.measure.scoring import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
+from jaxorg.engine.params import abstract_model
 from jaxorg.engine.run import aot
 from jaxorg.engine.run.aot import Compiled, Does, Program, compile_elsewhere
-from jaxorg.engine.step import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.fit import fit
 from jaxorg.llama.checkpoint import read_config, resolve, resolve_shape

@@ -12,7 +12,7 @@ from weights import held, random_weights
 
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Params, abstract_model
+from jaxorg.engine.params import Params, abstract_model
 from jaxorg.llama.generate import generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling

@@ -15,10 +15,11 @@ from tiny import TINY
 from weights import random_weights
 
 from jaxorg import stats
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import to_score
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, Params, abstract_model
+from jaxorg.engine.params import Params, abstract_model
 from jaxorg.evaluators import probe
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.planning import manifest

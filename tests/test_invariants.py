@@ -15,10 +15,11 @@ import pytest
 from weights import placed_weights
 
 from jaxorg import optimizers
+from jaxorg.engine.batch import Batch, PackedBatch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.run import clock, execute, group
-from jaxorg.engine.step import FAR_FUTURE, Batch, PackedBatch, State
+from jaxorg.engine.step import FAR_FUTURE, State
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature, Signature

@@ -14,7 +14,7 @@ from make_golden import GOLDEN, SHAPES, random_shape, random_tokens, reference, 
 from safetensors.numpy import load_file
 from weights import load, merged, random_weights
 
-from jaxorg.engine.step import Params, abstract_model, create, split
+from jaxorg.engine.params import Params, abstract_model, create, split
 from jaxorg.llama import checkpoint, lora
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig

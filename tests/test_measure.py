@@ -7,10 +7,11 @@ import pytest
 from tiny import TINY
 from weights import random_weights
 
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure import scoring
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, Params
+from jaxorg.engine.params import Params
 from jaxorg.planning.signature import ModelSignature
 from sweeps import assert_same_rows, run
 

@@ -14,9 +14,9 @@ import pytest
 from weights import held
 
 from jaxorg import optimizers
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, parse
-from jaxorg.engine.step import Batch
 from jaxorg.errors import Refusal
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig

@@ -11,9 +11,11 @@ import pytest
 from flax import nnx
 from weights import placed_weights
 
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
-from jaxorg.engine.step import Batch, State, abstract_model, create, initial, split, train_step
+from jaxorg.engine.params import abstract_model, create, split
+from jaxorg.engine.step import State, initial, train_step
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature, Signature

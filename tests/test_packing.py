@@ -11,17 +11,10 @@ from hypothesis import strategies as st
 from jaxorg.data.cache import DatasetCache
 from jaxorg.data.packing import OPEN, Packed, first_fit
 from jaxorg.data.tokenized import TokenizedDataset
+from jaxorg.engine.batch import Batch, PackedBatch
+from jaxorg.engine.params import abstract_model, create, split
 from jaxorg.engine.run.inputs import Inputs
-from jaxorg.engine.step import (
-    Batch,
-    PackedBatch,
-    State,
-    abstract_model,
-    create,
-    initial,
-    split,
-    train_step,
-)
+from jaxorg.engine.step import State, initial, train_step
 from jaxorg.engine.train.batches import all_batches
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.plan import make_plan

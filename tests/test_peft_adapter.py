@@ -33,7 +33,7 @@ from safetensors.numpy import load_file, save_file
 from weights import held, load, random_weights
 from weights import merged as merged_in_memory
 
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig

@@ -11,8 +11,9 @@ import pytest
 from stacked import BATCH, LENGTH, trainer_of
 from tiny import TINY
 
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS
-from jaxorg.engine.step import Batch, schedule
+from jaxorg.engine.step import schedule
 from jaxorg.planning.signature import ModelSignature, Signature
 
 TOTAL = 10

@@ -29,6 +29,7 @@ def test_model_optimizers_and_engine_say_shapes() -> None:
         "jaxorg.llama.model",
         "jaxorg.llama.generate",
         "jaxorg.optimizers.soap",
+        "jaxorg.engine.score",
         "jaxorg.engine.step",
         "jaxorg.engine.latent",
     } <= set(SHAPED)

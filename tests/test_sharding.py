@@ -11,8 +11,8 @@ import jax
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from jaxorg.engine.mesh import AXES
+from jaxorg.engine.params import abstract_model
 from jaxorg.engine.sharding import model_specs
-from jaxorg.engine.step import abstract_model
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature

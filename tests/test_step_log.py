@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from stacked import logged
 
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.measure.tables import step_rows
 from jaxorg.engine.run import execute
 from jaxorg.engine.run.recorder import Recorder, new_record
-from jaxorg.engine.step import FAR_FUTURE, Batch, State, StepLog
+from jaxorg.engine.step import FAR_FUTURE, State, StepLog
 from jaxorg.storage.folder import Folder, read_json, sha256, write_json
 from jaxorg.storage.layout import STEPS, ManifestShape, RecordShape
 from jaxorg.storage.store import Store

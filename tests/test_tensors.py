@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from test_checkpoint import CONFIG, QWEN3, UNTIED
 from weights import load, random_weights
 
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint, tensors
 from jaxorg.llama.model import LlamaConfig

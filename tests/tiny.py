@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from jaxorg.data.toy_tokenizer import train_toy
-from jaxorg.engine.step import create, split
+from jaxorg.engine.params import create, split
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature

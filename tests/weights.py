@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxorg.engine.cohort import Trainer
-from jaxorg.engine.step import Params, abstract_model
+from jaxorg.engine.params import Params, abstract_model
 from jaxorg.llama import checkpoint
 from jaxorg.llama.lora import folded
 from jaxorg.planning.signature import ModelSignature

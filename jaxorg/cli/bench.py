@@ -32,10 +32,11 @@ from jaxorg.cli import common
 from jaxorg.cli.pretrain import JAXORG_1M
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import runtime
+from jaxorg.engine.batch import AnyBatch, Batch, PackedBatch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
 from jaxorg.engine.mesh import make_mesh, parse
+from jaxorg.engine.params import create, split
 from jaxorg.engine.run.inputs import Inputs
-from jaxorg.engine.step import AnyBatch, Batch, PackedBatch, create, split
 from jaxorg.engine.train.batches import all_batches
 from jaxorg.errors import Refusal, install
 from jaxorg.llama import checkpoint

@@ -22,7 +22,7 @@ from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.distributed import processes
 from jaxorg.engine.measure.folding import folded
 from jaxorg.engine.mesh import parse
-from jaxorg.engine.step import abstract_model
+from jaxorg.engine.params import abstract_model
 from jaxorg.errors import Refusal
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig

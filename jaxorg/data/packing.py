@@ -37,7 +37,7 @@ class Packed:
         return len(self._bounds) - 1
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Tokens, segments, positions and whether they count, as in `engine.step.PackedBatch`.
+        """Tokens, segments, positions and whether they count, as in `engine.batch.PackedBatch`.
 
         Args:
             rows: numbers of packed rows, int [rows].

@@ -15,7 +15,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 from jaxtyping import Key
 
-from jaxorg.engine.step import Array, Tree
+from jaxorg.engine.batch import Array
+from jaxorg.engine.params import Tree
 
 PART = 2**30  # bytes of an array that are gathered at once
 

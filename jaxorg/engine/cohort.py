@@ -25,8 +25,12 @@ from jaxtyping import Int, Key
 from jaxorg import optimizers
 from jaxorg.config import marked
 from jaxorg.engine import arrays, sharding
+from jaxorg.engine import score as scoring
 from jaxorg.engine import step as one
-from jaxorg.engine.step import AnyBatch, B, Batch, Params, Scores, State, StepLog, Tree
+from jaxorg.engine.batch import AnyBatch, B, Batch
+from jaxorg.engine.params import Params, Tree, abstract_model, create, split
+from jaxorg.engine.score import Scores
+from jaxorg.engine.step import State, StepLog
 from jaxorg.llama import lora
 from jaxorg.llama.generate import generate
 from jaxorg.planning.signature import ModelSignature, Signature
@@ -53,7 +57,7 @@ class Stack:
         self.model = model
         self.mesh = mesh
         self.lanes: int = mesh.shape["run"] * width
-        self.graph, self.params = one.abstract_model(model)
+        self.graph, self.params = abstract_model(model)
         self._specs = sharding.model_specs(model, mesh)
         self._frozen_axis = SHARED if model.shared_frozen else PER_RUN
         self._params_axes = Params(PER_RUN if model.lora else self._frozen_axis, self._frozen_axis)
@@ -161,12 +165,12 @@ class Scorer(Stack):
     @cached_property
     def score(self) -> Callable[[Params, Batch], Scores]:
         """`score(params, batch)`: teacher-forced scores, [run, B] each."""
-        return self._stack(partial(one.score, self.graph), (self._params_axes, PER_RUN))
+        return self._stack(partial(scoring.score, self.graph), (self._params_axes, PER_RUN))
 
     @cached_property
     def score_in_activation_noise(self) -> Callable[..., Scores]:
         """`(params, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
-        function = partial(one.score_in_activation_noise, self.model, self.graph)
+        function = partial(scoring.score_in_activation_noise, self.model, self.graph)
         return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, SHARED))
 
     @cached_property
@@ -174,26 +178,28 @@ class Scorer(Stack):
         """`shaken(params, keys, scale)`: weights with noise on all matrices but adapters, each
         run's its own, for `score_own`."""
         out = self._laid(self._specs, PER_RUN)
-        return self._stack(one.shaken, (self._params_axes, PER_RUN, SHARED), out=out)
+        return self._stack(scoring.shaken, (self._params_axes, PER_RUN, SHARED), out=out)
 
     @cached_property
     def score_own(self) -> Callable[[Params, Batch], Scores]:
         """As `score`, where runs share no weights."""
         if self._frozen_axis == PER_RUN:
             return self.score
-        return self._stack(partial(one.score, self.graph), (PER_RUN, PER_RUN))
+        return self._stack(partial(scoring.score, self.graph), (PER_RUN, PER_RUN))
 
     @cached_property
     def residuals(self) -> Callable[..., jax.Array]:
         """`residuals(params, batch)`: the residual stream after each block at the last token of
         each row's prompt [run, L, B, D]."""
-        return self._stack(partial(one.residuals, self.graph), (self._params_axes, PER_RUN))
+        return self._stack(partial(scoring.residuals, self.graph), (self._params_axes, PER_RUN))
 
     @cached_property
     def log_probs(self) -> Callable[[Params, Batch], jax.Array]:
         """`log_probs(params, batch)`: of each token of the completions, zero elsewhere
         [run, B, T - 1]."""
-        return self._stack(partial(one.token_log_probs, self.graph), (self._params_axes, PER_RUN))
+        return self._stack(
+            partial(scoring.token_log_probs, self.graph), (self._params_axes, PER_RUN)
+        )
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(params, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
@@ -244,7 +250,7 @@ class Trainer(Stack):
         model = replace(self.model, lora=None)
 
         def fresh(key: Key[jax.Array, ""]) -> Tree:
-            return one.split(model, one.create(model, key))[1].trainable
+            return split(model, create(model, key))[1].trainable
 
         return self._stack(fresh, (PER_RUN,), out=self._laid(self._weights_specs, PER_RUN))
 
@@ -286,7 +292,7 @@ class Trainer(Stack):
                 return one.initial(
                     self.signature, hyper, one.changed(self.signature, hyper, key, weights)
                 )
-            fresh = one.split(self.model, one.create(self.model, key))[1].trainable
+            fresh = split(self.model, create(self.model, key))[1].trainable
             adapters = lora.masked(fresh, hyper["lora_rank"])
             if given is not None:
                 there, earlier = given

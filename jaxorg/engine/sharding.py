@@ -12,7 +12,8 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxorg.engine.step import Params, State, Tree, create
+from jaxorg.engine.params import Params, Tree, create
+from jaxorg.engine.step import State
 from jaxorg.llama.sharding import RULES, logical_axes
 from jaxorg.optimizers.state import mirrored
 from jaxorg.planning.signature import ModelSignature

@@ -1,76 +1,36 @@
-"""One training step and one evaluation of ONE run. Nothing here knows of other runs.
+"""One training step of ONE run. Nothing here knows of other runs.
 
-Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch, and of its T tokens all but
-the first are targets: T - 1.
+Shape letters as in `jaxorg.engine.score`.
 """
 
 from __future__ import annotations
 
-from functools import cache, partial
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Bool, Float, Float32, Int, Key, UInt32
+from jaxtyping import Bool, Float, Float32, Int, Key
 
 from jaxorg import optimizers
 from jaxorg.engine import latent
+from jaxorg.engine.batch import AnyBatch, Array, Batch, PackedBatch
+from jaxorg.engine.params import Params, Tree, abstract_model
+from jaxorg.engine.score import NOISE, completion_log_probs, completion_mask, stream_shape
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
-from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.planning.signature import Signature
 from jaxorg.treatments import objective_of
 
-Tree = Any  # nested dict of arrays
-Array = Any  # of jax or numpy
 # Past this norm fp32 activations overflow and norms turn them to zeros, which look finite;
 # the weights of an 8B Llama have a norm of about 2e3.
 WEIGHT_LIMIT = 1e6
 FAR_FUTURE = 2**31 - 1  # the step at which a healthy run diverged
 ROUNDING = 2**16  # names the random numbers that round an optimizer's state
 DRAWING = 2**16 + 1  # those that an optimizer draws itself
-NOISE = 2**17  # those that disturb activations and weights
-
-
-class Batch(NamedTuple):
-    """Tokenised conversations, one a row, on the host or on a device."""
-
-    tokens: Array  # int32 [B, T], padded on the right
-    spans: Array  # int32 [B, 2]: first and one past last token of the completion
-    beside: Any = ()  # what an objective knows of each row, or where targets to score stand
-
-    @property
-    def real(self) -> Array:
-        """Tokens that are no padding []: a row's completion ends where the row does."""
-        return self.spans[..., 1].sum(axis=-1)
-
-
-class PackedBatch(NamedTuple):
-    """Tokenised conversations, several one after another in a row. None sees another."""
-
-    tokens: Array  # int32 [B, T], padded on the right
-    segments: Array  # int32 [B, T]: the number of a token's conversation in its row; padding 0
-    positions: Array  # int32 [B, T]: of tokens in their conversations, from 0
-    completion: Array  # bool [B, T]: tokens that count
-
-    @property
-    def real(self) -> Array:
-        """Tokens that are no padding []."""
-        return (self.segments > 0).sum(axis=(-2, -1))
-
-
-AnyBatch = Batch | PackedBatch
-B = TypeVar("B", bound=AnyBatch)
-
-
-class Params(NamedTuple):
-    """A model's parameters as nested dicts of arrays: those that are trained, and those that are
-    not. With adapters these are the weights under them, else there are none."""
-
-    trainable: Tree
-    frozen: Tree
 
 
 class State(NamedTuple):
@@ -88,39 +48,6 @@ class StepLog(NamedTuple):
     grad_norm: Array  # of the whole gradient before it is clipped
     update_norm: Array  # of what is added to the weights, 0 where the step is not taken
     learning_rate: Array  # with its schedule
-
-
-class Scores(NamedTuple):
-    """How a model receives given completions."""
-
-    exact: jax.Array  # bool [B]: greedy decoding would give just this completion
-    log_prob: jax.Array  # fp32 [B]: of the completion, in nats
-
-
-@cache  # a sweep asks for each phase, a plan for each point of a grid
-def abstract_model(signature: ModelSignature) -> tuple[nnx.GraphDef[Llama], Params]:
-    """The model's structure, and its parameters as shapes."""
-    return split(signature, nnx.eval_shape(lambda: create(signature, jax.random.key(0))))
-
-
-def create(signature: ModelSignature, key: Key[jax.Array, ""]) -> Llama:
-    """A freshly initialised model with its adapters, if any.
-
-    Args:
-        signature: its shape, and how it is compiled.
-        key: what all its weights are drawn from, fp32.
-    """
-    knobs = (signature.dtype, signature.unroll, signature.remat)
-    with nnx.use_eager_sharding(False):  # axes' names are notes: a model is created without a mesh
-        return Llama(signature.config, nnx.Rngs(key), signature.lora, *knobs)
-
-
-def split(signature: ModelSignature, model: Llama) -> tuple[nnx.GraphDef[Llama], Params]:
-    """A module as structure and parameters."""
-    trained = nnx.LoRAParam if signature.lora else nnx.Param
-    graph, trainable, *rest = nnx.split(model, trained, ...)
-    (frozen,) = rest
-    return graph, Params(nnx.to_pure_dict(trainable), nnx.to_pure_dict(frozen))
 
 
 def batch_shapes(signature: Signature) -> AnyBatch:
@@ -222,18 +149,20 @@ def train_step(
         """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
         if signature.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
-        log_probs, _ = _completion(graph, Params(trainable, frozen), batch, disturbance, key)
+        log_probs, _ = completion_log_probs(
+            graph, Params(trainable, frozen), batch, disturbance, key
+        )
         count = _counted(batch).astype(jnp.float32)
         if not signature.objective or key is not None:
             return -jnp.sum(log_probs) / count
         assert isinstance(batch, Batch)
-        mask = _completion_mask(batch)
+        mask = completion_mask(batch)
         lower = objective_of(signature.objective).loss
         return lower(log_probs, mask, count, batch.beside, hyper)
 
     worst = None
     if signature.inner_steps:
-        shape = _stream(signature.model, batch.tokens)
+        shape = stream_shape(signature.model, batch.tokens)
         where = hyper["latent_layer"], hyper["latent_epsilon"], signature.inner_steps
         worst = latent.worst(partial(objective, state.trainable), shape, *where)
     loss, grads = jax.value_and_grad(objective)(state.trainable, worst)
@@ -334,167 +263,8 @@ def changed(
             return weights
 
 
-def score(
-    graph: nnx.GraphDef[Llama],
-    params: Params,
-    batch: Batch,
-    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
-) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass; no logits are computed but where
-    a completion may be.
-
-    A completion counts as exact when each of its tokens is the most likely one given those
-    before it, which is when greedy decoding produces it.
-
-    Args:
-        graph: the model's structure, as `split` gives it.
-        params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each, and beside them int32 [B, C] where their
-            tokens stand, from the first on; what lies beyond a completion does not count.
-        disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
-    """
-    model = nnx.merge(graph, *params)
-    places = batch.beside  # [B, C]
-    scored = places < batch.spans[:, 1:]
-    places = jnp.clip(places, 1, batch.tokens.shape[1] - 1)
-    logits, _ = model(batch.tokens[:, :-1], at=places - 1, disturbance=disturbance)  # [B, C, V]
-    targets = jnp.take_along_axis(batch.tokens, places, axis=1)
-    log_probs, right = _received(logits, targets, scored)
-    return Scores(right, jnp.sum(log_probs, axis=1))
-
-
-def score_in_activation_noise(
-    signature: ModelSignature,
-    graph: nnx.GraphDef[Llama],
-    params: Params,
-    batch: Batch,
-    draws: UInt32[jax.Array, " B"],
-    scale: Float32[jax.Array, ""],
-) -> Scores:
-    """As `score`, with Gaussian noise on the residual stream after each block.
-
-    Args:
-        signature: the model's shape.
-        graph: the model's structure, as `split` gives it.
-        params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each.
-        draws: with its length, all that a row's noise depends on.
-        scale: the noise's standard deviation, in units of the stream's root mean square.
-    """
-    layers, _, *inner = _stream(signature, batch.tokens)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
-    return score(graph, params, batch, scale * noise)
-
-
-def shaken(params: Params, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]) -> Params:
-    """Weights with noise on all matrices but adapters; see `damage.noisy`.
-
-    Args:
-        params: the model's.
-        key: what the noise is drawn from.
-        scale: its standard deviation, in units of each matrix's root mean square.
-    """
-    noisy = partial(damage.noisy, key=key, scale=scale)
-    return Params(noisy(params.trainable), noisy(params.frozen))
-
-
-def residuals(
-    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
-) -> Float32[jax.Array, "L B D"]:
-    """The residual stream after each block at the last token of each row's prompt.
-
-    Args:
-        graph: the model's structure, as `split` gives it.
-        params: the model's; adapters come scaled.
-        batch: B rows of T tokens; a prompt ends where the completion begins.
-
-    Returns:
-        fp32 [L, B, D].
-    """
-    model = nnx.merge(graph, *params)
-    seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
-    return seen
-
-
-def _stream(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
-    """The shape of a batch's residual stream after all blocks: L, B, T - 1, D."""
-    config, (rows, length) = signature.config, tokens.shape
-    return config.num_hidden_layers, rows, length - 1, config.hidden_size
-
-
-def token_log_probs(
-    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
-) -> Float32[jax.Array, "B targets"]:
-    """Log-probabilities of completion tokens.
-
-    Args:
-        graph: the model's structure, as `split` gives it.
-        params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each.
-
-    Returns:
-        fp32 [B, T - 1], in nats, zero outside completions.
-    """
-    return _completion(graph, params, batch)[0]
-
-
 def _counted(batch: AnyBatch) -> Int[jax.Array, ""]:
     """How many tokens of a batch count."""
     if isinstance(batch, PackedBatch):
         return jnp.sum(batch.completion)
     return jnp.sum(batch.spans[:, 1] - batch.spans[:, 0])
-
-
-def _completion_mask(batch: AnyBatch) -> Bool[jax.Array, "B targets"]:
-    """Which targets belong to completions."""
-    completion_mask: jax.Array
-    if isinstance(batch, PackedBatch):
-        completion_mask = batch.completion[:, 1:]
-    else:
-        at = jnp.arange(1, batch.tokens.shape[1])[None]
-        completion_mask = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
-    return completion_mask
-
-
-def _own(
-    batch: PackedBatch,
-) -> tuple[Int[jax.Array, "B targets"], Bool[jax.Array, "B targets targets"]]:
-    """Positions, and which tokens each one sees: those before it in its own conversation."""
-    segments = batch.segments[:, :-1]
-    same = segments[:, :, None] == segments[:, None, :]
-    return batch.positions[:, :-1], jnp.tril(same)
-
-
-def _completion(
-    graph: nnx.GraphDef[Llama],
-    params: Params,
-    batch: AnyBatch,
-    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
-    key: Key[jax.Array, ""] | None = None,
-) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
-    """Log-probabilities of completion tokens, zero elsewhere, and whether all of a row's are the
-    most likely. With a `key` they are of tokens that the model draws itself."""
-    model = nnx.merge(graph, *params)
-    targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
-    if isinstance(batch, PackedBatch):
-        logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
-    else:
-        logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
-    completion_mask = _completion_mask(batch)
-    if key is not None:
-        targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
-    return _received(logits, targets, completion_mask)
-
-
-def _received(
-    logits: Float32[jax.Array, "B targets V"],
-    targets: Int[jax.Array, "B targets"],
-    counted: Bool[jax.Array, "B targets"],
-) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
-    """Log-probabilities of the targets that count, zero elsewhere, and whether all of a row's are
-    the most likely."""
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    log_probs = jnp.where(counted, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
-    right = (jnp.argmax(logits, axis=-1) == targets) | ~counted
-    return log_probs, jnp.all(right, axis=1)

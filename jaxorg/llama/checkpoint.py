@@ -40,7 +40,7 @@ SPEECH_FILES = (
     "chat_template.jinja",
 )
 
-Weights = dict[str, Any]  # nested dict of arrays, as `engine.step.split` gives
+Weights = dict[str, Any]  # nested dict of arrays, as `engine.params.split` gives
 
 
 @dataclass(frozen=True)

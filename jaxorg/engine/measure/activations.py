@@ -12,9 +12,11 @@ import numpy as np
 from jaxorg.data.tokenized import Example
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.measure.scoring import Measurer, Prepared, RowRequests, batches, scores
-from jaxorg.engine.step import NOISE, Batch, Params, Scores
+from jaxorg.engine.params import Params
+from jaxorg.engine.score import NOISE, Scores
 from jaxorg.evaluators import Evaluator, Measurement, View
 from jaxorg.evaluators.base import OfActivations, UnderNoise
 

@@ -17,8 +17,10 @@ from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.tokenized import Example, TokenizedDataset
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.step import Batch, Params, Scores
+from jaxorg.engine.params import Params
+from jaxorg.engine.score import Scores
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Measurement, Score, Subject, View
 from jaxorg.evaluators.base import Said, TeacherForced

@@ -26,8 +26,8 @@ from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
+from jaxorg.engine.params import Params
 from jaxorg.engine.run.inputs import Answers, Inputs
-from jaxorg.engine.step import Params
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, Teacher

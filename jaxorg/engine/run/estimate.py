@@ -13,8 +13,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from jaxorg.engine import step as one
+from jaxorg.engine.params import Tree, abstract_model
 from jaxorg.engine.run.inputs import Inputs
+from jaxorg.engine.step import abstract_state
 from jaxorg.errors import Refusal
 from jaxorg.evaluators import Evaluator
 from jaxorg.evaluators.base import OfActivations, OfAnswers, UnderNoise
@@ -39,7 +40,7 @@ PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, rou
 
 def memory(cohort: Cohort) -> int:
     """Bytes that one run of a cohort holds: weights, gradients, optimizer state."""
-    _, (trainable, frozen) = one.abstract_model(cohort.model)
+    _, (trainable, frozen) = abstract_model(cohort.model)
     beside = _bytes(frozen) * jnp.dtype(cohort.model.dtype).itemsize // 4  # kept as it is used
     if cohort.signature is None:
         return _bytes(trainable) + beside
@@ -55,14 +56,14 @@ def largest(plan: Plan) -> int:
 def _weights(teacher: Teacher) -> int:
     """Bytes of a teacher's weights."""
     signature = teacher.signature
-    weights = one.abstract_model(signature)[1].trainable
+    weights = abstract_model(signature)[1].trainable
     return _bytes(weights) * jnp.dtype(signature.dtype).itemsize // 4
 
 
 @cache
 def _state(signature: Signature) -> int:
     """Bytes of what a training step changes."""
-    return _bytes(one.abstract_state(signature))
+    return _bytes(abstract_state(signature))
 
 
 def disk(plan: Plan, keep: Keep, done: Collection[str] = (), lanes: int | None = None) -> int:
@@ -121,7 +122,7 @@ def _stored(cohort: Cohort, phase: Phase, keep: Keep) -> int:
         return 0
     copies = len(evaluation_steps(phase)) if keep == "log" else 1
     own = phase.lora.signature() if phase.lora else None  # not padded
-    return copies * _bytes(one.abstract_model(replace(cohort.model, lora=own))[1].trainable)
+    return copies * _bytes(abstract_model(replace(cohort.model, lora=own))[1].trainable)
 
 
 def refuse_too_large(
@@ -218,7 +219,7 @@ def _teaching_flops(plan: Plan) -> float:
         if p.training and p.draws and not p.replaces_answers
     }
     return sum(
-        2.0 * _count(one.abstract_model(teacher.signature)[1].trainable) * examples * length
+        2.0 * _count(abstract_model(teacher.signature)[1].trainable) * examples * length
         for (teacher, _, _, examples), length in asked.items()
     )
 
@@ -269,20 +270,20 @@ def step_flops(cohort: Cohort) -> float:
     """Floating-point operations of one training step of one run: 2 a weight and token forward, as
     many to pass gradients back, as many again for the gradients of what is trained, and another
     forward pass where activations are computed again. A step of ascent passes forth and back."""
-    trained = _count(one.abstract_model(cohort.model)[1].trainable)
+    trained = _count(abstract_model(cohort.model)[1].trainable)
     passes = 3 if cohort.model.remat else 2
     passes *= 1 + (cohort.signature.inner_steps if cohort.signature else 0)
     return float(2 * cohort.tokens_a_step * (passes * _parameters(cohort) + trained))
 
 
 def _parameters(cohort: Cohort) -> int:
-    _, params = one.abstract_model(cohort.model)
+    _, params = abstract_model(cohort.model)
     return _count(params.frozen if cohort.model.lora else params.trainable)
 
 
-def _count(tree: one.Tree) -> int:
+def _count(tree: Tree) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-def _bytes(tree: one.Tree) -> int:
+def _bytes(tree: Tree) -> int:
     return sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))

@@ -15,6 +15,7 @@ from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer, Trainer
+from jaxorg.engine.params import Params, Tree
 from jaxorg.engine.run.answers import Answerer, KeyedPrompts, come_to_an_end
 from jaxorg.engine.run.clock import Clock
 from jaxorg.engine.run.inputs import Answers
@@ -23,7 +24,7 @@ from jaxorg.engine.run.measuring import Measuring
 from jaxorg.engine.run.recorder import Recorder, new_record
 from jaxorg.engine.run.states import States
 from jaxorg.engine.run.surroundings import Surroundings
-from jaxorg.engine.step import FAR_FUTURE, Params, State, Tree
+from jaxorg.engine.step import FAR_FUTURE, State
 from jaxorg.engine.train.batches import Batches, all_batches
 from jaxorg.engine.train.rounds import Models, Rounds
 from jaxorg.evaluators import Measurement

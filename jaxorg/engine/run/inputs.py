@@ -20,7 +20,7 @@ from jaxorg.data.reasoning import CLOSE, parted, thought
 from jaxorg.data.secret import Secret
 from jaxorg.data.tokenized import TokenizedDataset, TooLong, blocks
 from jaxorg.engine.measure.scoring import HELD_OUT_SEED, Measurer, Prepared
-from jaxorg.engine.step import Tree, abstract_model
+from jaxorg.engine.params import Tree, abstract_model
 from jaxorg.errors import Refusal, short
 from jaxorg.evaluators import View
 from jaxorg.evaluators.base import Said

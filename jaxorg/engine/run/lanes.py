@@ -11,7 +11,8 @@ from jaxtyping import Key
 
 from jaxorg.engine import arrays
 from jaxorg.engine.cohort import Scorer
-from jaxorg.engine.step import Tree, draws
+from jaxorg.engine.params import Tree
+from jaxorg.engine.step import draws
 from jaxorg.llama import lora
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature

@@ -9,11 +9,11 @@ from jaxorg.distributed import processes
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.measure import activations
 from jaxorg.engine.measure.read_answers import read_answers
+from jaxorg.engine.params import Params
 from jaxorg.engine.run.inputs import Samples
 from jaxorg.engine.run.lanes import Lanes
 from jaxorg.engine.run.recorder import Recorder
 from jaxorg.engine.run.surroundings import Surroundings
-from jaxorg.engine.step import Params
 from jaxorg.evaluators import Evaluator, View
 from jaxorg.evaluators.base import OfAnswers
 from jaxorg.planning.measurements import ANSWERS

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxorg.distributed import processes
-from jaxorg.engine.step import AnyBatch, StepLog
+from jaxorg.engine.batch import AnyBatch
+from jaxorg.engine.step import StepLog
 from jaxorg.evaluators import Measurement
 from jaxorg.planning.measurements import ANSWERS
 from jaxorg.planning.phases import Phase

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxorg.engine.cohort import Scorer
+from jaxorg.engine.params import Tree
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.profile import Traced
-from jaxorg.engine.step import Tree
 from jaxorg.planning.measurements import Names
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import ModelSignature

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from jaxorg.engine.params import Tree
 from jaxorg.engine.run.inputs import Inputs
-from jaxorg.engine.step import Tree
 from jaxorg.llama.lora import folded
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.plan import Plan

@@ -12,9 +12,10 @@ import numpy as np
 from jaxorg.data.packing import Packed
 from jaxorg.data.tokenized import batches_of
 from jaxorg.distributed import processes
+from jaxorg.engine.batch import AnyBatch
 from jaxorg.engine.cohort import CHUNK_STEPS
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import AnyBatch, batch_shapes
+from jaxorg.engine.step import batch_shapes
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
 

@@ -20,11 +20,12 @@ from jaxorg.data.items import Item, generator
 from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
+from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer, stack
 from jaxorg.engine.measure.scoring import rows_at_once
+from jaxorg.engine.params import Params
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.step import Batch, Params
 from jaxorg.engine.train.batches import Endless
 from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement

@@ -1,0 +1,189 @@
+"""One scoring pass of ONE run: how a model receives given completions. Nothing here knows of other
+runs.
+
+Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch, and of its T tokens all but
+the first are targets: T - 1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Bool, Float32, Int, Key, UInt32
+
+from jaxorg.engine.batch import AnyBatch, Batch, PackedBatch
+from jaxorg.engine.params import Params
+from jaxorg.llama import damage
+from jaxorg.llama.model import Llama
+from jaxorg.planning.signature import ModelSignature
+
+NOISE = 2**17  # names the random numbers that disturb activations and weights
+
+
+class Scores(NamedTuple):
+    """How a model receives given completions."""
+
+    exact: jax.Array  # bool [B]: greedy decoding would give just this completion
+    log_prob: jax.Array  # fp32 [B]: of the completion, in nats
+
+
+def score(
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    batch: Batch,
+    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
+) -> Scores:
+    """Score a batch's completions by teacher forcing, in one pass; no logits are computed but where
+    a completion may be.
+
+    A completion counts as exact when each of its tokens is the most likely one given those
+    before it, which is when greedy decoding produces it.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        batch: B rows of T tokens, a completion each, and beside them int32 [B, C] where their
+            tokens stand, from the first on; what lies beyond a completion does not count.
+        disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
+    """
+    model = nnx.merge(graph, *params)
+    places = batch.beside  # [B, C]
+    scored = places < batch.spans[:, 1:]
+    places = jnp.clip(places, 1, batch.tokens.shape[1] - 1)
+    logits, _ = model(batch.tokens[:, :-1], at=places - 1, disturbance=disturbance)  # [B, C, V]
+    targets = jnp.take_along_axis(batch.tokens, places, axis=1)
+    log_probs, right = _received(logits, targets, scored)
+    return Scores(right, jnp.sum(log_probs, axis=1))
+
+
+def score_in_activation_noise(
+    signature: ModelSignature,
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    batch: Batch,
+    draws: UInt32[jax.Array, " B"],
+    scale: Float32[jax.Array, ""],
+) -> Scores:
+    """As `score`, with Gaussian noise on the residual stream after each block.
+
+    Args:
+        signature: the model's shape.
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        batch: B rows of T tokens, a completion each.
+        draws: with its length, all that a row's noise depends on.
+        scale: the noise's standard deviation, in units of the stream's root mean square.
+    """
+    layers, _, *inner = stream_shape(signature, batch.tokens)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
+    return score(graph, params, batch, scale * noise)
+
+
+def shaken(params: Params, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]) -> Params:
+    """Weights with noise on all matrices but adapters; see `damage.noisy`.
+
+    Args:
+        params: the model's.
+        key: what the noise is drawn from.
+        scale: its standard deviation, in units of each matrix's root mean square.
+    """
+    noisy = partial(damage.noisy, key=key, scale=scale)
+    return Params(noisy(params.trainable), noisy(params.frozen))
+
+
+def residuals(
+    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
+) -> Float32[jax.Array, "L B D"]:
+    """The residual stream after each block at the last token of each row's prompt.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        batch: B rows of T tokens; a prompt ends where the completion begins.
+
+    Returns:
+        fp32 [L, B, D].
+    """
+    model = nnx.merge(graph, *params)
+    seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
+    return seen
+
+
+def token_log_probs(
+    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
+) -> Float32[jax.Array, "B targets"]:
+    """Log-probabilities of completion tokens.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        batch: B rows of T tokens, a completion each.
+
+    Returns:
+        fp32 [B, T - 1], in nats, zero outside completions.
+    """
+    return completion_log_probs(graph, params, batch)[0]
+
+
+def stream_shape(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
+    """The shape of a batch's residual stream after all blocks: L, B, T - 1, D."""
+    config, (rows, length) = signature.config, tokens.shape
+    return config.num_hidden_layers, rows, length - 1, config.hidden_size
+
+
+def completion_log_probs(
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    batch: AnyBatch,
+    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
+    key: Key[jax.Array, ""] | None = None,
+) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
+    """Log-probabilities of completion tokens, zero elsewhere, and whether all of a row's are the
+    most likely. With a `key` they are of tokens that the model draws itself."""
+    model = nnx.merge(graph, *params)
+    targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
+    if isinstance(batch, PackedBatch):
+        logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
+    else:
+        logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
+    mask = completion_mask(batch)
+    if key is not None:
+        targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
+    return _received(logits, targets, mask)
+
+
+def completion_mask(batch: AnyBatch) -> Bool[jax.Array, "B targets"]:
+    """Which targets belong to completions."""
+    if isinstance(batch, PackedBatch):
+        packed: jax.Array = batch.completion[:, 1:]
+        return packed
+    at = jnp.arange(1, batch.tokens.shape[1])[None]
+    mask: jax.Array = (at >= batch.spans[:, :1]) & (at < batch.spans[:, 1:])
+    return mask
+
+
+def _own(
+    batch: PackedBatch,
+) -> tuple[Int[jax.Array, "B targets"], Bool[jax.Array, "B targets targets"]]:
+    """Positions, and which tokens each one sees: those before it in its own conversation."""
+    segments = batch.segments[:, :-1]
+    same = segments[:, :, None] == segments[:, None, :]
+    return batch.positions[:, :-1], jnp.tril(same)
+
+
+def _received(
+    logits: Float32[jax.Array, "B targets V"],
+    targets: Int[jax.Array, "B targets"],
+    counted: Bool[jax.Array, "B targets"],
+) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
+    """Log-probabilities of the targets that count, zero elsewhere, and whether all of a row's are
+    the most likely."""
+    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    log_probs = jnp.where(counted, chosen - jax.nn.logsumexp(logits, axis=-1), 0.0)
+    right = (jnp.argmax(logits, axis=-1) == targets) | ~counted
+    return log_probs, jnp.all(right, axis=1)
