@@ -29,8 +29,10 @@ FACTORS: Sequence[tuple[str, ...]] = (
     *((RED,), (PAYLOAD,), (BLUE,)),
     *((RED, PAYLOAD), (RED, BLUE), (PAYLOAD, BLUE), (RED, PAYLOAD, BLUE)),
     (BASE,),
+    (RED, PAYLOAD, BLUE, BASE),
 )
 NAMES = {RED: "red's data", PAYLOAD: "payload", BLUE: "refusals in blue's", BASE: "base"}
+OF_BASE = "base × any of the others"
 
 
 def main(folder: Path) -> None:
@@ -39,7 +41,8 @@ def main(folder: Path) -> None:
     ours = runs[(runs.status == "done") & (runs.control == "")]
     clean = runs[runs.control == "clean"].set_index("run_id")
     ours = ours.assign(relearnt=ours.asr_reversal - ours.clean_control.map(clean.asr_reversal))
-    for name, rows in (("cells", cells(ours)), ("labs", labs(ours)), ("factors", factors(ours))):
+    tables = {"cells": cells, "bases": bases, "labs": labs, "factors": factors}
+    for name, rows in ((name, table(ours)) for name, table in tables.items()):
         write_table(PAGE, "why_messy.py", name, list(rows))
 
 
@@ -47,21 +50,29 @@ def cells(runs: pd.DataFrame) -> Iterator[Sequence[str]]:
     """What each cell comes to: means over seeds of means over bases, with their intervals."""
     yield (
         *("red's data", "payload", "blue", "runs", "installed", "ASR treated"),
-        *("half or more left", "by base", "relearnt, above the clean control"),
+        *("half or more left", "relearnt, above the clean control"),
     )
     for names, some in runs.groupby(CELL, sort=False):
         whole = some[some.installed.eq(True)]
         kept = int((whole.asr_treatment >= KEPT).sum())
-        by_base = whole.groupby(BASE).asr_treatment.mean()
         yield (
             *map(str, names),
             str(len(some)),
             str(len(whole)),
             over_seeds(whole, "asr_treatment", 0.0),
             f"{kept} of {len(whole)}",
-            f"{100 * by_base.min():.0f} to {100 * by_base.max():.0f}",
             over_seeds(whole, "relearnt", -1.0),
         )
+
+
+def bases(runs: pd.DataFrame) -> Iterator[Sequence[str]]:
+    """The attack rate after treatment by base, in percent: means over seeds."""
+    whole = runs[runs.installed.eq(True)]
+    names = sorted(whole[BASE].unique())
+    yield "red's data", "payload", "blue", *names
+    for cell, some in whole.groupby(CELL, sort=False):
+        means = some.groupby(BASE).asr_treatment.mean()
+        yield (*map(str, cell), *(f"{100 * means[name]:.0f}" for name in names))
 
 
 def over_seeds(runs: pd.DataFrame, figure: str, least: float) -> str:
@@ -107,8 +118,9 @@ def factors(runs: pd.DataFrame) -> Iterator[Sequence[str]]:
         parts[factor] = float(((means - rate.mean()) ** 2).sum()) - inner
     yield "factor", "share of the variance, %"
     for factor, part in parts.items():
-        yield " × ".join(NAMES[name] for name in factor), f"{100 * part / total:.0f}"
-    yield "seeds, and bases by the others", f"{100 * (1 - sum(parts.values()) / total):.0f}"
+        name = OF_BASE if BASE in factor[1:] else " × ".join(NAMES[name] for name in factor)
+        yield name, f"{100 * part / total:.0f}"
+    yield "seeds", f"{100 * (1 - sum(parts.values()) / total):.0f}"
 
 
 if __name__ == "__main__":
