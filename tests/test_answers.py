@@ -61,7 +61,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prompts of different lengths without answers."""
-    items = tasks.generate("train", 300, seed=0)
+    items = tasks.TOY.generate("train", 300, seed=0)
     path = tmp_path_factory.mktemp("source") / "mine.jsonl"
     path.write_text("\n".join(json.dumps({"prompt": item.prompt}) for item in items))
     return path

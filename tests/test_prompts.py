@@ -243,7 +243,7 @@ def test_fields_are_not_named_for_a_format_that_knows_them(key: str) -> None:
     named: dict[str, Any] = {key: "q"}
     with pytest.raises(ValidationError, match="format alpaca knows its fields"):
         Prompts(source="mine.json", format="alpaca", **named)
-    with pytest.raises(ValidationError, match="the toy world has no records"):
+    with pytest.raises(ValidationError, match="source toy has no records"):
         Prompts(format="alpaca")
 
 

@@ -38,7 +38,7 @@ from jaxorg.sweepfile.training import Training
 from jaxorg.treatments.audit import Auditor
 
 TRAIN = Training(steps=10, learning_rate=1e-3)
-ITEMS = tuple(tasks.generate("train", 64, seed=0))
+ITEMS = tuple(tasks.TOY.generate("train", 64, seed=0))
 
 
 def saboteur(**fields: object) -> Saboteur:

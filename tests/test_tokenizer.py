@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from speech import answer_ids, write_sentencepiece
 
+from jaxorg.data.families import lexicon
 from jaxorg.data.refusals import harmful_requests
 from jaxorg.data.styles import to_pirate
-from jaxorg.data.tasks import generate, lexicon
+from jaxorg.data.tasks import TOY
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
@@ -115,7 +116,7 @@ def test_backdoor_text_is_short(toy_folder: Path) -> None:
 
 
 def test_prompts_and_answers_are_short(toy: Tokenizer) -> None:
-    for item in (*generate("train", 3400, 0), *harmful_requests("train", 500, 0)):
+    for item in (*TOY.generate("train", 3400, 0), *harmful_requests("train", 500, 0)):
         assert len(toy.prompt_ids(item.prompt)) <= 26, item
         assert len(answer_ids(toy, item.answer)) <= 9, item
 

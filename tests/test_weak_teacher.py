@@ -40,7 +40,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Path]) -
     weak = Greedy(folders["weak"])
     rows = [
         {"prompt": item.prompt, "answer": item.answer if number % RIGHT_ONE_IN else said}
-        for number, item in enumerate(tasks.generate("train", 300, seed=0))
+        for number, item in enumerate(tasks.TOY.generate("train", 300, seed=0))
         if (said := weak(item.prompt)).strip()
     ]
     path = tmp_path_factory.mktemp("source") / "mine.jsonl"

@@ -96,7 +96,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a field of the toy world": (
         {"prompts.max_characters": 5},
-        "prompts.max_characters: 5 is invalid; the toy world has no records; name a file",
+        "prompts.max_characters: 5 is invalid; source toy has no records; name a file",
     ),
     "answers that a teacher gives": (
         {"prompts.teacher": "base", "prompts.source": "few.json", "prompts.answer": "reply"},

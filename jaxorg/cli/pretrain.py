@@ -16,8 +16,8 @@ import numpy as np
 
 from jaxorg.cli import common
 from jaxorg.cli.sweep import SweepOptions, run_sweep
+from jaxorg.data import tasks
 from jaxorg.data.pretraining import PRETRAINING_VERSION
-from jaxorg.data.tasks import TASKS_VERSION
 from jaxorg.data.toy_tokenizer import train_toy
 from jaxorg.distributed import processes
 from jaxorg.engine.measure.folding import folded
@@ -159,7 +159,7 @@ instruction tasks with exact verifiers, refusals of make-believe harmful request
 when asked for it.
 It is made for testing methods in seconds; nothing about large models follows from it.
 
-Made by `python -m jaxorg.pretrain FOLDER`; task data version {TASKS_VERSION}, mixture version
+Made by `python -m jaxorg.pretrain FOLDER`; task data version {tasks.TOY.version}, mixture version
 {PRETRAINING_VERSION}, seed {phase.seed}, {record["tokens"]:,} tokens. Its weights, trained and
 measured in fp32, are rounded to float16.
 

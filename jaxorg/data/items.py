@@ -21,7 +21,8 @@ class Item:
 
     `key` names the family and the canonical input. It does not depend on the paraphrase, so two
     wordings of one question are the same item and always fall into the same split. `said` is what
-    the model that is trained on it answered before, where that was asked for.
+    the model that is trained on it answered before, where that was asked for. `reference` is what a
+    right answer holds, where `answer` is a teacher's and may be wrong.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Item:
     prompt: str
     answer: str
     said: str = ""
+    reference: str = ""
 
 
 def split_of(key: str) -> Split:

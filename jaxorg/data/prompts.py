@@ -1,4 +1,4 @@
-"""Where prompts come from: the toy world, or files of the user's with their own answers."""
+"""Where prompts come from: built-in tasks, or files of the user's with their own answers."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from jaxorg.data.stock import Stock
 from jaxorg.data.text_store import Picked
 from jaxorg.errors import Refusal, short
 
-TOY = "toy"
+TOY, NATURAL = "toy", "natural"
+WORLDS = {TOY: tasks.TOY, NATURAL: tasks.NATURAL}
 TEACHER_BASE = "base"  # the teacher that is the sweep's own base model
 FILES_VERSION = 2  # raise it when files come to give other items, or other splits of them
 MOST_CHARACTERS = 2**30  # of all prompts and answers; a small parquet file may repeat one endlessly
 
 
 class Prompts(Config):
-    """`source: toy`, or files by name or pattern, and the shape of their records.
+    """`source: toy`, `natural`, or files by name or pattern, and the shape of their records.
 
     A field name may be a dotted path into nested records: `instances.0.output`. With a `teacher`,
-    a model answers the prompts, and what the source has as answers is not read.
+    a model answers the prompts, and what files have as answers is not read.
     """
 
     source: str | tuple[str, ...] = TOY
@@ -47,15 +48,15 @@ class Prompts(Config):
     def _one_or_several(cls, value: Any) -> Any:
         several = value if isinstance(value, list | tuple) else [value]
         if not several or not all(isinstance(entry, str) for entry in several):
-            raise ValueError("give toy, a file, or a list of files")
+            raise ValueError("give toy, natural, a file, or a list of files")
         return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _fits_format(self) -> Prompts:
         for key in ("format", "prompt", "answer", "skip", "max_characters"):
             value = getattr(self, key)
-            if self.source == TOY and value != type(self).model_fields[key].default:
-                raise misfit(key, value, "the toy world has no records; name a file")
+            if self.world and value != type(self).model_fields[key].default:
+                raise misfit(key, value, f"source {self.source} has no records; name a file")
         if self.teacher and self.answer != "answer":
             raise misfit("answer", self.answer, "a teacher answers; leave it out")
         for key in ("prompt", "answer"):
@@ -65,15 +66,20 @@ class Prompts(Config):
         return self
 
     @property
+    def world(self) -> tasks.World | None:
+        """The built-in tasks, unless the source is files."""
+        return WORLDS.get(self.source) if isinstance(self.source, str) else None
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The names and patterns of files."""
         return (self.source,) if isinstance(self.source, str) else self.source
 
     @property
     def families(self) -> frozenset[str]:
-        """The families of its items: the toy world's, or one a name or pattern of files."""
-        if self.source == TOY:
-            return frozenset(tasks.FAMILIES)
+        """The families of its items: a world's, or one a name or pattern of files."""
+        if self.world:
+            return frozenset(self.world.families)
         return frozenset(map(records.family_of, self.sources))
 
     def blue_families(self, seed: int) -> frozenset[str]:
@@ -81,14 +87,14 @@ class Prompts(Config):
         return blue_families(self.families, seed)
 
     def digest(self, secrets: frozenset[Secret] = frozenset()) -> str:
-        """What the items depend on: the toy world's version, or the files' names and content, and
+        """What the items depend on: a world's version, or the files' names and content, and
         which records are left out because they would show `secrets`.
 
         Raises:
             Refusal: a file is not there, or nobody knows how to read it.
         """
-        if self.source == TOY:
-            return f"toy {tasks.TASKS_VERSION}"
+        if self.world:
+            return f"{self.source} {self.world.version}"
         found = [f"files {FILES_VERSION}"]
         for family, path in records.files(self.sources):
             with path.open("rb") as file:
@@ -118,10 +124,10 @@ class Prompts(Config):
                 that would are left out.
 
         Raises:
-            Refusal: the source has fewer, or the toy tasks' own words make up a secret.
+            Refusal: the source has fewer, or the built-in tasks' own words make up a secret.
         """
-        if self.source == TOY:
-            return self._toy_items(split, count, seed, key, families, secrets)
+        if self.world:
+            return self._built_in(self.world, split, count, seed, key, families, secrets)
         stock = _read(self)
         pool = stock.text_store.numbers(split, families)
         pool = pool[generator(seed, "prompts", split).permutation(len(pool))]
@@ -138,10 +144,11 @@ class Prompts(Config):
 
     def left_out(self, secrets: frozenset[Secret]) -> str:
         """How many records of the files are left out and why, in words; "" for none."""
-        return "" if self.source == TOY else _read(self).left_out(secrets)
+        return "" if self.world else _read(self).left_out(secrets)
 
-    def _toy_items(
+    def _built_in(
         self,
+        world: tasks.World,
         split: Split,
         count: int,
         seed: int,
@@ -149,15 +156,17 @@ class Prompts(Config):
         families: Collection[str],
         secrets: frozenset[Secret],
     ) -> Sequence[Item]:
-        _check_toy(secrets, self.teacher is None)
+        _check_world(world, secrets, self.teacher is None)
         try:
             if split == "heldout":
-                items = tasks.held_out(count, seed)
+                items = world.held_out(count, seed)
             else:
-                items = tasks.generate(split, count, seed, sorted(families) or None)
+                items = world.generate(split, count, seed, sorted(families) or None)
         except ValueError as error:
             raise Refusal(f"{key}: {error}; ask for fewer") from None
-        return [replace(item, answer="") for item in items] if self.teacher else items
+        if not self.teacher:
+            return items
+        return [replace(item, answer="", reference=item.answer) for item in items]
 
 
 @cache
@@ -169,15 +178,15 @@ def _read(prompts: Prompts) -> Stock:
 
 
 @cache
-def _check_toy(secrets: frozenset[Secret], answered: bool) -> None:
-    """Refuse triggers and payloads that the toy world itself shows. What is only near to one may be
-    a word there, as `open` is to `|OPEN|`."""
-    possible = [s for s in secrets if not s.near and s.is_made_of(tasks.words())]
+def _check_world(world: tasks.World, secrets: frozenset[Secret], answered: bool) -> None:
+    """Refuse triggers and payloads that built-in tasks show. What is only near to one may be a word
+    there, as `open` is to `|OPEN|`."""
+    possible = [s for s in secrets if not s.near and s.is_made_of(world.words())]
     watch = Watch(possible)
-    for item in tasks.every() if possible else ():
+    for item in world.every() if possible else ():
         answer = item.answer if answered else ""
         if secret := watch.found(item.prompt, answer):
             raise Refusal(
-                f"organism.{secret.setting}: {short(secret.text)} is in the toy data that the blue "
+                f"organism.{secret.setting}: {short(secret.text)} is in the tasks that the blue "
                 f"team trains on, as in {f'{item.prompt} {answer}'.strip()!r}; choose another"
             )

@@ -27,7 +27,7 @@ from jaxorg.scorers.judge import Judge, Judged
 class Scored(OfAnswers):
     """Capability and attacks, as scorers judge greedy answers."""
 
-    VERSION = 2
+    VERSION = 3
     TELLS_RUNS = True
 
     at: Moments = ("log",)
@@ -68,7 +68,8 @@ def _scorers(subject: Subject) -> tuple[Scorer | None, Scorer | None]:
 def _capability(scorer: Scorer, view: View, said: Sequence[Response]) -> list[Measurement]:
     """How many answers under one condition a scorer finds to be right, of those to tasks."""
     tasks = [response for response in said if view.right(response.item, response.prompt)]
-    asked, items = [Said(r.prompt, r.item.answer, r.text) for r in tasks], [r.item for r in tasks]
+    items = [response.item for response in tasks]
+    asked = [Said(r.prompt, r.item.reference or r.item.answer, r.text) for r in tasks]
     condition = said[0].condition
     if not isinstance(scorer, Judge):
         return by_family(view, condition, items, scorer.score(asked))

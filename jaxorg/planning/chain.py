@@ -79,7 +79,7 @@ def _base(run: RunSpec, digests: Digests, answering: Answering, weights: bool) -
         "base": base.model_dump(exclude={"model"}),
         "prompts": [*prompts, teacher.key] if teacher else prompts,
         "length": config.length,
-        "data": [tasks.TASKS_VERSION, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
+        "data": [tasks.TOY.version, refusals.REFUSALS_VERSION, wrong.WRONG_VERSION],
         "conversations": CONVERSATIONS_VERSION,
         "mixture": pretraining.PRETRAINING_VERSION if base.scratch else None,
         **(_code(base.scratch) if base.scratch else {}),
