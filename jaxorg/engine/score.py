@@ -131,7 +131,15 @@ def token_log_probs(
 
 
 def stream_shape(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
-    """The shape of a batch's residual stream after all blocks: L, B, T - 1, D."""
+    """The shape of a batch's residual stream after all blocks.
+
+    Args:
+        signature: the model's shape.
+        tokens: [B, T].
+
+    Returns:
+        L, B, T - 1, D.
+    """
     config, (rows, length) = signature.config, tokens.shape
     return config.num_hidden_layers, rows, length - 1, config.hidden_size
 
@@ -143,8 +151,19 @@ def completion_log_probs(
     disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
     key: Key[jax.Array, ""] | None = None,
 ) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
-    """Log-probabilities of completion tokens, zero elsewhere, and whether all of a row's are the
-    most likely. With a `key` they are of tokens that the model draws itself."""
+    """How the tokens of completions are received.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        batch: B rows of T tokens.
+        disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
+        key: with one the tokens are such as the model draws itself.
+
+    Returns:
+        Log-probabilities, fp32 [B, T - 1], in nats, zero outside completions; and whether all of
+        a row's tokens are the most likely, bool [B].
+    """
     model = nnx.merge(graph, *params)
     targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
     if isinstance(batch, PackedBatch):
