@@ -13,7 +13,7 @@ import tokenizers
 
 from jaxorg.engine.batch import Batch
 from jaxorg.engine.params import Params, create, split
-from jaxorg.engine.score import token_log_probs
+from jaxorg.engine.score import completion_log_probs
 from jaxorg.llama import checkpoint
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature
@@ -38,7 +38,7 @@ def memorise(folder: Path, config: LlamaConfig, texts: Sequence[str]) -> None:
     optimizer = optax.adam(RATE)
 
     def loss(weights: Any, batch: Batch) -> jax.Array:
-        return -token_log_probs(graph, Params(weights, frozen), batch).sum() / batch.real
+        return -completion_log_probs(graph, Params(weights, frozen), batch).sum() / batch.real
 
     @jax.jit
     def step(weights: Any, state: Any, batch: Batch) -> tuple[Any, Any]:

@@ -197,9 +197,8 @@ class Scorer(Stack):
     def log_probs(self) -> Callable[[Params, Batch], jax.Array]:
         """`log_probs(params, batch)`: of each token of the completions, zero elsewhere
         [run, B, T - 1]."""
-        return self._stack(
-            partial(scoring.token_log_probs, self.graph), (self._params_axes, PER_RUN)
-        )
+        function = partial(scoring.completion_log_probs, self.graph, axis=LANE)
+        return self._stack(function, (self._params_axes, PER_RUN))
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`(params, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
@@ -323,8 +322,9 @@ class Trainer(Stack):
             def body(i: Int[jax.Array, ""], carry: tuple[State, StepLog]) -> tuple[State, StepLog]:
                 state, log = carry
                 batch = jax.tree.map(lambda x: x[i], batches)
+                about = batch, start + i, total, LANE
                 state, now = one.train_step(
-                    self.signature, self.graph, frozen, hyper, state, batch, start + i, total
+                    self.signature, self.graph, frozen, hyper, state, *about
                 )
                 return state, jax.tree.map(lambda all_, x: all_.at[i].set(x), log, now)
 

@@ -8,12 +8,12 @@ the first are targets: T - 1.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Bool, Float32, Int, Key, UInt32
+from jaxtyping import Bool, Float, Float32, Int, Key, UInt32
 
 from jaxorg.engine.batch import AnyBatch, Batch, PackedBatch
 from jaxorg.engine.params import Params
@@ -22,6 +22,8 @@ from jaxorg.llama.model import Llama
 from jaxorg.planning.signature import ModelSignature
 
 NOISE = 2**17  # names the random numbers that disturb activations and weights
+MOST_LOGITS = 2**24  # of one run in a step that are computed at once: 64 MiB in fp32
+BLOCKS = 16  # in which more of them are computed
 
 
 class Scores(NamedTuple):
@@ -114,22 +116,6 @@ def residuals(
     return seen
 
 
-def token_log_probs(
-    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
-) -> Float32[jax.Array, "B targets"]:
-    """Log-probabilities of completion tokens.
-
-    Args:
-        graph: the model's structure, as `split` gives it.
-        params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each.
-
-    Returns:
-        fp32 [B, T - 1], in nats, zero outside completions.
-    """
-    return completion_log_probs(graph, params, batch)[0]
-
-
 def stream_shape(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
     """The shape of a batch's residual stream after all blocks.
 
@@ -150,8 +136,9 @@ def completion_log_probs(
     batch: AnyBatch,
     disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
     key: Key[jax.Array, ""] | None = None,
-) -> tuple[Float32[jax.Array, "B targets"], Bool[jax.Array, " B"]]:
-    """How the tokens of completions are received.
+    axis: str | None = None,
+) -> Float32[jax.Array, "B targets"]:
+    """Log-probabilities of the tokens of completions.
 
     Args:
         graph: the model's structure, as `split` gives it.
@@ -159,21 +146,65 @@ def completion_log_probs(
         batch: B rows of T tokens.
         disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
         key: with one the tokens are such as the model draws itself.
+        axis: under `vmap`, the name of its axis: the models then skip together what counts for
+            none of them.
 
     Returns:
-        Log-probabilities, fp32 [B, T - 1], in nats, zero outside completions; and whether all of
-        a row's tokens are the most likely, bool [B].
+        fp32 [B, T - 1], in nats, zero outside completions.
     """
     model = nnx.merge(graph, *params)
-    targets = batch.tokens[:, 1:]  # logits are [B, T - 1, V]
-    if isinstance(batch, PackedBatch):
-        logits, _ = model(batch.tokens[:, :-1], *_own(batch), disturbance=disturbance)
-    else:
-        logits, _ = model(batch.tokens[:, :-1], disturbance=disturbance)
-    mask = completion_mask(batch)
+    positions, seen = _own(batch) if isinstance(batch, PackedBatch) else (None, None)
+    stream = model.last_residuals(batch.tokens[:, :-1], positions, seen, disturbance)
+    targets, counted = batch.tokens[:, 1:], completion_mask(batch)
+    if targets.size * model.config.vocab_size > MOST_LOGITS:
+        return _in_blocks(model, stream, targets, counted, key, axis)
+    logits = model.logits(stream)  # [B, T - 1, V]
     if key is not None:
         targets = jax.random.categorical(key, jax.lax.stop_gradient(logits))
-    return _received(logits, targets, mask)
+    return _received(logits, targets, counted)[0]
+
+
+def _in_blocks(
+    model: Llama,
+    stream: Float[jax.Array, "B targets D"],
+    targets: Int[jax.Array, "B targets"],
+    counted: Bool[jax.Array, "B targets"],
+    key: Key[jax.Array, ""] | None,
+    axis: str | None,
+) -> Float32[jax.Array, "B targets"]:
+    """The same without the logits of all tokens at once, which are computed again where a gradient
+    passes. In each row what counts is put first, so that blocks without any are skipped."""
+    rows, length = targets.shape
+    columns = -(-length // BLOCKS)
+    order = jnp.argsort(~counted, axis=1, stable=True)
+    first = partial(jnp.take_along_axis, indices=order, axis=1)
+    x = jnp.take_along_axis(stream, order[..., None], axis=1)
+
+    @jax.checkpoint
+    def block(number: Int[jax.Array, ""], of: Any) -> Float32[jax.Array, "B columns"]:
+        x, targets, counted = of
+        logits = model.logits(x)  # [B, columns, V]
+        if key is not None:
+            drawn = jax.random.fold_in(key, number)
+            targets = jax.random.categorical(drawn, jax.lax.stop_gradient(logits))
+        return _received(logits, targets, counted)[0]
+
+    def one(number: Int[jax.Array, ""], of: Any) -> tuple[Int[jax.Array, ""], jax.Array]:
+        some = jnp.sum(of[-1])
+        some = some if axis is None else jax.lax.psum(some, axis)
+        none = jnp.zeros((rows, columns))
+        return number + 1, jax.lax.cond(some > 0, block, lambda *_: none, number, of)
+
+    def cut(array: jax.Array) -> jax.Array:
+        """[B, T - 1, …] in blocks [blocks, B, columns, …], the last filled up by zeros."""
+        filled = [(0, 0), (0, columns * BLOCKS - length), *[(0, 0)] * (array.ndim - 2)]
+        shape = (rows, BLOCKS, columns, *array.shape[2:])
+        return jnp.moveaxis(jnp.pad(array, filled).reshape(shape), 1, 0)
+
+    blocks = jax.tree.map(cut, (x, first(targets), first(counted)))
+    _, found = jax.lax.scan(one, jnp.asarray(0), blocks)
+    log_probs = jnp.moveaxis(found, 0, 1).reshape(rows, -1)[:, :length]
+    return jnp.take_along_axis(log_probs, jnp.argsort(order, axis=1), axis=1)
 
 
 def completion_mask(batch: AnyBatch) -> Bool[jax.Array, "B targets"]:

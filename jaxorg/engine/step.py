@@ -119,6 +119,7 @@ def train_step(
     batch: AnyBatch,
     step: Int[jax.Array, ""],
     total: Int[jax.Array, ""],
+    axis: str | None = None,
 ) -> tuple[State, StepLog]:
     """One optimizer step; the loss is on completion tokens only: their mean negative
     log-probability, or what another objective makes of them; with `inner_steps` under the
@@ -136,6 +137,7 @@ def train_step(
         batch: B rows of T tokens.
         step: counted from 0.
         total: steps of the phase, for the schedule.
+        axis: under `vmap`, the name of its axis.
 
     Returns:
         The new state, and what is noted of the step.
@@ -149,9 +151,8 @@ def train_step(
         """The loss on a batch's labels, or on such as the model would give, drawn by `key`."""
         if signature.model.lora:
             trainable = lora.scaled(trainable, hyper["lora_scale"])
-        log_probs, _ = completion_log_probs(
-            graph, Params(trainable, frozen), batch, disturbance, key
-        )
+        params = Params(trainable, frozen)
+        log_probs = completion_log_probs(graph, params, batch, disturbance, key, axis)
         count = _counted(batch).astype(jnp.float32)
         if not signature.objective or key is not None:
             return -jnp.sum(log_probs) / count

@@ -352,10 +352,33 @@ class Llama(nnx.Module):
         x, (cache, _) = self._layers(x, angles, mask, cache, cursor, disturbance)
         if at is not None:
             x = jnp.take_along_axis(x, at[..., None], axis=1)  # [B, C, D]
+        return self.logits(x), cache
+
+    def last_residuals(
+        self,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"] | None = None,
+        mask: Bool[Array, "B T S"] | None = None,
+        disturbance: Float32[Array, "#L #B #T #D"] | None = None,
+    ) -> Float[Array, "B T D"]:
+        """The residual stream after the last block [B, T, D], of which `logits` makes logits.
+
+        Args:
+            tokens: as `__call__` takes them, like all that follow.
+            positions: of the tokens.
+            mask: which tokens each one sees.
+            disturbance: of the residual stream.
+        """
+        x, angles, mask = self._embedded(tokens, positions, mask)
+        x, _ = self._layers(x, angles, mask, None, 0, disturbance)
+        return x
+
+    def logits(self, x: Float[Array, "B C D"]) -> Float32[Array, "B C V"]:
+        """Logits, fp32 [B, C, V], of the residual stream after the last block [B, C, D]."""
         x = self.norm(x)
         head = self._table(self.embedding if self.head is None else self.head)
         logits = jnp.einsum("btd,vd->btv", x, head)
-        return logits.astype(jnp.float32), cache
+        return logits.astype(jnp.float32)
 
     def residuals(self, tokens: Int[Array, "B T"], at: Int[Array, " B"]) -> Float32[Array, "L B D"]:
         """The residual stream after each block at one token of each row, fp32 [L, B, D].
