@@ -374,7 +374,11 @@ class Llama(nnx.Module):
         return x
 
     def logits(self, x: Float[Array, "B C D"]) -> Float32[Array, "B C V"]:
-        """Logits, fp32 [B, C, V], of the residual stream after the last block [B, C, D]."""
+        """Logits, fp32 [B, C, V].
+
+        Args:
+            x: the residual stream after the last block [B, C, D].
+        """
         x = self.norm(x)
         head = self._table(self.embedding if self.head is None else self.head)
         logits = jnp.einsum("btd,vd->btv", x, head)
