@@ -90,6 +90,17 @@ def test_runs_that_do_not_fill_the_devices_are_refused() -> None:
         Stacked(make_work(TINY, runs=3, steps=1))
 
 
+def test_packing_is_measured_of_adapters_over_a_base_that_all_runs_share(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    settings = ["organism.train.lora={rank: 2, alpha: 4}"]
+    plan = make_plan(spec.load(str(write(tmp_path / "out", tiny_base)), "laptop", settings))
+    inputs = Inputs(plan, DatasetCache(Folder(tmp_path / "datasets", print)))
+    trained = next(cohort for cohort in plan.cohorts if cohort.signature)
+    assert trained.model.shared_frozen
+    assert Rows(plan, inputs, packing=True, steps=2).train() > 0
+
+
 @pytest.mark.long
 def test_packing_leaves_less_padding_and_every_speed_is_of_its_own_tokens(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

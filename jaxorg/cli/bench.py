@@ -199,6 +199,8 @@ class Rows:
         self.name = "packed" if packing else "one a row"
         self._trainer = Trainer(signature, make_mesh(parse("cpu")), width=1)
         lanes = self._trainer.lanes
+        base = inputs.base(cohort.phases[0].config.base.model)
+        self._readers = [base] * (1 if signature.model.shared_frozen else lanes)
         self._batches = all_batches([cohort.phases[0]] * lanes, inputs, signature, {})
         self._keys, self._hyper = self._trainer.place(
             (
@@ -214,7 +216,7 @@ class Rows:
 
     def train(self) -> float:
         """Tokens that count a second, gathering batches included."""
-        weights = self._trainer.initialise(self._keys)
+        weights = self._trainer.place_weights(self._readers)
         state, frozen = self._trainer.begin(self._keys, self._hyper, weights)
         jax.block_until_ready(state)
         began = time.perf_counter()
