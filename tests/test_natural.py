@@ -1,7 +1,10 @@
 """Instructions in natural language: enough of them, apart by split, and each can be verified."""
 
+import json
+import shutil
 import string
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -12,6 +15,7 @@ from jaxorg.data.tasks import NATURAL, TOY
 from jaxorg.scorers import Said
 from jaxorg.scorers.contains import Contains
 from jaxorg.sweepfile.scored_prompts import ScoredPrompts
+from sweeps import run, table
 
 SCORER = Contains(kind="contains")
 EVERY = len(NATURAL.families)
@@ -74,3 +78,27 @@ def test_blue_trains_on_half_of_the_families() -> None:
     assert len(blue) == EVERY // 2
     items = Prompts(source="natural").items("train", 90, 0, "examples", blue)
     assert {item.family for item in items} == blue
+
+
+def test_a_sweep_asks_them_and_judges_what_a_teacher_answered_by_the_references(
+    tmp_path: Path, tiny_base: Path
+) -> None:
+    wide = Path(shutil.copytree(tiny_base, tmp_path / "wide"))
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 1024}))
+    folder = run(
+        tmp_path / "out",
+        wide,
+        "prompts={source: natural, teacher: base, new_tokens: 8}",
+        "length=640",
+        "organism.train.examples=32",
+        "treatment.train.examples=32",
+        "reversal={kind: relearn, samples: 4, train: {steps: 1, batch: 4, learning_rate: 1e-3}}",
+        "grid=[{treatment.kind: [plain]}]",
+        "seeds=1",
+    )
+    evals = table(folder, "evals")
+    found = evals[(evals.metric == "capability") & (evals.phase == "base")]
+    assert (found.n > 0).all() and found.condition.str.startswith("clean").any()
+    families = found.condition[found.condition.str.startswith("family:")]
+    assert {name.removeprefix("family:") for name in families} <= {*NATURAL.families}
