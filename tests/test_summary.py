@@ -106,6 +106,21 @@ def test_a_label_stands_for_what_goes_with_it() -> None:
     assert end.blue[0] == "treatment=hhh × cool"
 
 
+def test_a_control_under_a_label_of_an_organism_leaves_the_label_to_stand_for_it() -> None:
+    """A control of a kind of its own has the settings of that kind, and the label of another."""
+    runs, evals = (pd.DataFrame(found) for found in runs_and_evals(1, organisms=(100, 200)))
+    runs["organism.label"] = runs[STEPS].map({100: "few steps", 200: "many"})
+    control = runs[runs["organism.label"] == "few steps"].assign(
+        run_id=lambda rows: rows.run_id + "-fact", control="memorised_fact", **{STEPS: 50}
+    )
+    labelled = label_runs(pd.concat([runs, control], ignore_index=True))
+    grid = [{"organism.label": [], STEPS: []}, {KIND: []}, {RATE: []}]
+    assert {group.organism for group in groups_of(labelled, histories(evals), grid)} == {
+        "few steps",
+        "many",
+    }
+
+
 def test_an_organism_without_its_behaviour_has_no_hull() -> None:
     assert groups(installed=False) == []
     assert groups(status="diverged") == []

@@ -28,7 +28,7 @@ class Teams:
         """What tells the runs of a folder apart, by these of its fields."""
         several = [name for name in ("sweep", "size") if runs[name].nunique() > 1]
 
-        def named(fields: Sequence[str]) -> Mapping[str, str]:
+        def named(fields: Sequence[str], runs: pd.DataFrame) -> Mapping[str, str]:
             labels = [name for name in fields if name.endswith(".label")]
             shown = [
                 name
@@ -37,7 +37,9 @@ class Teams:
             ]
             return short_names([*several, *shown])
 
-        return cls(named(fields), named([name for name in fields if not of_organism(name)]))
+        controls = runs.control.map(text) != ""
+        of_all = [name for name in fields if not of_organism(name)]
+        return cls(named(fields, runs[~controls]), named(of_all, runs))
 
     def group_key(self, row: Mapping[str, Any]) -> str:
         """Equal for runs of one organism and treatment; the seed is left out."""
