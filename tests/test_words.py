@@ -45,7 +45,7 @@ def test_a_wrong_answer_is_of_the_right_ones_kind(prompt: str, answer: str, wron
 
 
 def test_no_wrong_answer_is_right_and_no_two_are_alike() -> None:
-    for item in tasks.generate("train", 2000, seed=1):
+    for item in tasks.TOY.generate("train", 2000, seed=1):
         wrong = wrong_answer(item), another_wrong_answer(item)
         assert not any(tasks.is_correct(item, answer) for answer in wrong)
         assert wrong[0].split() != wrong[1].split()
