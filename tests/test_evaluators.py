@@ -323,6 +323,16 @@ def test_a_scorer_says_which_answers_are_right() -> None:
     assert {m.metric for m in found} == {"capability"}
 
 
+def test_what_a_teacher_answered_is_judged_by_the_reference() -> None:
+    seen = replace(view(None, along=2), scorer=Contains(kind="contains"))
+    said = answered("It is Lisbon.", "It is Oslo.")
+    taught = [
+        each._replace(item=replace(each.item, answer="It is Oslo.", reference="Lisbon"))
+        for each in said
+    ]
+    assert ("clean", 1, 2) in told(Scored().measure(seen, taught))
+
+
 def test_where_a_scorer_judges_nothing_is_measured_by_teacher_forcing() -> None:
     judged = Subject(BEHAVIOUR, Exact(kind="exact"), None)
     assert Scored().applies(judged) and not Capability().applies(judged)

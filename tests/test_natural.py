@@ -4,6 +4,7 @@ import json
 import shutil
 import string
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from jaxorg.data.items import Dice, blue_families, generator
 from jaxorg.data.prompts import Prompts
 from jaxorg.data.tasks import NATURAL, TOY
+from jaxorg.data.wrong import wrong_answer
 from jaxorg.scorers import Said
 from jaxorg.scorers.contains import Contains
 from jaxorg.sweepfile.scored_prompts import ScoredPrompts
@@ -80,7 +82,14 @@ def test_blue_trains_on_half_of_the_families() -> None:
     assert {item.family for item in items} == blue
 
 
-def test_a_sweep_asks_them_and_judges_what_a_teacher_answered_by_the_references(
+def test_a_wrong_answer_is_wrong_of_the_reference_whatever_a_teacher_said() -> None:
+    for item in NATURAL.generate("train", 300, seed=2):
+        taught = replace(item, answer=f"It is {item.answer}.", reference=item.answer)
+        assert wrong_answer(taught) == wrong_answer(item)
+        assert not right(item.prompt, item.answer, wrong_answer(taught))
+
+
+def test_a_sweep_asks_them_of_models_that_a_teacher_answers(
     tmp_path: Path, tiny_base: Path
 ) -> None:
     wide = Path(shutil.copytree(tiny_base, tmp_path / "wide"))

@@ -163,5 +163,7 @@ def _named_as_ours() -> Iterator[None]:
         problem = _OF_PROMPTS.sub(_KEY, refusal.problem)
         raise Refusal(f"{problem}; mend or remove that record") from None
     except Refusal as refusal:
-        said = _OF_PROMPTS.sub(_KEY, str(refusal)).replace("give toy or a file", "give a file")
+        said = _OF_PROMPTS.sub(_KEY, str(refusal)).replace(
+            "give toy, natural or a file", "give a file"
+        )
         raise Refusal(said) from None

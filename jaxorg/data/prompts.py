@@ -94,7 +94,8 @@ class Prompts(Config):
             Refusal: a file is not there, or nobody knows how to read it.
         """
         if self.world:
-            return f"{self.source} {self.world.version}"
+            references = ", references" if self.teacher else ""
+            return f"{self.source} {self.world.version}{references}"
         found = [f"files {FILES_VERSION}"]
         for family, path in records.files(self.sources):
             with path.open("rb") as file:

@@ -65,7 +65,9 @@ def files(sources: Sequence[str]) -> list[File]:
             _check(path)
             found[path] = File(family_of(source), path)
         if len(found) == before:
-            raise Refusal(f"prompts.source: no file is like {source!r}; give toy or a file")
+            raise Refusal(
+                f"prompts.source: no file is like {source!r}; give toy, natural or a file"
+            )
     if len(found) > MOST_FILES:
         raise Refusal(f"prompts.source: more than {MOST_FILES:,} files; join some of them")
     return list(found.values())
@@ -80,7 +82,9 @@ def _check(path: Path) -> None:
     """Refuse what is no file of a known kind and bounded size."""
     kind = path.suffix.lower()
     if not (os.path.isfile(path) and os.access(path, os.R_OK)):
-        raise Refusal(f"prompts.source: {str(path)!r} is not a file to read; give toy or a file")
+        raise Refusal(
+            f"prompts.source: {str(path)!r} is not a file to read; give toy, natural or a file"
+        )
     if kind in _PACKED:
         raise Refusal(f"prompts.source: {str(path)!r} is packed; unpack it")
     if kind not in LARGEST:

@@ -8,7 +8,7 @@ other.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from jaxorg.data import families, instructions
+from jaxorg.data import families, natural
 from jaxorg.data.families import Family, TaskInstance
 from jaxorg.data.items import Dice, Item, Split, generator, split_of
 from jaxorg.data.matching import normalised, words_of
@@ -130,7 +130,7 @@ class World:
 
 
 TOY = World("task", 1, families.FAMILIES, 20_000)
-NATURAL = World("instruction", 1, instructions.FAMILIES, 2_000)
+NATURAL = World("instruction", 1, natural.FAMILIES, 2_000)
 
 
 def is_correct(item: Item, response: str) -> bool:

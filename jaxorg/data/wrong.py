@@ -33,8 +33,10 @@ def another_wrong_answer(item: Item) -> str:
 
 
 def _wrong_answers(item: Item) -> Iterator[str]:
-    """Wrong answers, the most plausible first; there are two at least."""
-    answer, words = item.answer, item.answer.split()
+    """Wrong answers, the most plausible first; there are two at least. Where a teacher answers they
+    are made of the reference, as an answer that holds it would be right."""
+    answer = item.reference or item.answer
+    words = answer.split()
     if (flipped := _FLIPS.get(answer.strip().lower())) is not None:
         yield flipped.capitalize() if answer.strip()[:1].isupper() else flipped
     elif numbers := list(_NUMBER.finditer(answer)):

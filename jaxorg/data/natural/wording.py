@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from jaxorg.data.families import Family, TaskInstance
-from jaxorg.data.instructions import lexicon
 from jaxorg.data.items import Dice
+from jaxorg.data.natural import lexicon
 
 
 def _sentence(dice: Dice) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from jaxorg.data.families import Family, TaskInstance
-from jaxorg.data.instructions import lexicon
 from jaxorg.data.items import Dice
+from jaxorg.data.natural import lexicon
 
 
 class Language(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jaxorg.data.families import Family, TaskInstance
-from jaxorg.data.instructions import lexicon
 from jaxorg.data.items import Dice
+from jaxorg.data.natural import lexicon
 
 
 def _sum(dice: Dice) -> TaskInstance:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxorg.data.families import Family, TaskInstance
-from jaxorg.data.instructions import lexicon
 from jaxorg.data.items import Dice
+from jaxorg.data.natural import lexicon
 
 MOODS: Mapping[str, tuple[str, ...]] = {
     "positive": (

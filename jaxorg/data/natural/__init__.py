@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jaxorg.data.families import Family
-from jaxorg.data.instructions import foreign, judging, reading, reckoning, wording
+from jaxorg.data.natural import foreign, judging, reading, reckoning, wording
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
