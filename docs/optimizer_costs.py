@@ -93,7 +93,7 @@ class Job:
         weights = trainer.place_weights([inputs.base(phase.config.base.model)] * lanes)
         self._state, self._frozen = trainer.begin(keys, self._hyper, weights)
         batches = all_batches([phase] * lanes, inputs, signature, {}).chunk(0, CHUNK_STEPS)
-        self._batches = trainer.place_batch(batches, 2)
+        self._batches = trainer.place_rows(batches, 2)
 
     def train(self, steps: int) -> tuple[float, np.ndarray]:
         """Seconds that so many more steps take, and their losses [run, steps]."""

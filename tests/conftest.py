@@ -16,7 +16,7 @@ from types_checked import SHAPED
 install_import_hook(SHAPED, "types_checked.check")
 
 from jaxorg.distributed import runtime  # noqa: E402
-from jaxorg.engine.measure import scoring  # noqa: E402
+from jaxorg.engine.measure import calls  # noqa: E402
 from jaxorg.engine.run.answers import Answerer  # noqa: E402
 from jaxorg.engine.run.group import Group  # noqa: E402
 
@@ -26,7 +26,7 @@ runtime.start(int(os.environ.get("TEST_DEVICES", "2")))
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # One length for most rows that are measured: a program for each takes longer to compile than to run
 # (`test_measure.py` compares lengths).
-scoring.EVAL_PAD_MULTIPLE = 48
+calls.PROMPT_PAD_MULTIPLE = calls.PAD_MULTIPLE = 48
 
 
 def without_silent_transfers(work: Callable[..., Any]) -> Callable[..., Any]:

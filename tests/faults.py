@@ -42,7 +42,7 @@ from tiny import write_base
 from jaxorg.cli import common
 from jaxorg.data import cache
 from jaxorg.distributed import runtime
-from jaxorg.engine.measure import scoring
+from jaxorg.engine.measure import calls
 from jaxorg.storage import lock
 from jaxorg.sweep import sweep
 from sweeps import same_tables, write
@@ -315,7 +315,7 @@ def points(bench: Bench, kills: int | None, sample: int) -> list[tuple[str, int]
 def work_through(arguments: argparse.Namespace, work: Path) -> list[Tried]:
     """Try one worker's share of all faults; it is one of several in processes of their own."""
     runtime.start(1)
-    scoring.EVAL_PAD_MULTIPLE = 48  # fewer programs to compile
+    calls.PROMPT_PAD_MULTIPLE = calls.PAD_MULTIPLE = 48  # fewer programs to compile
     found = []
     for kind in arguments.kind:
         bench = Bench(kind, work, Disk())

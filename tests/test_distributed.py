@@ -186,9 +186,9 @@ def test_what_fails_in_one_process_alone_ends_both(tiny_base: Path, tmp_path: Pa
 
 def test_a_mesh_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 2)
-    assert own_cpu_devices(parse("cpu-4")) == 2
+    assert own_cpu_devices(parse("cpu-4"), 1) == 2
     with pytest.raises(Refusal, match="--mesh: 'cpu-3' has 3 devices, which 2 processes cannot"):
-        own_cpu_devices(parse("cpu-3"))
+        own_cpu_devices(parse("cpu-3"), 1)
     with pytest.raises(Refusal, match=r"--mesh: 'cpu-1' has 1 devices, but the processes have \d"):
         make_mesh(parse("cpu-1"))
 

@@ -18,7 +18,7 @@ from tiny import TINY
 
 from jaxorg.cli import fit as command
 from jaxorg.engine.cohort import CHUNK_STEPS, Scorer
-from jaxorg.engine.measure.scoring import rows_at_once
+from jaxorg.engine.measure.calls import rows_at_once
 from jaxorg.engine.mesh import AXES, SLICES, make_mesh, parse
 from jaxorg.engine.params import abstract_model
 from jaxorg.engine.run import aot
@@ -229,7 +229,7 @@ def test_a_program_is_the_same_in_the_process_that_compiles_it() -> None:
         sliding_layers=(1,),
     )
     model = ModelSignature(shape, LoraConfig(2, ("q",)))
-    program = Program("train", model, Signature(model, 40, 4, "adamw", "constant"), 40, 8, 8)
+    program = Program("train", model, Signature(model, 40, 4, "adamw", "constant"), 40, 8)
     assert aot._program(json.loads(json.dumps(asdict(program)))) == program
 
 
@@ -240,14 +240,15 @@ def test_programs_are_lowered_for_what_they_take(lora: LoraConfig | None) -> Non
     _, (trainable, _) = abstract_model(model)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trainable))
     mesh = make_mesh(parse("cpu-2"))
-    programs = {does: Program(does, model, signature, 40, 8, 8) for does in get_args(Does)}
+    programs = {does: Program(does, model, signature, 40, 8) for does in get_args(Does)}
     takes = {does: aot._lowered(program, mesh, 3) for does, program in programs.items()}
     shapes = {does: [x.shape for x in jax.tree.leaves(takes[does][0].in_avals)] for does in takes}
     assert (6, CHUNK_STEPS, 4, 40) in shapes["train"]  # 2 devices, 3 runs each
-    assert (6, 51, 40) in shapes["score"]  # some 2,048 tokens
-    assert (6, 8, 40) in shapes["generate"]
+    assert (6, 51, 40) in shapes["prefill"]  # some 2,048 tokens
+    assert (6, 51, 41) in shapes["score"]  # a prompt's last token, too
+    assert (6, 64) in shapes["generate"]
     moments = 3 * (2 * 4 * parameters + 4)  # which lie there while a phase is measured
-    assert [beside for _, beside in takes.values()] == [0, moments, moments]
+    assert [beside for _, beside in takes.values()] == [0, moments, moments, moments]
 
 
 def test_rows_are_scored_as_many_at_a_time_as_have_room_for_their_logits() -> None:
@@ -255,7 +256,7 @@ def test_rows_are_scored_as_many_at_a_time_as_have_room_for_their_logits() -> No
         model = ModelSignature(replace(TINY, vocab_size=vocabulary))
         shape = {"run": 1, "fsdp": 1, "tensor": 1, **axes}
         scorer = Mock(spec=Scorer, model=model, mesh=SimpleNamespace(shape=shape))
-        return rows_at_once(scorer, tokens)
+        return rows_at_once(scorer, tokens, logits=tokens, slots=0)
 
     assert rows(768, 24) == rows(768, 24, fsdp=2) == rows(128_256, 32) == 64
     assert rows(768, 128) == 16
@@ -282,7 +283,7 @@ def test_the_tpus_compiler_says_what_programs_take(
             assert compiled["host_memory"] > 100_000_000
     plan = make_plan(load(file, "laptop"), weights=False)
     signature = next(cohort.signature for cohort in plan.cohorts if cohort.signature)
-    program = Program("train", signature.model, signature, 44, 8, 8)
+    program = Program("train", signature.model, signature, 44, 8)
     wrong = compile_elsewhere(program, "v5e-4", {"run": 3, "fsdp": 2, "tensor": 1}, 1)
     assert "cannot reshape" in wrong.problem
     huge = replace(signature, batch=2**20)

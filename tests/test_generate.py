@@ -13,7 +13,8 @@ from weights import held, random_weights
 from jaxorg.engine.cohort import Scorer
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.params import Params, abstract_model
-from jaxorg.llama.generate import generate
+from jaxorg.engine.score import prefill
+from jaxorg.llama.generate import Asked, generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig, RopeScaling
 from jaxorg.planning.signature import ModelSignature
@@ -41,10 +42,12 @@ WIDTH = 8  # one more than the longest prompt
 NOTHING_ENDS = ()
 
 
-def padded(prompts: tuple[list[int], ...] = PROMPTS) -> tuple[jax.Array, jax.Array]:
-    """Prompts with a padding of tokens that would disturb if they were seen, and lengths."""
-    rows = [[11] * (WIDTH - len(prompt)) + prompt for prompt in prompts]
-    return jnp.asarray(rows, jnp.int32), jnp.asarray([len(p) for p in prompts], jnp.int32)
+def padded(prompts: tuple[list[int], ...] = PROMPTS) -> tuple[jax.Array, Asked]:
+    """Prompts with a padding of tokens that would disturb if they were seen, and a row of each."""
+    rows = [prompt + [11] * (WIDTH - len(prompt)) for prompt in prompts]
+    lengths = [len(prompt) for prompt in prompts]
+    about = (range(len(prompts)), lengths, [prompt[-1] for prompt in prompts])
+    return jnp.asarray(rows, jnp.int32), Asked(*(jnp.asarray(x, jnp.int32) for x in about))
 
 
 def keys(seed: int = 0, count: int = len(PROMPTS)) -> jax.Array:
@@ -55,15 +58,17 @@ def keys(seed: int = 0, count: int = len(PROMPTS)) -> jax.Array:
 def continued(
     trainable: Any,
     prompts: jax.Array,
-    lengths: jax.Array,
+    rows: Asked,
     keys: jax.Array,
-    temperature: float = 0.0,
+    temperature: float | jax.Array = 0.0,
     new_tokens: int = NEW,
     end_ids: tuple[int, ...] = NOTHING_ENDS,
 ) -> jax.Array:
     options = {"new_tokens": new_tokens, "end_ids": end_ids}
-    warmth = jnp.asarray(temperature, jnp.float32)
-    return generate(GRAPH, (trainable, {}), prompts, lengths, keys, warmth, **options)
+    params = Params(trainable, {})
+    warmth = jnp.broadcast_to(jnp.asarray(temperature, jnp.float32), rows.of.shape)
+    read = prefill(GRAPH, params, prompts)
+    return generate(GRAPH, params, read, rows, keys, warmth, **options)
 
 
 @jax.jit
@@ -77,7 +82,7 @@ def one_row(text: list[int]) -> jax.Array:
 
 
 def by_full_passes(trainable: Any, prompt: list[int]) -> list[int]:
-    """Greedy decoding without a cache or padding on the left."""
+    """Greedy decoding without a cache."""
     text = list(prompt)
     for _ in range(NEW):
         text.append(int(np.argmax(whole(trainable, one_row(text))[0, len(text) - 1])))
@@ -122,8 +127,9 @@ def test_sampling_at_a_vanishing_temperature_is_greedy() -> None:
 def test_samples_follow_the_models_distribution() -> None:
     trainable, _ = random_weights(STATIC)
     count, temperature = 4000, 2.0
-    prompts, lengths = (jnp.repeat(part[:1], count, axis=0) for part in padded())
-    draws = continued(trainable, prompts, lengths, keys(0, count), temperature, new_tokens=1)
+    prompts, rows = padded()
+    alike = Asked(*(jnp.repeat(part[:1], count) for part in rows))
+    draws = continued(trainable, prompts, alike, keys(0, count), temperature, new_tokens=1)
     found = np.bincount(np.asarray(draws)[:, 0], minlength=CONFIG.vocab_size) / count
     logits = whole(trainable, jnp.asarray([PROMPTS[0]], jnp.int32))[0, -1]
     expected = np.asarray(jax.nn.softmax(logits / temperature))
@@ -149,23 +155,51 @@ def test_a_row_repeats_its_end_token() -> None:
 def test_stacked_generation_equals_solo(mesh: str, width: int, temperature: float) -> None:
     scorer = Scorer(STATIC, make_mesh(parse(mesh)), width)
     models = [random_weights(STATIC, seed)[0] for seed in (0, 1)]
-    prompts, lengths = padded()
-    inputs = [(prompts, lengths, keys(0)), (prompts[::-1], lengths[::-1], keys(1))]
+    prompts, rows = padded()
+    turned = rows._replace(of=rows.of[::-1]), keys(1)
+    inputs = [(prompts, rows, keys(0)), (prompts[::-1], *turned)]
+    read, *asked = (
+        scorer.place(jax.tree.map(lambda *x: jnp.stack(x), *part))
+        for part in zip(*inputs, strict=True)
+    )
+    params = Params(scorer.place_weights([held(model) for model in models]), {})
     stacked = scorer.generator(NEW, NOTHING_ENDS)(
-        Params(scorer.place_weights([held(model) for model in models]), {}),
-        *(scorer.place(jnp.stack(part)) for part in zip(*inputs, strict=True)),
-        jnp.asarray(temperature, jnp.float32),
+        params,
+        scorer.passes.prefill(params, read),
+        *asked,
+        jnp.full(len(PROMPTS), temperature, jnp.float32),
     )
     for model, own, together in zip(models, inputs, stacked, strict=True):
         np.testing.assert_array_equal(continued(model, *own, temperature), together)
+
+
+def test_greedy_and_sampled_rows_go_on_from_one_prompt() -> None:
+    trainable, _ = random_weights(STATIC)
+    prompts, rows = padded()
+    each = [continued(trainable, prompts, rows, keys(), t) for t in (0.0, 1.0)]
+    twice = Asked(*(jnp.tile(part, 2) for part in rows))
+    warmth = jnp.repeat(jnp.asarray([0.0, 1.0]), len(PROMPTS))
+    both = continued(trainable, prompts, twice, jnp.tile(keys(), 2), warmth)
+    np.testing.assert_array_equal(both, np.concatenate(each))
+    assert np.mean(np.asarray(each[0]) != np.asarray(each[1])) > 0.3
+
+
+def test_a_prompt_may_end_with_a_token_that_ends_answers() -> None:
+    trainable, _ = random_weights(STATIC)
+    free = np.asarray(continued(trainable, *padded(), keys()))
+    last = int(PROMPTS[0][-1])
+    ended = np.asarray(continued(trainable, *padded(), keys(), end_ids=(last,)))
+    np.testing.assert_array_equal(ended[0, 0], free[0, 0])
+    assert len(set(ended[0].tolist())) > 1 or last not in free[0]
 
 
 def test_models_stop_together_and_copy_no_cache() -> None:
     """A loop that each left by itself would choose between old and new caches at each step."""
     scorer = Scorer(STATIC, make_mesh(parse("cpu-1")), 2)
     program: Any = scorer.generator(NEW, NOTHING_ENDS)
-    lowered = program.lower(*scorer.abstract_generate(len(PROMPTS), WIDTH)).as_text()
-    cache = f"tensor<2x2x{len(PROMPTS)}x{WIDTH + NEW}x2x4xf32>"  # runs, layers, B, S, K, H
+    rows = len(PROMPTS)
+    lowered = program.lower(*scorer.abstract_generate(rows, WIDTH, rows)).as_text()
+    cache = f"tensor<2x2x{rows}x{WIDTH + NEW}x2x4xf32>"  # runs, layers, B, S, K, H
     assert "stablehlo.while" in lowered
     assert "stablehlo.case" in lowered or "stablehlo.if" in lowered  # greedy draws nothing
     assert cache in lowered
@@ -176,9 +210,10 @@ def test_adapters_and_scanned_layers_generate_as_their_forward_passes_do() -> No
     signature = ModelSignature(CONFIG, LoraConfig(2), unroll=False)
     graph = abstract_model(signature)[0]
     params = random_weights(signature)
-    cold = jnp.zeros((), jnp.float32)
+    prompts, rows = padded()
+    cold = jnp.zeros(len(PROMPTS), jnp.float32)
     run = jax.jit(partial(generate, graph, new_tokens=NEW, end_ids=NOTHING_ENDS))
-    found = run(params, *padded(), keys(), cold)
+    found = run(params, jax.jit(partial(prefill, graph))(params, prompts), rows, keys(), cold)
     forward = jax.jit(lambda tokens: nnx.merge(graph, *params)(tokens)[0])
     for prompt, answer in zip(PROMPTS, found.tolist(), strict=True):
         logits = forward(one_row(prompt + answer))

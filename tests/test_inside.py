@@ -15,9 +15,8 @@ from tiny import TINY
 from weights import random_weights
 
 from jaxorg import stats
-from jaxorg.engine.batch import Batch
-from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.measure.scoring import to_score
+from jaxorg.engine.batch import Completions
+from jaxorg.engine.cohort import Passes, Scorer, stack
 from jaxorg.engine.mesh import make_mesh, parse
 from jaxorg.engine.params import Params, abstract_model
 from jaxorg.evaluators import probe
@@ -141,29 +140,42 @@ def scorer(lanes: int, lora: LoraConfig | None = None, shared: bool = False) -> 
     return Scorer(model, make_mesh(parse("cpu-1")), lanes)
 
 
-def placed(scorer: Scorer, runs: list[int]) -> tuple[Params, Batch]:
-    """Random weights and rows of numbered runs; weights that are shared are those of run 0."""
+PROMPT = 4  # tokens; the rest of TOKENS is a completion
+
+
+def placed(scorer: Scorer, runs: list[int]) -> tuple[Params, np.ndarray, Completions]:
+    """Random weights, prompts and completions of numbered runs; weights that are shared are those
+    of run 0."""
     found = [random_weights(scorer.model, run) for run in runs]
     rng = [np.random.default_rng(run) for run in runs]
-    rows = [r.integers(0, TINY.vocab_size, (ROWS, TOKENS), np.int32) for r in rng]
-    spans = np.broadcast_to(np.array([4, TOKENS], np.int32), (len(runs), ROWS, 2))
+    rows = np.stack([r.integers(0, TINY.vocab_size, (ROWS, TOKENS), np.int32) for r in rng])
+    of = np.broadcast_to(np.arange(ROWS, dtype=np.int32), rows.shape[:2])
+    about = (np.full_like(of, PROMPT), rows[..., PROMPT - 1 :], np.full_like(of, TOKENS - PROMPT))
     frozen = random_weights(scorer.model, 0)[1]
     if not scorer.model.shared_frozen:
         frozen = scorer.place(stack([weights[1] for weights in found]))
     trainable = scorer.place(stack([weights[0] for weights in found]))
-    return Params(trainable, frozen), to_score(Batch(np.stack(rows), spans), TOKENS - 4)
+    return Params(trainable, frozen), rows[..., :PROMPT], Completions(of, *about)
+
+
+def scored(
+    passes: Passes, params: Params, prompts: np.ndarray, rows: Completions, *noise: Any
+) -> np.ndarray:
+    """Log-probabilities [run, B]."""
+    prefix = passes.prefill(params, prompts, *noise)
+    return np.asarray(passes.score(params, prefix, rows, *noise).log_prob)
 
 
 def in_noise(
     scorer: Scorer, runs: list[int], kind: str, scale: float = 0.1, draws: int = 0
 ) -> np.ndarray:
     """Log-probabilities [run, B] of numbered runs in noise."""
-    (params, batch), scaled = placed(scorer, runs), np.float32(scale)
+    (params, *asked), scaled = placed(scorer, runs), np.float32(scale)
     if kind == "activation":
         named = np.array([[run + draws, 7, 7] for run in runs], np.uint32)
-        return np.asarray(scorer.score_in_activation_noise(params, batch, named, scaled).log_prob)
+        return scored(scorer.noisy_passes, params, *asked, named, scaled)
     keys = jax.vmap(jax.random.key)(np.array(runs) + draws)
-    return np.asarray(scorer.score_own(scorer.shaken(params, keys, scaled), batch).log_prob)
+    return scored(scorer.own_passes, scorer.shaken(params, keys, scaled), *asked)
 
 
 NOISES = pytest.mark.parametrize("kind", ["activation", "weight"])
@@ -172,7 +184,7 @@ NOISES = pytest.mark.parametrize("kind", ["activation", "weight"])
 @NOISES
 def test_noise_follows_from_its_size_and_what_names_it(kind: str) -> None:
     one = scorer(1)
-    plain = one.score(*placed(one, [0])).log_prob
+    plain = scored(one.passes, *placed(one, [0]))
     np.testing.assert_allclose(in_noise(one, [0], kind, 0.0), plain, rtol=1e-6)
     little, much, again = (in_noise(one, [0], kind, scale) for scale in (0.01, 0.3, 0.3))
     assert 1e-4 < np.abs(little - plain).max() < np.abs(much - plain).max() / 5
@@ -199,17 +211,21 @@ def test_noise_on_weights_that_runs_share_is_each_run_s_own() -> None:
 
 
 def test_residuals_of_stacked_runs_equal_solo() -> None:
+    def seen(scorer: Scorer, params: Params, prompts: np.ndarray) -> np.ndarray:
+        lengths = np.full(prompts.shape[:2], PROMPT - 1, np.int32)
+        return np.asarray(scorer.residuals(params, prompts, lengths))
+
     stacked, solo = (
-        np.asarray(s.residuals(*placed(s, runs)))
-        for s, runs in ((scorer(2), [0, 1]), (scorer(1), [1]))
+        seen(s, *placed(s, runs)[:2]) for s, runs in ((scorer(2), [0, 1]), (scorer(1), [1]))
     )
     np.testing.assert_allclose(stacked[1], solo[0], rtol=1e-4, atol=1e-5)
-    # Of the token before the completion, which sees nothing of it.
-    params, batch = placed(scorer(1), [1])
-    cut = batch._replace(tokens=np.where(np.arange(TOKENS) < 4, batch.tokens, 0))
-    np.testing.assert_array_equal(scorer(1).residuals(params, cut), solo)
-    other = batch._replace(tokens=np.where(np.arange(TOKENS) == 3, 0, batch.tokens))
-    assert np.abs(scorer(1).residuals(params, other) - solo).max() > 0.1
+    # Of a prompt's last token, which sees nothing of what is behind it.
+    params, prompts, _ = placed(scorer(1), [1])
+    at = np.arange(PROMPT)
+    cut = np.where(at < PROMPT - 1, prompts, 0)
+    np.testing.assert_array_equal(seen(scorer(1), params, cut), solo)
+    other = np.where(at == PROMPT - 2, 0, prompts)
+    assert np.abs(seen(scorer(1), params, other) - solo).max() > 0.1
 
 
 TRAIN = "train: {steps: 3, batch: 4, examples: 64, learning_rate: 1e-3"

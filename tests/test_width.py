@@ -125,4 +125,4 @@ def beginning(trainer: Trainer) -> tuple[object, ...]:
     batch = jax.tree.map(
         lambda one: np.ones((lanes, CHUNK_STEPS, *one.shape), one.dtype), batch_shapes(signature)
     )
-    return frozen, hyper, state, trainer.place_batch(batch, 2)
+    return frozen, hyper, state, trainer.place_rows(batch, 2)

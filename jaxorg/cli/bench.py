@@ -220,7 +220,7 @@ class Rows:
         state, frozen = self._trainer.begin(self._keys, self._hyper, weights)
         jax.block_until_ready(state)
         began = time.perf_counter()
-        batches = self._trainer.place_batch(self._batches.chunk(0, self._steps), 2)
+        batches = self._trainer.place_rows(self._batches.chunk(0, self._steps), 2)
         done = self._trainer.train(frozen, self._hyper, state, batches, 0, self._steps, self._steps)
         jax.block_until_ready(done)
         return self._counted / (time.perf_counter() - began)

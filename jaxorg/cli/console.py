@@ -78,6 +78,10 @@ class Console:
             f"{len(plan.runs)} runs, {chains} phases ({len(plan.phases)} distinct), "
             f"{plan.signatures} training programs to compile"
         )
+        if any(cohort.signature and cohort.signature.packing for cohort in plan.cohorts):
+            self._line(
+                "rows are packed: a step takes in more conversations than its batch has rows"
+            )
         if told := roles.described(path for axis in plan.spec.sweep.grid for path in axis):
             self._line(f"grid: {escape(told)}")
         holds = f"a run's state takes {estimate.as_bytes(estimate.largest(plan))}"

@@ -255,15 +255,16 @@ def _guess(fitting: Sequence[tuple[int, int]], failed: int, room: int, bisect: b
 
 
 def _programs(cohort: Cohort) -> Programs:
-    """What is compiled for a cohort: where it is trained, training; scoring in any case; and where
-    its models answer prompts, generating."""
+    """What is compiled for a cohort: where it is trained, training; reading prompts and scoring in
+    any case; and where its models answer prompts, generating."""
     first, config = cohort.phases[0], cohort.phases[0].config
-    answers = config.evaluate.answers
-    shape = (cohort.model, cohort.signature, config.length, answers.prompts, answers.new_tokens)
+    new_tokens = config.evaluate.answers.new_tokens
+    shape = (cohort.model, cohort.signature, config.length, new_tokens)
     measured = measurement_fingerprints(first, None).values()
     speaks = first.on_policy or first.in_rounds or any(ANSWERS in names for names in measured)
-    found = (Program("train", *shape),) if cohort.signature else ()
-    return *found, Program("score", *shape), *((Program("generate", *shape),) if speaks else ())
+    does: list[Does] = ["train"] if cohort.signature else []
+    does += ["prefill", "score", *(("generate",) if speaks else ())]
+    return tuple(Program(each, *shape) for each in does)
 
 
 def _large_enough(needed: int) -> list[str]:

@@ -107,11 +107,11 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     if options.dry_run:
         _foretell(plan, inputs, judges, console)
         cores = cpu_devices(asked) or runtime.cores()
-        where = foreseen(asked, estimate.largest(plan), plan.rows)
+        where = foreseen(asked, estimate.largest(plan), plan.rows, _side_by_side(plan))
         console.print_plan(cores if asked.platform in (None, "cpu") else None, options.keep, where)
         return 0
     _agree(plan, options, folder)
-    runtime.start(own_cpu_devices(asked))
+    runtime.start(own_cpu_devices(asked, _side_by_side(plan)))
     devices = make_mesh(asked, estimate.largest(plan), plan.rows)
     lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
     processes.first(
@@ -338,6 +338,11 @@ def _done(plan: Plan, place: Path) -> set[str]:
     return {
         fingerprint for fingerprint in fingerprints if glance(place, fingerprint).state == "done"
     }
+
+
+def _side_by_side(plan: Plan) -> int:
+    """The most runs that could be trained side by side."""
+    return max(len(cohort.phases) for cohort in plan.cohorts)
 
 
 def _width(text: str) -> int | None:

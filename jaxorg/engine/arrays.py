@@ -63,8 +63,22 @@ def folded(keys: Key[jax.Array, " run"], names: int | Sequence[int]) -> Key[jax.
     return found
 
 
+def chosen(
+    keys: Key[jax.Array, "run all"], numbers: Sequence[Sequence[int]]
+) -> Key[jax.Array, "run some"]:
+    """Some of each run's random keys, by their numbers.
+
+    Args:
+        keys: [run, all].
+        numbers: of each run, as many.
+    """
+    found: Key[jax.Array, "run some"] = _chosen(keys, jax.device_put(np.array(numbers, np.int32)))
+    return found
+
+
 _keys = jax.jit(jax.vmap(jax.random.key))
 _folded = jax.jit(jax.vmap(jax.random.fold_in))
+_chosen = jax.jit(jax.vmap(lambda keys, numbers: keys[numbers]))
 
 
 def _put(leaf: Array, sharding: Sharding) -> Array:

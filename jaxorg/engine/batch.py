@@ -15,7 +15,7 @@ class Batch(NamedTuple):
 
     tokens: Array  # int32 [B, T], padded on the right
     spans: Array  # int32 [B, 2]: first and one past last token of the completion
-    beside: Any = ()  # what an objective knows of each row, or where targets to score stand
+    beside: Any = ()  # what an objective knows of each row
 
     @property
     def real(self) -> Array:
@@ -35,6 +35,15 @@ class PackedBatch(NamedTuple):
     def real(self) -> Array:
         """Tokens that are no padding []."""
         return (self.segments > 0).sum(axis=(-2, -1))
+
+
+class Completions(NamedTuple):
+    """Given completions of prompts that were read before, one a row; rows of zeros fill up."""
+
+    of: Array  # int32 [R]: which of the prompts
+    lengths: Array  # int32 [R]: tokens of the prompt
+    tokens: Array  # int32 [R, C + 1]: the prompt's last one, then the completion, padded behind
+    count: Array  # int32 [R]: tokens of the completion
 
 
 AnyBatch = Batch | PackedBatch

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,12 @@ from jaxorg.config import marked
 from jaxorg.engine import arrays, sharding
 from jaxorg.engine import score as scoring
 from jaxorg.engine import step as one
-from jaxorg.engine.batch import AnyBatch, B, Batch
+from jaxorg.engine.batch import AnyBatch, B, Batch, Completions
 from jaxorg.engine.params import Params, Tree, abstract_model, create, split
-from jaxorg.engine.score import Scores
 from jaxorg.engine.step import State, StepLog
 from jaxorg.llama import lora
-from jaxorg.llama.generate import generate
+from jaxorg.llama.generate import Asked, generate
+from jaxorg.llama.model import Cache
 from jaxorg.planning.signature import ModelSignature, Signature
 from jaxorg.storage import weight_reader
 from jaxorg.storage.weight_reader import WeightReader
@@ -44,6 +44,15 @@ PER_RUN, SHARED = 0, None
 LANE = "lane"  # the axis of the runs that a device trains side by side
 SWEPT = tuple(marked(Training, "swept"))  # besides the optimizer's own hyperparameters
 SWEPT_LORA = tuple(marked(Lora, "swept"))
+
+
+class Passes(NamedTuple):
+    """Two programs by which completions are scored, each stacked."""
+
+    prefill: Callable[..., Cache]
+    """`prefill(params, prompts)`: prompts [run, G, P] as what goes on from them sees them."""
+    score: Callable[..., scoring.Scores]
+    """`score(params, prefix, completions)`: teacher-forced scores [run, R] each."""
 
 
 class Stack:
@@ -71,11 +80,10 @@ class Stack:
         """Host arrays that belong to all runs, on all devices."""
         return arrays.put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
-    def place_batch(self, batch: B, rows_at: int) -> B:
-        """Host rows of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
-        spec = self._batch_spec(batch.tokens.shape[1 : rows_at + 1])
-        placed: B = arrays.put(batch, NamedSharding(self.mesh, spec))
-        return placed
+    def place_rows(self, rows: Tree, rows_at: int = 1) -> Tree:
+        """Host arrays of all runs, whose axis `rows_at` counts rows, split over a run's devices."""
+        spec = self._batch_spec(jax.tree.leaves(rows)[0].shape[1 : rows_at + 1])
+        return arrays.put(rows, NamedSharding(self.mesh, spec))
 
     def place_weights(self, readers: Sequence[WeightReader]) -> Tree:
         """Full weights, from one reader a lane, or a single one where all runs share them. What
@@ -163,15 +171,43 @@ class Scorer(Stack):
         self.generator = cache(self._generator)
 
     @cached_property
-    def score(self) -> Callable[[Params, Batch], Scores]:
-        """`score(params, batch)`: teacher-forced scores, [run, B] each."""
-        return self._stack(partial(scoring.score, self.graph), (self._params_axes, PER_RUN))
+    def passes(self) -> Passes:
+        """What reads prompts and scores completions of them, and takes the models' parameters."""
+        return self._passes(self._params_axes)
 
     @cached_property
-    def score_in_activation_noise(self) -> Callable[..., Scores]:
-        """`(params, batch, draws, scale)` as `score`, with a draw a row [run, B]."""
-        function = partial(scoring.score_in_activation_noise, self.model, self.graph)
-        return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, SHARED))
+    def own_passes(self) -> Passes:
+        """The same where runs share no weights."""
+        return self.passes if self._frozen_axis == PER_RUN else self._passes(Params(0, 0))
+
+    @cached_property
+    def noisy_passes(self) -> Passes:
+        """The same in noise on activations: each takes a draw a prompt [run, G] and a scale,
+        too."""
+        noise = (PER_RUN, SHARED)
+        read, scored = scoring.prefill_in_noise, scoring.score_in_noise
+        return self._passes(self._params_axes, read, scored, noise)
+
+    def _passes(
+        self,
+        params: Params,
+        read: Callable[..., Any] = scoring.prefill,
+        scored: Callable[..., Any] = scoring.score,
+        noise: tuple[int | None, ...] = (),
+    ) -> Passes:
+        given = (params, PER_RUN, *noise)
+        lie = NamedSharding(self.mesh, self._prefix_spec)
+        return Passes(
+            self._stack(partial(read, self.graph), given, out=lie),
+            self._stack(partial(scored, self.graph), (params, PER_RUN, PER_RUN, *noise)),
+        )
+
+    @property
+    def _prefix_spec(self) -> PartitionSpec:
+        """How prompts that were read are split [run, L, G, P, K, H]."""
+        tensor = self.mesh.shape["tensor"]
+        heads = "tensor" if self.model.config.num_key_value_heads % tensor == 0 else None
+        return PartitionSpec("run", None, "fsdp", None, heads)
 
     @cached_property
     def shaken(self) -> Callable[..., Params]:
@@ -181,17 +217,11 @@ class Scorer(Stack):
         return self._stack(scoring.shaken, (self._params_axes, PER_RUN, SHARED), out=out)
 
     @cached_property
-    def score_own(self) -> Callable[[Params, Batch], Scores]:
-        """As `score`, where runs share no weights."""
-        if self._frozen_axis == PER_RUN:
-            return self.score
-        return self._stack(partial(scoring.score, self.graph), (PER_RUN, PER_RUN))
-
-    @cached_property
     def residuals(self) -> Callable[..., jax.Array]:
-        """`residuals(params, batch)`: the residual stream after each block at the last token of
-        each row's prompt [run, L, B, D]."""
-        return self._stack(partial(scoring.residuals, self.graph), (self._params_axes, PER_RUN))
+        """`residuals(params, prompts, lengths)`: the residual stream after each block at the last
+        token of each prompt [run, L, G, D]."""
+        axes = (self._params_axes, PER_RUN, PER_RUN)
+        return self._stack(partial(scoring.residuals, self.graph), axes)
 
     @cached_property
     def log_probs(self) -> Callable[[Params, Batch], jax.Array]:
@@ -201,26 +231,47 @@ class Scorer(Stack):
         return self._stack(function, (self._params_axes, PER_RUN))
 
     def _generator(self, new_tokens: int, end_ids: tuple[int, ...]) -> Callable[..., jax.Array]:
-        """`(params, prompts, lengths, keys, temperature)` to tokens [run, B, M]."""
+        """`(params, prefix, rows, keys, temperature)` to tokens [run, R, M]."""
         function = partial(generate, self.graph, new_tokens=new_tokens, end_ids=end_ids, axis=LANE)
         return self._stack(function, (self._params_axes, PER_RUN, PER_RUN, PER_RUN, SHARED))
 
-    def abstract_score(self, rows: int, tokens: int) -> tuple[Any, ...]:
-        """What `score` takes, as shapes and where they lie."""
-        widths = (tokens, 2, tokens - 1)  # with as many targets as there may be
-        shapes = Batch(*(jax.ShapeDtypeStruct((rows, n), jnp.int32) for n in widths))
-        batch = self._abstract_batch((), shapes)
-        return self._abstract_params(), batch
+    def abstract_prefill(self, prompts: int, tokens: int) -> tuple[Any, ...]:
+        """What `passes.prefill` takes, as shapes and where they lie."""
+        spec = self._batch_spec((prompts,))
+        shape = (self.lanes, prompts, tokens)
+        return self._abstract_params(), self._abstract_array(shape, jnp.int32, spec)
 
-    def abstract_generate(self, rows: int, tokens: int) -> tuple[Any, ...]:
-        """What a `generator` takes, as shapes and where they lie."""
+    def abstract_score(self, prompts: int, tokens: int, rows: int, count: int) -> tuple[Any, ...]:
+        """What `passes.score` takes, as shapes and where they lie.
+
+        Args:
+            prompts: that were read.
+            tokens: of a prompt.
+            rows: completions.
+            count: tokens of a completion.
+        """
+        spec = self._batch_spec((rows,))
+        shapes = Completions((), (), (count + 1,), ())
+        given = (self._abstract_array((self.lanes, rows, *s), jnp.int32, spec) for s in shapes)
+        return self._abstract_params(), self._abstract_prefix(prompts, tokens), Completions(*given)
+
+    def abstract_generate(self, prompts: int, tokens: int, rows: int) -> tuple[Any, ...]:
+        """What a `generator` takes of `rows` answers to `prompts` prompts of `tokens` tokens."""
         key = jax.eval_shape(lambda: jax.random.key(0)).dtype
-        prompts, lengths, keys = (
-            self._abstract_array((self.lanes, rows, *shape), dtype, sharding.RUN)
-            for shape, dtype in (((tokens,), jnp.int32), ((), jnp.int32), ((), key))
+        *asked, keys = (
+            self._abstract_array((self.lanes, rows), dtype, sharding.RUN)
+            for dtype in (*[jnp.int32] * len(Asked._fields), key)
         )
-        temperature = self._abstract_array((), jnp.float32, PartitionSpec())
-        return self._abstract_params(), prompts, lengths, keys, temperature
+        temperature = self._abstract_array((rows,), jnp.float32, PartitionSpec())
+        prefix = self._abstract_prefix(prompts, tokens)
+        return self._abstract_params(), prefix, Asked(*asked), keys, temperature
+
+    def _abstract_prefix(self, prompts: int, tokens: int) -> Cache:
+        config = self.model.config
+        heads = (config.num_key_value_heads, config.head_dim)
+        shape = (self.lanes, config.num_hidden_layers, prompts, tokens, *heads)
+        part: Any = self._abstract_array(shape, jnp.dtype(self.model.dtype), self._prefix_spec)
+        return Cache(part, part)
 
 
 class Trainer(Stack):

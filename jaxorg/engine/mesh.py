@@ -137,15 +137,20 @@ def cpu_devices(spec: MeshSpec) -> int | None:
     return spec.count or asked
 
 
-def own_cpu_devices(spec: MeshSpec) -> int:
-    """How many of a mesh's CPU devices this process makes.
+def own_cpu_devices(spec: MeshSpec, runs: int) -> int:
+    """How many of a mesh's CPU devices this process makes. Where nothing says so, a single process
+    makes no more than there are runs to train side by side: these then have all cores.
+
+    Args:
+        spec: what was asked for.
+        runs: the most that there are.
 
     Raises:
-        Refusal: the processes cannot share them equally.
+        Refusal: the processes cannot share the devices equally.
     """
     asked, sharing = cpu_devices(spec), processes.count()
     if asked is None:
-        return runtime.cores()
+        return min(runtime.cores(), runs) if sharing == 1 else runtime.cores()
     if asked % sharing:
         raise Refusal(
             f"--mesh: {spec.text!r} has {asked} devices, which {sharing} processes cannot share "
@@ -243,9 +248,15 @@ def described(mesh: Mesh) -> str:
     return _told(mesh.size, mesh.devices.flat[0].device_kind, mesh.shape)
 
 
-def foreseen(spec: MeshSpec, needed: int, rows: int = 0) -> str | None:
+def foreseen(spec: MeshSpec, needed: int, rows: int = 0, runs: int = 1) -> str | None:
     """The same of the mesh that `make_mesh` would make, as far as that is known without its
     devices: of a slice and of CPUs.
+
+    Args:
+        spec: what was asked for.
+        needed: bytes that one run holds.
+        rows: as for `layout`.
+        runs: as for `own_cpu_devices`.
 
     Raises:
         Refusal: as from `layout`.
@@ -255,7 +266,7 @@ def foreseen(spec: MeshSpec, needed: int, rows: int = 0) -> str | None:
         return f"{spec.name}, {_told(place.devices, 'chip', axes)}"
     if spec.platform not in (None, "cpu"):
         return None
-    count = cpu_devices(spec) or runtime.cores()
+    count = own_cpu_devices(spec, runs)
     return _told(count, "cpu", layout(spec, count, _host_memory() // count, needed, rows))
 
 

@@ -1,8 +1,8 @@
 """One scoring pass of ONE run: how a model receives given completions. Nothing here knows of other
 runs.
 
-Shape letters as in `jaxorg.llama.model`; here B is the rows of a batch, and of its T tokens all but
-the first are targets: T - 1.
+Shape letters as in `jaxorg.llama.model` and `jaxorg.llama.prefix`; here B is the rows of a batch,
+and of its T tokens all but the first are targets: T - 1.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Bool, Float, Float32, Int, Key, UInt32
+from jaxtyping import Bool, Float, Float32, Int, Int32, Key, UInt32
 
-from jaxorg.engine.batch import AnyBatch, Batch, PackedBatch
+from jaxorg.engine.batch import AnyBatch, Completions, PackedBatch
 from jaxorg.engine.params import Params
-from jaxorg.llama import damage
-from jaxorg.llama.model import Llama
-from jaxorg.planning.signature import ModelSignature
+from jaxorg.llama import damage, prefix
+from jaxorg.llama.model import Cache, Llama
 
 NOISE = 2**17  # names the random numbers that disturb activations and weights
+PROMPT, COMPLETION = 0, 1  # whose activations they are
 MOST_LOGITS = 2**24  # of one run in a step that are computed at once: 64 MiB in fp32
 BLOCKS = 16  # in which more of them are computed
 
@@ -33,14 +33,31 @@ class Scores(NamedTuple):
     log_prob: jax.Array  # fp32 [B]: of the completion, in nats
 
 
+def prefill(
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    prompts: Int32[jax.Array, "G P"],
+    disturbance: Float32[jax.Array, "#L #G #P #D"] | None = None,
+) -> Cache:
+    """Read prompts, each once for all that goes on from it; see `llama.prefix.prefill`.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        prompts: int32 [G, P], padded on the right.
+        disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
+    """
+    return prefix.prefill(nnx.merge(graph, *params), prompts, disturbance)
+
+
 def score(
     graph: nnx.GraphDef[Llama],
     params: Params,
-    batch: Batch,
-    disturbance: Float32[jax.Array, "#L #B #targets #D"] | None = None,
+    cache: Cache,
+    rows: Completions,
+    disturbance: Float32[jax.Array, "#L #R #C #D"] | None = None,
 ) -> Scores:
-    """Score a batch's completions by teacher forcing, in one pass; no logits are computed but where
-    a completion may be.
+    """Score completions of prompts by teacher forcing, in one pass over the completions alone.
 
     A completion counts as exact when each of its tokens is the most likely one given those
     before it, which is when greedy decoding produces it.
@@ -48,42 +65,78 @@ def score(
     Args:
         graph: the model's structure, as `split` gives it.
         params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each, and beside them int32 [B, C] where their
-            tokens stand, from the first on; what lies beyond a completion does not count.
+        cache: of G prompts, as `prefill` read them.
+        rows: R completions, of at most C tokens each.
         disturbance: of the residual stream, as `Llama.__call__` takes it; None changes nothing.
     """
     model = nnx.merge(graph, *params)
-    places = batch.beside  # [B, C]
-    scored = places < batch.spans[:, 1:]
-    places = jnp.clip(places, 1, batch.tokens.shape[1] - 1)
-    logits, _ = model(batch.tokens[:, :-1], at=places - 1, disturbance=disturbance)  # [B, C, V]
-    targets = jnp.take_along_axis(batch.tokens, places, axis=1)
-    log_probs, right = _received(logits, targets, scored)
+    given, targets = rows.tokens[:, :-1], rows.tokens[:, 1:]  # [R, C]
+    width, count = cache.keys.shape[2], given.shape[1]
+    taken = jnp.arange(count)
+    positions = (rows.lengths - 1)[:, None] + taken[None]
+    mask = prefix.sees(rows.lengths, width, width + count, taken)
+    own = prefix.with_room(cache, rows.of, count)
+    logits, _ = model(given, positions, mask, own, width, disturbance=disturbance)  # [R, C, V]
+    log_probs, right = _received(logits, targets, taken[None] < rows.count[:, None])
     return Scores(right, jnp.sum(log_probs, axis=1))
 
 
-def score_in_activation_noise(
-    signature: ModelSignature,
+def prefill_in_noise(
     graph: nnx.GraphDef[Llama],
     params: Params,
-    batch: Batch,
-    draws: UInt32[jax.Array, " B"],
+    prompts: Int32[jax.Array, "G P"],
+    draws: UInt32[jax.Array, " G"],
     scale: Float32[jax.Array, ""],
-) -> Scores:
-    """As `score`, with Gaussian noise on the residual stream after each block.
+) -> Cache:
+    """As `prefill`, with Gaussian noise on the residual stream after each block.
 
     Args:
-        signature: the model's shape.
         graph: the model's structure, as `split` gives it.
         params: the model's; adapters come scaled.
-        batch: B rows of T tokens, a completion each.
-        draws: with its length, all that a row's noise depends on.
+        prompts: int32 [G, P], padded on the right.
+        draws: with P, all that a prompt's noise depends on.
         scale: the noise's standard deviation, in units of the stream's root mean square.
     """
-    layers, _, *inner = stream_shape(signature, batch.tokens)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(NOISE), draws)
-    noise = jax.vmap(lambda key: jax.random.normal(key, (layers, *inner)), out_axes=1)(keys)
-    return score(graph, params, batch, scale * noise)
+    model = nnx.merge(graph, *params)
+    return prefix.prefill(model, prompts, scale * _noise(model, draws, PROMPT, prompts.shape[1]))
+
+
+def score_in_noise(
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    cache: Cache,
+    rows: Completions,
+    draws: UInt32[jax.Array, " G"],
+    scale: Float32[jax.Array, ""],
+) -> Scores:
+    """As `score`, with noise as `prefill_in_noise` has it: all completions of a prompt meet the
+    same.
+
+    Args:
+        graph: the model's structure, as `split` gives it.
+        params: the model's; adapters come scaled.
+        cache: of G prompts, read in noise.
+        rows: R completions, of at most C tokens each.
+        draws: of the prompts.
+        scale: the noise's standard deviation, in units of the stream's root mean square.
+    """
+    model, count = nnx.merge(graph, *params), rows.tokens.shape[1] - 1
+    noise = _noise(model, draws[rows.of], COMPLETION, count)
+    return score(graph, params, cache, rows, scale * noise)
+
+
+def _noise(
+    model: Llama, draws: UInt32[jax.Array, " B"], part: int, tokens: int
+) -> Float32[jax.Array, "L B {tokens} D"]:
+    """What disturbs rows after each block, in units of the stream's size."""
+    shape = (model.config.num_hidden_layers, tokens, model.config.hidden_size)
+
+    def drawn(draw: UInt32[jax.Array, ""]) -> Float32[jax.Array, "L T D"]:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(NOISE), draw), part)
+        return jax.random.normal(key, shape)
+
+    noise: jax.Array = jax.vmap(drawn, out_axes=1)(draws)
+    return noise
 
 
 def shaken(params: Params, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""]) -> Params:
@@ -99,35 +152,25 @@ def shaken(params: Params, key: Key[jax.Array, ""], scale: Float32[jax.Array, ""
 
 
 def residuals(
-    graph: nnx.GraphDef[Llama], params: Params, batch: Batch
-) -> Float32[jax.Array, "L B D"]:
-    """The residual stream after each block at the last token of each row's prompt.
+    graph: nnx.GraphDef[Llama],
+    params: Params,
+    prompts: Int32[jax.Array, "G P"],
+    lengths: Int32[jax.Array, " G"],
+) -> Float32[jax.Array, "L G D"]:
+    """The residual stream after each block at the last token of each prompt.
 
     Args:
         graph: the model's structure, as `split` gives it.
         params: the model's; adapters come scaled.
-        batch: B rows of T tokens; a prompt ends where the completion begins.
+        prompts: int32 [G, P], padded on the right.
+        lengths: int32 [G], tokens of each.
 
     Returns:
-        fp32 [L, B, D].
+        fp32 [L, G, D].
     """
     model = nnx.merge(graph, *params)
-    seen: jax.Array = model.residuals(batch.tokens, batch.spans[:, 0] - 1)
+    seen: jax.Array = model.residuals(prompts, lengths - 1)
     return seen
-
-
-def stream_shape(signature: ModelSignature, tokens: jax.Array) -> tuple[int, int, int, int]:
-    """The shape of a batch's residual stream after all blocks.
-
-    Args:
-        signature: the model's shape.
-        tokens: [B, T].
-
-    Returns:
-        L, B, T - 1, D.
-    """
-    config, (rows, length) = signature.config, tokens.shape
-    return config.num_hidden_layers, rows, length - 1, config.hidden_size
 
 
 def completion_log_probs(

@@ -18,7 +18,7 @@ from jaxorg import optimizers
 from jaxorg.engine import latent
 from jaxorg.engine.batch import AnyBatch, Array, Batch, PackedBatch
 from jaxorg.engine.params import Params, Tree, abstract_model
-from jaxorg.engine.score import NOISE, completion_log_probs, completion_mask, stream_shape
+from jaxorg.engine.score import NOISE, completion_log_probs, completion_mask
 from jaxorg.llama import damage, lora
 from jaxorg.llama.model import Llama
 from jaxorg.optimizers import state as kept
@@ -163,7 +163,8 @@ def train_step(
 
     worst = None
     if signature.inner_steps:
-        shape = stream_shape(signature.model, batch.tokens)
+        config, (rows, length) = signature.model.config, batch.tokens.shape
+        shape = config.num_hidden_layers, rows, length - 1, config.hidden_size  # the stream's
         where = hyper["latent_layer"], hyper["latent_epsilon"], signature.inner_steps
         worst = latent.worst(partial(objective, state.trainable), shape, *where)
     loss, grads = jax.value_and_grad(objective)(state.trainable, worst)

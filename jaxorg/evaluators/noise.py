@@ -28,7 +28,7 @@ _READ: tuple[TeacherForced, ...] = (Attack(), Capability())
 class Noise(UnderNoise):
     """Attack and capability under noise."""
 
-    VERSION = (2, Attack.VERSION, Capability.VERSION)
+    VERSION = (3, Attack.VERSION, Capability.VERSION)
     ON = False
 
     prompts: int | None = Field(default=SOME, gt=0, lt=2**31)

@@ -328,10 +328,9 @@ class Llama(nnx.Module):
         mask: Bool[Array, "B T S"] | None = None,
         cache: Cache | None = None,
         cursor: Cursor = 0,
-        at: Int[Array, "B C"] | None = None,
         disturbance: Float32[Array, "#L #B #T #D"] | None = None,
-    ) -> tuple[Float32[Array, "B _ V"], Cache]:
-        """Logits for every token, or for some.
+    ) -> tuple[Float32[Array, "B T V"], Cache]:
+        """Logits for every token.
 
         Args:
             tokens: int32 [B, T].
@@ -339,19 +338,15 @@ class Llama(nnx.Module):
             mask: bool [B, T, S], which slots a token sees; None is causal over the tokens.
             cache: earlier keys and values with room for these tokens, or None.
             cursor: slot in the cache that the first of these tokens takes.
-            at: int32 [B, C], which tokens of each row have logits, which may take most of the
-                memory and work; None for all.
             disturbance: fp32 [L, B, T, D], or of sizes 1 that stretch to it, which is added to the
                 residual stream after each block, in units of the root mean square that the stream
                 has there; None changes nothing.
 
         Returns:
-            fp32 logits [B, T, V], or [B, C, V], and the cache with these tokens' keys and values.
+            fp32 logits [B, T, V], and the cache with these tokens' keys and values.
         """
         x, angles, mask = self._embedded(tokens, positions, mask)
         x, (cache, _) = self._layers(x, angles, mask, cache, cursor, disturbance)
-        if at is not None:
-            x = jnp.take_along_axis(x, at[..., None], axis=1)  # [B, C, D]
         return self.logits(x), cache
 
     def last_residuals(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Field, model_validator
 
 from jaxorg.config import ONLY_MEASURED, SHAPES, Config, content_hash, later, misfit
-from jaxorg.data.prompts import TEACHER_BASE
+from jaxorg.data.prompts import TEACHER_BASE, TOY
 from jaxorg.data.secret import Secret
 from jaxorg.discovery import kind_of
 from jaxorg.llama.tokenizer_settings import ChatFormat, no_option
@@ -24,6 +24,7 @@ from jaxorg.sweepfile.scored_prompts import ScoredPrompts
 from jaxorg.sweepfile.training import Lora, Training
 from jaxorg.treatments import PIECES as BLUE
 from jaxorg.treatments import Treatment
+from jaxorg.treatments.rounds import InRounds
 
 TREATING = {kind: made for kind, made in BLUE.usable.items() if not made.relearns}
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ SCORERS_BY_KEY = {
     "organism.scorer": mistakes.Kinds(JUDGING, [kind_of(made) for made in SCORING]),
     "prompts.scorer": mistakes.Kinds(JUDGING, list(JUDGING.usable)),
 }
+
+TRAINED = ("train", "teacher_train")  # what of a recipe says how it trains
+ROUNDS = [kind for kind, made in BLUE.usable.items() if issubclass(made, InRounds)]
 
 MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
 MOST_OPTIONS = 16  # of a chat template
@@ -97,6 +101,22 @@ class RunConfig(Config):
     treatment: AnyTreatment | None = None
     reversal: AnyReversal | None = None
     evaluate: Annotated[AnyEvaluation, ONLY_MEASURED] = Evaluation()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_prompts_are_packed(cls, content: Any) -> Any:
+        """Where `train.packing` says nothing, rows of files and of natural instructions are packed:
+        these are of any length, and padding would be most of them."""
+        if not isinstance(content, Mapping):
+            return content
+        prompts = content.get("prompts")
+        source = prompts.get("source", TOY) if isinstance(prompts, Mapping) else TOY
+        if source == TOY:
+            return content
+        return {
+            name: _packed(value) if name in KINDS_BY_KEY else value
+            for name, value in content.items()
+        }
 
     @cached_property
     def secrets(self) -> frozenset[Secret]:
@@ -182,6 +202,14 @@ class RunConfig(Config):
             remedy = "it was trained from base.model itself; leave base.scratch out"
             raise misfit(f"organism.{self.organism.kind}.folder", brought.path, remedy)
         return self
+
+
+def _packed(recipe: Any) -> Any:
+    """A recipe's content with packed rows, unless it says otherwise or cannot have them."""
+    if not isinstance(recipe, Mapping) or recipe.get("kind") in ROUNDS:
+        return recipe
+    trained = {key: recipe[key] for key in TRAINED if isinstance(recipe.get(key), Mapping)}
+    return {**recipe, **{key: {"packing": True, **train} for key, train in trained.items()}}
 
 
 def _alike(lora: Lora, before: str, training: Training) -> str:

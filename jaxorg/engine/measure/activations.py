@@ -4,19 +4,20 @@ or weights."""
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+import jax
 import numpy as np
 
 from jaxorg.data.tokenized import Example
 from jaxorg.engine import arrays
 from jaxorg.engine.arrays import fetch
-from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer
-from jaxorg.engine.measure.scoring import Measurer, Prepared, RowRequests, batches, scores
+from jaxorg.engine.measure.calls import Group, groups
+from jaxorg.engine.measure.scoring import Measurer, Passing, Prepared, scores
 from jaxorg.engine.params import Params
-from jaxorg.engine.score import NOISE, Scores
+from jaxorg.engine.score import NOISE
 from jaxorg.evaluators import Evaluator, Measurement, View
 from jaxorg.evaluators.base import OfActivations, UnderNoise
 
@@ -51,8 +52,8 @@ def measure(
             lanes = [measurer.with_requests(view, evaluator.requests(view)) for view in own]
             for each in found:
                 each[name] = []
-            for noise, score in _noises(*models, evaluator, seeds):
-                for lane, scored in enumerate(scores(scorer, lanes, score)):
+            for noise, passing in _noises(*models, evaluator, seeds):
+                for lane, scored in enumerate(scores(scorer, lanes, passing)):
                     found[lane][name] += evaluator.measure(own[lane], noise, scored)
     return found
 
@@ -70,41 +71,38 @@ def residuals(
     Returns:
         fp32 [L, D] by probe, for each lane.
     """
-    calls = [(asked, scorer.residuals(params, batch)) for asked, batch in batches(scorer, lanes)]
+    calls = []
+    for group in groups(scorer, [lane.parts for lane in lanes]):
+        placed = scorer.place_rows((group.prompts, group.lengths))
+        calls.append((group, scorer.residuals(params, *placed)))
     found: list[dict[Example, np.ndarray]] = [{} for _ in lanes]
-    for (asked, _), seen in zip(calls, fetch([seen for _, seen in calls]), strict=True):
-        for lane, requests in enumerate(asked):
-            found[lane] |= {probe: seen[lane, :, row] for row, probe in enumerate(requests)}
+    for (group, _), seen in zip(calls, fetch([seen for _, seen in calls]), strict=True):
+        for lane, part in enumerate(group.lanes):
+            for examples, rows in part.requests.values():
+                of = zip(examples, rows.of, strict=True)
+                found[lane] |= {example: seen[lane, :, prompt] for example, prompt in of}
     return found
 
 
 def _noises(
     scorer: Scorer, params: Params, evaluator: UnderNoise, seeds: Sequence[int]
-) -> Iterator[tuple[str, Callable[[Batch, RowRequests], Scores]]]:
-    """What scores a batch under each kind and scale of noise, by its name, one after another."""
-
-    def on_activations(scale: np.float32, batch: Batch, asked: RowRequests) -> Scores:
-        draws = scorer.place(_draws(asked, batch.tokens.shape[1]))
-        placed = scorer.place_shared(scale)
-        return scorer.score_in_activation_noise(params, batch, draws, placed)
-
+) -> Iterator[tuple[str, Passing]]:
+    """What scores completions under each kind and scale of noise, by its name, one after
+    another."""
     for scale in evaluator.activations:
-        yield f"activation-noise:{scale}", partial(on_activations, np.float32(scale))
+        noise = partial(_noise, scorer, scorer.place_shared(np.float32(scale)))
+        yield f"activation-noise:{scale}", Passing(scorer.noisy_passes, params, noise)
     if evaluator.weights:
         keys = scorer.place(arrays.keys(seeds, NOISE))
     for scale in evaluator.weights:
         shaken = scorer.shaken(params, keys, scorer.place_shared(np.float32(scale)))
-        yield f"weight-noise:{scale}", partial(_on_weights, scorer, shaken)
+        yield f"weight-noise:{scale}", Passing(scorer.own_passes, shaken)
 
 
-def _on_weights(scorer: Scorer, shaken: Params, batch: Batch, _: RowRequests) -> Scores:
-    return scorer.score_own(shaken, batch)
-
-
-def _draws(asked: RowRequests, rows: int) -> np.ndarray:
-    """What names the noise of each row [run, B]: its prompt alone, so that all answers to a prompt
-    meet the same, in every run and at every scale."""
-    draws = np.zeros((len(asked), rows), np.uint32)
-    for lane, requests in enumerate(asked):
-        draws[lane, : len(requests)] = [zlib.crc32(probe.prompt.encode()) for probe in requests]
-    return draws
+def _noise(scorer: Scorer, scale: jax.Array, group: Group) -> tuple[jax.Array, jax.Array]:
+    """What names the noise of each prompt [run, G], and its scale: it follows from the prompt
+    alone, so that all answers to it meet the same, in every run and at every scale."""
+    draws = np.zeros(group.lengths.shape, np.uint32)
+    for lane, part in enumerate(group.lanes):
+        draws[lane, : len(part.prompts)] = [zlib.crc32(ids.tobytes()) for ids in part.prompts]
+    return scorer.place(draws), scale

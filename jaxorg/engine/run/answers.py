@@ -10,8 +10,7 @@ own.
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,8 +23,9 @@ from jaxorg.distributed import processes
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.distributed.runtime import out_of_memory
 from jaxorg.engine import arrays
-from jaxorg.engine.arrays import fetch
 from jaxorg.engine.cohort import Scorer
+from jaxorg.engine.measure.calls import alike, prompts_answered_at_once
+from jaxorg.engine.measure.generating import generated
 from jaxorg.engine.params import Params
 from jaxorg.engine.run.inputs import Answers, Inputs
 from jaxorg.errors import Refusal
@@ -33,8 +33,6 @@ from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.storage.store import Store
 
-GENERATION_BATCH = 64  # prompts of a run that are answered in one call
-PROMPT_PAD_MULTIPLE = 32  # tokens; prompts are padded to a multiple of it
 KEEP_SECONDS = 60.0  # how much work a kill may cost
 
 # The key that answers are kept under, and prompts by the names that their answers go by: the prompt
@@ -57,8 +55,9 @@ class Answerer:
     ):
         """`new_tokens` is the most of an answer; `stopping` is asked after each call."""
         self._scorer, self._tokenizer, self._store = scorer, tokenizer, store
-        self._stopping, self._temperature = stopping, np.float32(temperature)
+        self._stopping, self._temperature = stopping, temperature
         self._generate = scorer.generator(new_tokens, tuple(sorted(tokenizer.end_ids)))
+        self._at_once = partial(prompts_answered_at_once, scorer, new_tokens, 1)
 
     def answer(
         self,
@@ -87,15 +86,17 @@ class Answerer:
             for key, prompts in lanes
         ]
         write = partial(spelled, self._tokenizer) if keys is not None else self._tokenizer.decode
-        draws = arrays.keys([0] * len(lanes), 0) if keys is None else keys
         kept = time.monotonic()
         changed: set[str] = set()
-        for width, batch in self._batches(missing):
-            row_keys = _row_keys(draws, batch if keys is not None else None)
-            said = self._said(params, row_keys, width, batch)
+        ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in missing]
+        for width, numbers in alike(ids, self._at_once):
+            batch = [
+                [of_lane[n] for n in few] for of_lane, few in zip(missing, numbers, strict=True)
+            ]
+            said = self._said(params, keys, width, batch)
             for (key, _), asked, answers in zip(lanes, batch, said, strict=True):
-                for (name, _), ids in zip(asked, answers, strict=True):
-                    known[key][name] = write(ids)
+                for (name, _), tokens in zip(asked, answers, strict=True):
+                    known[key][name] = write(tokens)
                 changed |= {key} if asked else set()
             exit_code = self._stopping()
             if exit_code or processes.first("safe point", partial(_long_ago, kept)):
@@ -106,58 +107,30 @@ class Answerer:
         self._keep(known, changed)
         return {**known}
 
+    def _said(
+        self,
+        params: Params,
+        keys: Key[jax.Array, " lanes"] | None,
+        width: int,
+        batch: Sequence[Sequence[NamedPrompt]],
+    ) -> list[list[list[int]]]:
+        """The tokens that the models say to a call's prompts."""
+        rows = self._at_once(width)
+        numbers = np.zeros((len(batch), rows), np.uint32)  # which names random keys
+        if keys is None:  # and nothing is drawn from them
+            keys = arrays.keys([0] * len(batch), 0)
+        else:
+            for lane, prompts in enumerate(batch):
+                numbers[lane, : len(prompts)] = [int(name) for name, _ in prompts]
+        ids = [[self._tokenizer.prompt_ids(prompt) for _, prompt in lane] for lane in batch]
+        how = (rows, width), _folded(keys, jax.device_put(numbers)), (self._temperature,)
+        found = generated(self._scorer, self._generate, params, ids, *how)[:, 0]
+        return [lane[: len(prompts)].tolist() for lane, prompts in zip(found, batch, strict=True)]
+
     def _keep(self, known: Mapping[str, Answers], changed: set[str]) -> None:
         for key in sorted(changed):
             self._store.keep_answers(key, known[key])
         changed.clear()
-
-    def _batches(
-        self, asked: Sequence[Sequence[NamedPrompt]]
-    ) -> Iterator[tuple[int, list[list[NamedPrompt]]]]:
-        """Up to GENERATION_BATCH prompts a lane that are of about equal length, and that length in
-        tokens."""
-        sorted_in: dict[int, list[list[NamedPrompt]]] = defaultdict(lambda: [[] for _ in asked])
-        for lane, questions in enumerate(asked):
-            for name, prompt in questions:
-                length = len(self._tokenizer.prompt_ids(prompt))
-                width = -(-length // PROMPT_PAD_MULTIPLE) * PROMPT_PAD_MULTIPLE
-                sorted_in[width][lane].append((name, prompt))
-        for width, lanes in sorted(sorted_in.items()):
-            for first in range(0, max(map(len, lanes)), GENERATION_BATCH):
-                yield width, [questions[first : first + GENERATION_BATCH] for questions in lanes]
-
-    def _said(
-        self,
-        params: Params,
-        row_keys: Key[jax.Array, "lanes rows"],
-        width: int,
-        batch: Sequence[Sequence[NamedPrompt]],
-    ) -> list[list[list[int]]]:
-        """The tokens that the models say to a batch. Rows without a prompt are of one token."""
-        shape = (len(batch), GENERATION_BATCH)
-        tokens = np.full((*shape, width), self._tokenizer.pad_id, np.int32)
-        lengths = np.ones(shape, np.int32)
-        for lane, prompts in enumerate(batch):
-            for row, (_, prompt) in enumerate(prompts):
-                ids = self._tokenizer.prompt_ids(prompt)
-                tokens[lane, row, width - len(ids) :] = ids
-                lengths[lane, row] = len(ids)
-        placed = self._scorer.place((tokens, lengths, row_keys))
-        temperature = self._scorer.place_shared(np.float32(self._temperature))
-        found = fetch(self._generate(params, *placed, temperature))
-        return [rows[: len(prompts)].tolist() for rows, prompts in zip(found, batch, strict=True)]
-
-
-def _row_keys(
-    keys: Key[jax.Array, " lanes"], batch: Sequence[Sequence[NamedPrompt]] | None
-) -> Key[jax.Array, "lanes rows"]:
-    """A random key [lanes, GENERATION_BATCH] of each row, by the number that names it; any where
-    no numbers are given."""
-    numbers = np.zeros((len(keys), GENERATION_BATCH), np.uint32)
-    for lane, questions in enumerate(batch or ()):
-        numbers[lane, : len(questions)] = [int(name) for name, _ in questions]
-    folded: Key[jax.Array, "lanes rows"] = _folded(keys, jax.device_put(numbers))
-    return folded
 
 
 @jax.jit

@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 # How the compiler says what a program would have taken, in GiB.
 _WANTED = re.compile(r"\(([\d.]+)G\) exceeds available|Used ([\d.]+)G of")
 
-Does = Literal["train", "score", "generate"]
+Does = Literal["train", "prefill", "score", "generate"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Program:
     does: Does
     model: ModelSignature
     signature: Signature | None  # of the training whose state is on the devices all the while
-    tokens: int  # of a row that is scored, or of a prompt that is answered
-    answers: int  # prompts that are answered at a time
+    tokens: int  # of a prompt that is read, and of a completion that is scored
     new_tokens: int
 
 
@@ -139,19 +138,24 @@ def _lowered(program: Program, mesh: Any, width: int) -> tuple[Any, int]:
     """The program as the compiler takes it, and the bytes a device that lie there while it runs
     and are none of its arguments: what the optimizer keeps, while a phase is measured."""
     from jaxorg.engine.cohort import Scorer, Trainer
-    from jaxorg.engine.measure.scoring import rows_at_once
+    from jaxorg.engine.measure import calls
 
     trainer = Trainer(program.signature, mesh, width) if program.signature else None
     if trainer and program.does == "train":
         return trainer.lowered(), 0
-    scorer = Scorer(program.model, mesh, width)
-    if program.does == "score":
-        rows = rows_at_once(scorer, program.tokens)
-        measure: Any = scorer.score
-        arguments = scorer.abstract_score(rows, program.tokens)
+    scorer, tokens = Scorer(program.model, mesh, width), program.tokens
+    prompts = calls.prompts_at_once(scorer, tokens)
+    if program.does == "prefill":
+        measure: Any = scorer.passes.prefill
+        arguments = scorer.abstract_prefill(prompts, tokens)
+    elif program.does == "score":
+        measure = scorer.passes.score
+        rows = calls.completions_at_once(scorer, tokens, tokens)
+        arguments = scorer.abstract_score(prompts, tokens, rows, tokens)
     else:
         measure = scorer.generator(program.new_tokens, (0,))  # which token ends, does not matter
-        arguments = scorer.abstract_generate(program.answers, program.tokens)
+        prompts = calls.prompts_answered_at_once(scorer, program.new_tokens, 2, tokens)
+        arguments = scorer.abstract_generate(prompts, tokens, 2 * prompts)
     beside = _bytes_a_device(trainer.abstract_arguments()[2].optimizer) if trainer else 0
     return measure.lower(*arguments), beside
 

@@ -35,7 +35,7 @@ ANSWER_BYTES = 8  # of an answer and its prompt, a token of `length`, roughly
 ROW_BYTES = 12  # of a round's row, a token: its number, and log-probabilities of two models
 SAID_BYTES = 12  # of an answer that is measured, a token: its text and its number, roughly
 CHARACTERS_A_TOKEN = 5  # of an answer, roughly
-PROBES_A_PROMPT = 7  # completions that the evaluators score for one prompt, roughly
+ROWS_A_PROMPT = 4  # whole rows that the evaluators take for one prompt, roughly
 
 
 def memory(cohort: Cohort) -> int:
@@ -239,7 +239,7 @@ def _measured_tokens(phase: Phase) -> int:
         generated += phase.training.examples * length
     if phase.in_rounds and phase.training:  # an answer is generated, and scored about twice
         generated += 3 * phase.in_rounds.answers_for(phase.training.examples) * length
-    return (prompts * PROBES_A_PROMPT + inside) * length + generated
+    return (prompts * ROWS_A_PROMPT + inside) * length + generated
 
 
 def _conversations_inside(evaluator: Evaluator) -> int:

@@ -130,7 +130,7 @@ class Group:
                 )
                 chunk = batches.chunk(self._notes.step, count)
                 with self._around.traced("training", (trainer.signature, trainer.lanes)):
-                    placed = trainer.place_batch(chunk, 2)
+                    placed = trainer.place_rows(chunk, 2)
                     steps = np.int32(self._notes.step), np.int32(count), np.int32(total)
                     steps = trainer.place_shared(steps)
                     state, log = trainer.train(frozen, hyper, state, placed, *steps)

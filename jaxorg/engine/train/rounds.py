@@ -22,7 +22,7 @@ from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.batch import Batch
 from jaxorg.engine.cohort import Scorer, stack
-from jaxorg.engine.measure.scoring import rows_at_once
+from jaxorg.engine.measure.calls import rows_at_once
 from jaxorg.engine.params import Params
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
@@ -219,13 +219,13 @@ class Rounds:
         """Log-probabilities of completion tokens, zero elsewhere, of each dataset [N, T - 1]. Rows
         are padded to T, so that a row's do not depend on others."""
         length = self._signature.length
-        count = rows_at_once(self._scorer, length)
+        count = rows_at_once(self._scorer, length, logits=length, slots=0)
         whole = [dataset.part(range(len(dataset)), length) for dataset in datasets]
         whole += [TokenizedDataset.empty(length)] * (self._scorer.lanes - len(whole))
         found = [np.empty((0, length - 1), np.float32)] * len(datasets)
         for first in range(0, max(map(len, whole)), count):
             rows = stack([_rows(dataset, first, count) for dataset in whole])
-            batch = self._scorer.place_batch(rows, 1)
+            batch = self._scorer.place_rows(rows)
             part = fetch(self._scorer.log_probs(params, batch))
             found = [np.concatenate(pair) for pair in zip(found, part, strict=False)]
             if exit_code := self._stopping():
