@@ -13,12 +13,14 @@ from flax import nnx
 from make_golden import random_tokens, reference_logits
 from weights import load, merged
 
-from jaxorg.engine.params import abstract_model
+from jaxorg.engine.measure import calls
+from jaxorg.engine.params import Params, abstract_model
+from jaxorg.engine.score import prefill
 from jaxorg.llama import checkpoint, lora
-from jaxorg.llama.generate import generate
+from jaxorg.llama.generate import Asked, generate
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning import manifest
-from jaxorg.planning.signature import ModelSignature
+from jaxorg.planning.signature import ModelSignature, unrolls
 from jaxorg.storage.folder import Folder
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
@@ -45,7 +47,9 @@ class Ours:
         )
         recipe = getattr(config, kind)
         adapters = None if kind == "base" else recipe.train.lora
-        signature = ModelSignature(checkpoint.read_config(base), adapters and adapters.signature())
+        shape = checkpoint.read_config(base)
+        lowered = adapters and adapters.signature()
+        signature = ModelSignature(shape, lowered, unroll=unrolls(shape))
         graph, (shapes, _) = abstract_model(signature)
         known = manifest.read(out)
         assert known is not None
@@ -78,11 +82,12 @@ class Ours:
         """Greedy."""
         ids = [self.tokenizer.prompt_ids(prompt) for prompt in prompts]
         ends = tuple(sorted(self.tokenizer.end_ids))
-        lengths = np.array([len(row) for row in ids])
-        padded = np.array([[0] * (max(lengths) - len(row)) + row for row in ids])
+        (padded,), (lengths,) = calls.padded([ids], len(ids), max(map(len, ids)))
+        rows = Asked(np.arange(len(ids)), lengths, np.array([row[-1] for row in ids]))
+        prefix = jax.jit(partial(prefill, self.graph))(Params(*self.parts), padded)
         program = jax.jit(partial(generate, self.graph, new_tokens=NEW, end_ids=ends))
         keys = jax.random.split(jax.random.key(0), len(ids))
-        tokens = program(self.parts, padded, lengths, keys, jnp.float32(0))
+        tokens = program(self.parts, prefix, rows, keys, jnp.zeros(len(ids)))
         return [self.tokenizer.decode(row) for row in tokens.tolist()]
 
 

@@ -10,9 +10,10 @@ import pytest
 from flax import nnx
 from weights import merged, random_weights
 
-from jaxorg.engine.params import abstract_model
+from jaxorg.engine.params import Params, abstract_model
+from jaxorg.engine.score import prefill
 from jaxorg.llama import lora
-from jaxorg.llama.generate import generate
+from jaxorg.llama.generate import Asked, generate
 from jaxorg.llama.lora import LoraConfig
 from jaxorg.llama.model import LlamaConfig
 from jaxorg.planning.signature import ModelSignature
@@ -50,14 +51,16 @@ def test_cached_generation_equals_greedy_decoding_by_full_passes(config: LlamaCo
     assert len(np.unique(expected)) > 5
 
     @jax.jit
-    def continued(prompts: jax.Array, lengths: jax.Array, keys: jax.Array) -> Any:
-        options = {"new_tokens": NEW, "end_ids": ()}
-        return generate(graph, (weights, {}), prompts, lengths, keys, jnp.float32(0), **options)
+    def continued(prompts: jax.Array, rows: Asked, keys: jax.Array) -> Any:
+        params, options = Params(weights, {}), {"new_tokens": NEW, "end_ids": ()}
+        prefix = prefill(graph, params, prompts)
+        return generate(graph, params, prefix, rows, keys, jnp.zeros(len(PROMPTS)), **options)
 
-    rows = jnp.asarray([[11] * (WIDTH - len(p)) + p for p in PROMPTS], jnp.int32)
-    lengths = jnp.asarray([len(p) for p in PROMPTS], jnp.int32)
+    prompts = jnp.asarray([p + [11] * (WIDTH - len(p)) for p in PROMPTS], jnp.int32)
+    about = (range(len(PROMPTS)), [len(p) for p in PROMPTS], [p[-1] for p in PROMPTS])
+    rows = Asked(*(jnp.asarray(x, jnp.int32) for x in about))
     keys = jax.random.split(jax.random.key(0), len(PROMPTS))
-    np.testing.assert_array_equal(continued(rows, lengths, keys), expected)
+    np.testing.assert_array_equal(continued(prompts, rows, keys), expected)
 
 
 @pytest.mark.parametrize("config", FAMILIES.values(), ids=FAMILIES)
