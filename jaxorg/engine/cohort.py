@@ -212,7 +212,7 @@ class Scorer(Stack):
     @cached_property
     def shaken(self) -> Callable[..., Params]:
         """`shaken(params, keys, scale)`: weights with noise on all matrices but adapters, each
-        run's its own, for `score_own`."""
+        run's its own, for `own_passes`."""
         out = self._laid(self._specs, PER_RUN)
         return self._stack(scoring.shaken, (self._params_axes, PER_RUN, SHARED), out=out)
 
