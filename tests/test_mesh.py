@@ -168,9 +168,9 @@ def test_axes_that_are_not_given_are_filled(mesh: str, devices: int, axes: tuple
 
 
 def test_the_mesh_is_foreseen_where_its_devices_are_known() -> None:
-    assert foreseen(parse("v4-64"), 60 * 10**9) == "v4-64, 32 x chip (run=8, fsdp=4)"
-    assert foreseen(parse("cpu-2,fsdp=2"), 0) == described(make_mesh(parse("cpu-2,fsdp=2")))
-    assert foreseen(parse("gpu-8"), 0) is None
+    assert foreseen(parse("v4-64"), 60 * 10**9, 1) == "v4-64, 32 x chip (run=8, fsdp=4)"
+    assert foreseen(parse("cpu-2,fsdp=2"), 0, 1) == described(make_mesh(parse("cpu-2,fsdp=2")))
+    assert foreseen(parse("gpu-8"), 0, 1) is None
 
 
 def test_a_lone_run_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_lone_run_has_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cpu", None):
         made = [own_cpu_devices(parse(name), runs) for runs in (1, 3, 4, 9)]
         assert made == [1, 3, 4, 4]
-        assert [foreseen(parse(name), 0, 0, runs) for runs in (1, 9)] == [
+        assert [foreseen(parse(name), 0, runs) for runs in (1, 9)] == [
             "1 x cpu",
             "4 x cpu (run=4)",
         ]

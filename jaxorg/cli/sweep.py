@@ -107,7 +107,7 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     if options.dry_run:
         _foretell(plan, inputs, judges, console)
         cores = cpu_devices(asked) or runtime.cores()
-        where = foreseen(asked, estimate.largest(plan), plan.rows, _side_by_side(plan))
+        where = foreseen(asked, estimate.largest(plan), _side_by_side(plan), plan.rows)
         console.print_plan(cores if asked.platform in (None, "cpu") else None, options.keep, where)
         return 0
     _agree(plan, options, folder)

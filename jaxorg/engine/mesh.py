@@ -248,15 +248,15 @@ def described(mesh: Mesh) -> str:
     return _told(mesh.size, mesh.devices.flat[0].device_kind, mesh.shape)
 
 
-def foreseen(spec: MeshSpec, needed: int, rows: int = 0, runs: int = 1) -> str | None:
+def foreseen(spec: MeshSpec, needed: int, runs: int, rows: int = 0) -> str | None:
     """The same of the mesh that `make_mesh` would make, as far as that is known without its
     devices: of a slice and of CPUs.
 
     Args:
         spec: what was asked for.
         needed: bytes that one run holds.
-        rows: as for `layout`.
         runs: as for `own_cpu_devices`.
+        rows: as for `layout`.
 
     Raises:
         Refusal: as from `layout`.
