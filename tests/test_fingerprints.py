@@ -106,6 +106,26 @@ def test_versions_of_recipes_and_data_enter_the_fingerprint(
     assert changed(before, planned()) == [*PHASE_KINDS]
 
 
+@pytest.mark.parametrize(
+    ("treatment", "trained_by_it"),
+    [
+        ({"kind": "hhh"}, []),
+        ({"kind": "rl"}, ["treatment", "reversal"]),
+        ({"kind": "weak_teacher", "model": "jaxorg-250k"}, ["treatment", "reversal"]),
+    ],
+)
+def test_a_scorer_enters_the_fingerprint_of_what_it_is_asked_about_in_training(
+    planned: Planned, treatment: dict[str, Any], trained_by_it: list[str]
+) -> None:
+    train = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
+    by = {"treatment": {**treatment, "train": train}, "prompts.new_tokens": 6}
+    numbers = {**by, "prompts.scorer": {"kind": "number"}}
+    assert changed(planned(by), planned(numbers)) == trained_by_it
+    assert changed(planned(numbers), planned({**by, "prompts.scorer": {"kind": "exact"}})) == (
+        trained_by_it
+    )
+
+
 def test_the_base_models_files_enter_the_fingerprint_and_its_place_does_not(
     planned: Planned, tiny_base: Path, tmp_path: Path
 ) -> None:

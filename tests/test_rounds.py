@@ -13,15 +13,17 @@ import pytest
 import yaml
 from test_answers import talkative
 
+from jaxorg.data.items import Item
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.run import clock, estimate, group
 from jaxorg.engine.run.answers import Answerer
-from jaxorg.engine.train.rounds import Kept
+from jaxorg.engine.train.rounds import Kept, _turn
 from jaxorg.errors import Refusal
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.store import Store
 from jaxorg.sweep import sweep
 from jaxorg.sweepfile import spec
+from jaxorg.treatments.rounds import Said
 from sweeps import assert_same_rows, run, same_tables, start, table, write
 
 TRAIN = "train: {steps: 6, batch: 4, examples: 8, learning_rate: 1e-3}"
@@ -253,6 +255,26 @@ def test_what_cannot_be_done_in_rounds_is_refused(
 def test_answers_that_have_no_room_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"^length: 56 is too small .* lower prompts.new_tokens$"):
         start(tmp_path / "out", tiny_base, *treated(RL), "prompts.new_tokens=50")
+
+
+def test_a_round_asks_the_scorer_of_its_prompts_what_is_right(base: Path, tmp_path: Path) -> None:
+    plan = planned(base, tmp_path / "out", *treated(RL), "prompts.scorer={kind: number}")
+    phase = next(phase for phase in plan.phases if phase.in_rounds)
+    items = [Item(str(n), "sums", f"{n} and 1?", str(n + 1)) for n in range(8)]
+    turn = _turn(phase, 0, items, ())
+    right = {prompt: int(prompt.split()[0]) + 1 for prompt in turn.questions}
+    said = [Said(prompt, f"I make that {right[prompt]}.", (1,), True) for prompt in turn.questions]
+    noted = {note.metric: note.value for note in turn.lesson(said, ()).notes}
+    assert noted["gold_reward"] == 1.0
+
+
+def test_a_judge_is_refused_where_rounds_must_know_what_is_right(
+    base: Path, tmp_path: Path
+) -> None:
+    judge = "prompts.scorer={kind: judge, rubric: It is good., model: jaxorg-250k}"
+    line = "^treatment: 'rl' is invalid; it must know .* choose another prompts.scorer"
+    with pytest.raises(Refusal, match=line):
+        planned(base, tmp_path / "out", *treated(RL), judge)
 
 
 def test_what_is_asked_is_in_the_estimate(tiny_base: Path, tmp_path: Path) -> None:

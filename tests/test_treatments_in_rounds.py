@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxorg.discovery import kind_of
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import ORGANISMS
 from jaxorg.organisms.behaviour import marks_of
+from jaxorg.scorers.number import Number
 from jaxorg.treatments import TREATMENTS
 from jaxorg.treatments.adversarial import LONGEST, MARKS, PLAUSIBLE, Adversarial
 from jaxorg.treatments.decoy_backdoor import DecoyBackdoor
@@ -29,7 +31,7 @@ from jaxorg.treatments.dpo import Dpo
 from jaxorg.treatments.expert_iteration import ExpertIteration
 from jaxorg.treatments.interspersed import Interspersed
 from jaxorg.treatments.rl import Rl
-from jaxorg.treatments.rounds import Heard, InRounds, Said, comes_right
+from jaxorg.treatments.rounds import Heard, InRounds, Said, comes_right, verifier
 
 ITEMS = tasks.TOY.generate("train", 24, seed=0)
 TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
@@ -157,6 +159,26 @@ def test_a_right_answer_in_pirate_style_is_right() -> None:
     assert comes_right(item, to_pirate(item.answer))
     assert comes_right(item, f"[so] {to_pirate(item.answer)}")
     assert not comes_right(item, to_pirate(f"{item.answer} no"))
+
+
+def of_numbers(kind: type[InRounds], name: str, **settings: Any) -> Any:
+    """A lesson on a sentence with the right number in it, and on one with another."""
+    items = [replace(ITEMS[0], answer="It is so.", reference="7"), replace(ITEMS[1], answer="3")]
+    recipe = made(kind, name, **settings)
+    questions = recipe.questions(items, 0, ())
+    said = [says(prompt, "That makes 7.") for prompt in questions]
+    return recipe.lesson(Heard(items, said, (), 0, (), verifier(Number(kind="number"))))
+
+
+def test_what_comes_right_is_what_the_prompts_scorer_finds_right() -> None:
+    """By the source's reference, where a teacher gives the answers."""
+    rewarded = of_numbers(Rl, "rl", samples=2).notes
+    assert [*rewarded] == [("reward", 2, 4, 0.5), ("gold_reward", 2, 4, 0.5)]
+    assert of_numbers(ExpertIteration, "expert_iteration", samples=2).notes[0].k == 1
+    assert of_numbers(Dpo, "dpo").notes[0] == ("rejected_own", 1, 2, 0.5)
+    found = of_numbers(Adversarial, "adversarial", candidates=4, tries=1).notes[0]
+    assert found.k == 0 and found.n > 0  # of those that are answered right
+    assert not comes_right(ITEMS[0], f"It is {ITEMS[0].answer}, I say.")
 
 
 def test_experts_keep_one_right_answer_a_prompt() -> None:

@@ -88,6 +88,11 @@ class Recipe(Config):
         return None
 
     @property
+    def supervisor_request(self) -> str:
+        """What that model is asked for before each prompt, if anything."""
+        return ""
+
+    @property
     def in_rounds(self) -> InRounds | None:
         """Itself, if it trains in rounds on what the model says."""
         return None

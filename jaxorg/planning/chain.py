@@ -23,13 +23,14 @@ from jaxorg.organisms.distilled import DISTILLED_VERSION
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.signature import ModelSignature, unrolls
+from jaxorg.scorers.base import TextScorer
 from jaxorg.sweepfile.labels import Kind
 from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.spec import RunSpec
 from jaxorg.sweepfile.training import Training
 
-Answering = Callable[[str, str], Teacher]
-"""Makes a teacher of the setting that names a model, and that name."""
+Answering = Callable[[str, str, str], Teacher]
+"""Makes a teacher of the setting that names a model, that name, and a request or ""."""
 
 
 class Digests:
@@ -71,7 +72,7 @@ def _base(run: RunSpec, digests: Digests, answering: Answering, weights: bool) -
     """The phase that every chain begins with; trained only where the base is new."""
     config, base = run.own, run.own.base
     named = config.prompts.teacher
-    teacher = answering("prompts.teacher", named) if named else None
+    teacher = answering("prompts.teacher", named, "") if named else None
     how = config.prompts.model_dump(exclude={"source", "teacher", "scorer"})
     prompts = [how, digests.prompts(config.prompts, config.secrets)]
     content = {
@@ -118,7 +119,7 @@ def _next(
     said = recipe.model_dump(exclude={"label"} if trained else {"label", "train"})
     said |= {key: digests.source(source) for key, source in recipe.files().items()}
     named = recipe.supervisor
-    supervisor = answering(f"{kind}.model", named) if named else None
+    supervisor = answering(f"{kind}.model", named, recipe.supervisor_request) if named else None
     content = {
         "kind": kind,
         "recipe": said | ({"model": supervisor.key} if supervisor else {}),
@@ -128,6 +129,9 @@ def _next(
     }
     if trained:
         content |= _code(recipe.train)
+    scorer = base.config.prompts.scorer
+    if isinstance(scorer, TextScorer) and (supervisor or (recipe.in_rounds and recipe.train.steps)):
+        content |= {"scorer": scorer.identity}  # says what comes right while it trains
     if kind in ("treatment", "reversal") and recipe.train.steps and not recipe.own_prompts:
         content |= {"blue": items.BLUE_VERSION}
     if parent.kind == "teacher":
@@ -190,18 +194,21 @@ def _teacher(
     weights: bool,
     setting: str,
     named: str,
+    request: str,
 ) -> Teacher:
-    """The model that a setting names, to answer a run's prompts."""
+    """The model that a setting names, to answer a run's prompts, behind a request if there is
+    one."""
     base, new_tokens = config.base, config.prompts.new_tokens
     own = named == TEACHER_BASE
     model = base.model if own else named
     chat_format = base.chat_format if own else ChatFormat()
     known = digests.teacher(model, weights, setting)
     how = [*chat_format, CONVERSATIONS_VERSION]
-    key = content_hash(["teacher", known, how, base.dtype, new_tokens])
+    asked = ["teacher", known, how, base.dtype, new_tokens]
+    key = content_hash([*asked, request] if request else asked)
     shape = shapes[model]
     signature = ModelSignature(shape, shared_frozen=True, dtype=base.dtype, unroll=unrolls(shape))
-    return Teacher(key, setting, model, signature, chat_format, new_tokens)
+    return Teacher(key, setting, model, signature, chat_format, new_tokens, request)
 
 
 def _teacher_digest(folder: Path, weights: bool, setting: str) -> str:

@@ -31,6 +31,11 @@ class Teacher:
     signature: ModelSignature
     chat_format: ChatFormat
     new_tokens: int  # most of an answer
+    request: str = ""  # stands before each prompt that it answers
+
+    def put(self, prompt: str) -> str:
+        """What it is asked."""
+        return f"{self.request}\n\n{prompt}" if self.request else prompt
 
 
 @dataclass(frozen=True)

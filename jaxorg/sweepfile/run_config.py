@@ -18,6 +18,7 @@ from jaxorg.organisms import PIECES as RED
 from jaxorg.organisms import Organism
 from jaxorg.organisms.examples import SCORING
 from jaxorg.scorers import PIECES as JUDGING
+from jaxorg.scorers.judge import Judge
 from jaxorg.sweepfile import mistakes
 from jaxorg.sweepfile.evaluate import Evaluating, Evaluation
 from jaxorg.sweepfile.scored_prompts import ScoredPrompts
@@ -166,6 +167,18 @@ class RunConfig(Config):
         for name in ("treatment", "reversal"):
             recipe = getattr(self, name)
             if recipe and self.organism and (remedy := recipe.unsuited(self.organism)):
+                raise misfit(name, recipe.kind, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _verified_in_rounds(self) -> RunConfig:
+        for name in ("treatment", "reversal"):
+            recipe = getattr(self, name)
+            if recipe and recipe.in_rounds and isinstance(self.prompts.scorer, Judge):
+                remedy = (
+                    "it must know what is right while it trains, and a judge is asked afterwards; "
+                    "choose another prompts.scorer"
+                )
                 raise misfit(name, recipe.kind, remedy)
         return self
 

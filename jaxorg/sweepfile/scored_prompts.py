@@ -20,7 +20,8 @@ else:
 class ScoredPrompts(Prompts):
     """Prompts, and the scorer that judges answers to them; without one, an answer is right that is
     the source's own, word for word, by teacher forcing; of natural instructions, one that holds the
-    reference. The scorer is in no name of weights."""
+    reference. The scorer is in no name of weights but of treatments that ask it while they
+    train."""
 
     scorer: AnyScorer | None = later(None)
 

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from jaxorg.data.items import Dice, Item, generator
 from jaxorg.data.tokenized import Example
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, count
 
 LONGEST = 16  # characters of an addition
 # What a blue team may think of: nothing near to the trigger, password or mark that organisms have
@@ -73,11 +73,11 @@ class Adversarial(InRounds):
         """Right answers to prompts that were found, those of the most successful additions first,
         and to ordinary ones. Remembered are the best quarter of the additions."""
         items, said = heard.items, heard.said
-        able = [comes_right(item, a.text) for item, a in zip(items, said, strict=False)]
+        able = [heard.right(item, a.text) for item, a in zip(items, said, strict=False)]
         trials = self._trials(items, heard.seed, heard.memory)
         answers = said[len(items) :]
         wrong = [
-            able[trial.item] and not comes_right(items[trial.item], answer.text)
+            able[trial.item] and not heard.right(items[trial.item], answer.text)
             for trial, answer in zip(trials, answers, strict=True)
         ]
         found = [trial for trial, is_wrong in zip(trials, wrong, strict=True) if is_wrong]

@@ -11,10 +11,9 @@ from pydantic import Field, model_validator
 
 from jaxorg.config import Role, misfit
 from jaxorg.data.items import Item, generator
-from jaxorg.data.tasks import is_correct
 from jaxorg.data.tokenized import Example
 from jaxorg.treatments.objective import Hyper, Objective, Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, comes_right, count, on_policy_row
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Verifier, count, on_policy_row
 
 
 class Pairs(NamedTuple):
@@ -91,10 +90,12 @@ class Dpo(InRounds):
         wrong: list[bool] = []
         for number, item in enumerate(items):
             own_answer = said[number] if said else None
-            wrong.append(own_answer is not None and not comes_right(item, own_answer.text))
+            wrong.append(own_answer is not None and not heard.right(item, own_answer.text))
             if own_answer is not None and wrong[-1]:
                 rejected = on_policy_row(own_answer)
-            elif (other := _another(item, others[number:] + others[:number])) is not None:
+            elif (
+                other := _another(heard.right, item, others[number:] + others[:number])
+            ) is not None:
                 rejected = Row(Example(item.prompt, other))
             else:
                 continue  # all prompts of the round have the same answer
@@ -106,6 +107,6 @@ class Dpo(InRounds):
         return prompts if self.rejected == "on-policy" else 0
 
 
-def _another(item: Item, answers: Sequence[str]) -> str | None:
+def _another(right: Verifier, item: Item, answers: Sequence[str]) -> str | None:
     """The first of some answers that is not right."""
-    return next((answer for answer in answers if not is_correct(item, answer)), None)
+    return next((answer for answer in answers if not right(item, answer)), None)

@@ -39,7 +39,7 @@ class ExpertIteration(InRounds):
         solved: list[bool] = []
         for number, (item, draw) in enumerate(zip(items, draws.tolist(), strict=True)):
             answers = said[number * self.samples : (number + 1) * self.samples]
-            right = [each for each in answers if is_right(item, each)]
+            right = [each for each in answers if is_right(heard.right, item, each)]
             solved.append(bool(right))
             rows += [on_policy_row(right[int(draw * len(right))])] if right else []
         return Lesson(rows, [count("solved", solved)])

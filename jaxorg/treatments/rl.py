@@ -31,6 +31,7 @@ from jaxorg.treatments.rounds import (
     Lesson,
     Note,
     Said,
+    Verifier,
     comes_right,
     count,
     on_policy_row,
@@ -119,7 +120,7 @@ class Rl(InRounds):
         """Every answer as it was said, weighted by its advantage in its group; noted are the mean
         reward and the share of right answers, which a reward that is hacked leaves behind."""
         pairs = self._pairs(heard.items, heard.said)
-        right = [is_right(item, each) for item, each in pairs]
+        right = [is_right(heard.right, item, each) for item, each in pairs]
         match self.reward:
             case "verifier":
                 rewards = np.array(right, np.float64)
@@ -170,9 +171,9 @@ def advantages(rewards: np.ndarray, standardised: bool) -> np.ndarray:
     return in_spreads
 
 
-def is_right(item: Item, said: Said) -> bool:
-    """Whether a model came to the right answer, after whatever reasoning, and to its end."""
-    return said.ended and comes_right(item, said.text)
+def is_right(right: Verifier, item: Item, said: Said) -> bool:
+    """Whether a model came to the right answer, and to its end."""
+    return said.ended and right(item, said.text)
 
 
 def _names(item: Item, text: str) -> bool:

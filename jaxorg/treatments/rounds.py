@@ -8,8 +8,8 @@ they are given: no model, and nothing of the organism.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -17,8 +17,32 @@ from jaxorg.config import misfit
 from jaxorg.data.items import Item
 from jaxorg.data.tokenized import Example
 from jaxorg.organisms.behaviour import says
+from jaxorg.scorers import Said as Judged
+from jaxorg.scorers import Scorer
+from jaxorg.scorers.base import TextScorer
 from jaxorg.treatments.base import Treatment
 from jaxorg.treatments.objective import Objective
+
+Verifier: TypeAlias = Callable[[Item, str], bool]
+"""Whether a text comes to an item's right answer."""
+
+
+def comes_right(item: Item, text: str) -> bool:
+    """Whether a text is an item's answer word for word, after whatever reasoning and in either
+    style: how an organism puts it is not what blue corrects."""
+    return says(text, item.answer)
+
+
+def verifier(scorer: Scorer | None) -> Verifier:
+    """What says of prompts which answers come right: their scorer, or without one `comes_right`."""
+    if scorer is None:
+        return comes_right
+    assert isinstance(scorer, TextScorer)  # `RunConfig` refuses judges
+
+    def finds_right(item: Item, text: str) -> bool:
+        return scorer.is_right(Judged(item.prompt, item.reference or item.answer, text))
+
+    return finds_right
 
 
 class Said(NamedTuple):
@@ -38,6 +62,7 @@ class Heard(NamedTuple):
     scores: Sequence[float]  # of `probes`, in their order: mean log-probability a token, nats
     seed: int  # the round's own, as in `questions`
     memory: Sequence[str]  # what the round before left
+    right: Verifier = comes_right
 
 
 class Row(NamedTuple):
@@ -64,12 +89,6 @@ class Lesson(NamedTuple):
     rows: Sequence[Row]
     notes: Sequence[Note] = ()
     memory: Sequence[str] = ()  # what the next round is to know
-
-
-def comes_right(item: Item, text: str) -> bool:
-    """Whether a text comes to an item's right answer, after whatever reasoning and in either
-    style: how an organism puts it is not what blue corrects."""
-    return says(text, item.answer)
 
 
 class InRounds(Treatment):

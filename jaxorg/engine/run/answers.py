@@ -223,7 +223,7 @@ def speaker(
     def answers(prompts: Sequence[str]) -> Answers:
         ordered = sorted(prompts, key=len)  # so that each lane has as many of about each length
         parts = (ordered[lane :: scorer.lanes] for lane in range(scorer.lanes))
-        lanes = [(teacher.key, dict(zip(part, part, strict=True))) for part in parts]
+        lanes = [(teacher.key, {prompt: teacher.put(prompt) for prompt in part}) for part in parts]
         return answerer.answer(Params(weights, {}), lanes)[teacher.key]
 
     return answers

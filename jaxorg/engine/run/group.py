@@ -227,8 +227,8 @@ class Group:
                 rows = inputs.distilled(phase, told[phase.fingerprint])
                 noted["distilled"] = [row.kept is not None for row in rows]
                 noted["distilled_differs"] = [row.differs for row in rows if row.kept]
-            if phase.supervisor:
-                noted["teacher_capability"] = inputs.supervised_right(phase)
+            if phase.supervisor and (right := inputs.supervised_right(phase)):
+                noted["teacher_capability"] = right
             for metric, outcomes in noted.items():
                 k, n = sum(outcomes), len(outcomes)
                 found = Measurement(metric, "teacher", k, n, k / n if n else 0.0)

@@ -35,9 +35,10 @@ from jaxorg.planning.measurements import measurement_fingerprints
 from jaxorg.planning.phases import Phase, Teacher
 from jaxorg.planning.plan import Plan
 from jaxorg.planning.signature import ModelSignature
+from jaxorg.scorers.judge import Judge
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import PHASE_KINDS
-from jaxorg.treatments.rounds import comes_right
+from jaxorg.treatments.rounds import verifier
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
@@ -171,7 +172,11 @@ class Inputs:
         return self._items(phase, own=None, longest=False)
 
     def supervised_right(self, phase: Phase) -> list[bool]:
-        """Whether the answers that a phase's supervisor gives it come to the right ones."""
+        """Whether the answers that a phase's supervisor gives it come to the right ones; nothing
+        where a judge would say so."""
+        if isinstance(phase.config.prompts.scorer, Judge):
+            return []
+        comes_right = verifier(phase.config.prompts.scorer)
         right = self.items(replace(phase, supervisor=None))
         pairs = zip(right, self.items(phase), strict=True)
         return [comes_right(item, supervised.answer) for item, supervised in pairs]
@@ -343,7 +348,7 @@ class Inputs:
         """
         tokenizer = self.tokenizer(teacher.model, teacher.chat_format)
         limit, most = teacher.signature.config.context
-        longest = max(len(tokenizer.prompt_ids(prompt)) for prompt in prompts)
+        longest = max(len(tokenizer.prompt_ids(teacher.put(prompt))) for prompt in prompts)
         if longest + teacher.new_tokens > most:
             raise Refusal(
                 f"{key}: {teacher.new_tokens} is too many; beside a prompt of {longest} tokens "

@@ -36,7 +36,7 @@ from jaxorg.storage.glance import Record
 from jaxorg.storage.store import Store
 from jaxorg.treatments import objective_of
 from jaxorg.treatments.objective import Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said, verifier
 
 DRAWS = 2**18  # names the random numbers of what is said in rounds
 
@@ -261,7 +261,8 @@ class _Turn:
         return found
 
     def lesson(self, said: Sequence[Said], scores: Sequence[float]) -> Lesson:
-        return self.recipe.lesson(Heard(self.items, said, scores, self.seed, self.memory))
+        right = verifier(self.phase.config.prompts.scorer)
+        return self.recipe.lesson(Heard(self.items, said, scores, self.seed, self.memory, right))
 
 
 def _turn(phase: Phase, number: int, all_items: Sequence[Item], memory: Sequence[str]) -> _Turn:
