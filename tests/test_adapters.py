@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 from stacked import trained
-from tiny import TINY
+from tiny import SHALLOW, TINY
 
 from jaxorg import optimizers
 from jaxorg.engine.cohort import Trainer
@@ -93,7 +93,8 @@ def stored(out: Path, kind: str) -> list[Any]:
         fingerprint = known.runs[run_id][PHASE_KINDS.index(kind)]
         found.append(
             everything(
-                store.reader(fingerprint), abstract_model(ModelSignature(TINY, shape))[1].trainable
+                store.reader(fingerprint),
+                abstract_model(ModelSignature(SHALLOW, shape))[1].trainable,
             )
         )
     return found
@@ -230,7 +231,7 @@ def test_exported_adapters_of_a_continued_phase_stand_on_the_base(
     model, base = (
         load_file(place / "model.safetensors") for place in (tmp_path / "model", tiny_base)
     )
-    layer = "model.layers.1.mlp.up_proj"
+    layer = "model.layers.0.mlp.up_proj"
     a, b = (
         adapters[f"base_model.{layer.replace('model', 'model.model', 1)}.lora_{x}.weight"]
         for x in "AB"

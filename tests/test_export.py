@@ -16,7 +16,7 @@ import yaml
 from make_golden import random_tokens, reference_logits
 from ours import Ours, assert_same, first
 from safetensors.numpy import load_file, save_file
-from tiny import TINY
+from tiny import TINY, write_base
 from weights import load, random_weights
 
 from jaxorg import stats
@@ -45,10 +45,9 @@ live = pytest.mark.filterwarnings("ignore")  # whatever torch, Transformers and 
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model whose logits differ by whole units, so that errors show."""
-    folder = tmp_path_factory.mktemp("lively") / "base"
-    shutil.copytree(tiny_base, folder)
+    folder = write_base(tmp_path_factory.mktemp("lively") / "base", config=TINY)
     checkpoint.write_weights(folder, random_weights(ModelSignature(TINY))[0])
     return folder
 

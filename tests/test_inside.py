@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy
 from flax import nnx
-from tiny import TINY
+from tiny import TINY, write_base
 from weights import random_weights
 
 from jaxorg import stats
@@ -245,11 +245,12 @@ def treated_by(*treatments: str) -> tuple[str, ...]:
     return LOOKED, f"grid=[{{treatment: [{', '.join(treatments)}]}}]", "seeds=1"
 
 
-def test_a_sweep_treats_and_measures_the_inside(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_sweep_treats_and_measures_the_inside(tmp_path: Path) -> None:
     """Rows do not depend on which other runs there are, none of them is missing, and a phase that
     takes no step keeps what it did to the weights."""
-    out = run(tmp_path / "all" / "out", tiny_base, *treated_by(*TREATED))
-    alone = run(tmp_path / "one" / "out", tiny_base, *treated_by(PRUNED))
+    base = write_base(tmp_path / "base", config=TINY)
+    out = run(tmp_path / "all" / "out", base, *treated_by(*TREATED))
+    alone = run(tmp_path / "one" / "out", base, *treated_by(PRUNED))
     assert set(table(out, "runs").status) == {"done"}
     runs = table(alone, "runs")
     assert_same_rows(alone, out, list(runs.run_id))
