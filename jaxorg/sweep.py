@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jaxorg.cli import common
+from jaxorg.notebook import make_callable
 from jaxorg.storage.layout import Keep
 
 
@@ -16,7 +17,10 @@ def sweep(
         str, typer.Argument(metavar="SWEEP", help="A built-in sweep's name, or a YAML file.")
     ] = "quickstart",
     size: Annotated[
-        str, typer.Option(metavar="SIZE", help="One of the file's: smoke, laptop, llama.")
+        str,
+        typer.Option(
+            metavar="SIZE", help="One of the file's: smoke, laptop, real, real-gpu, llama."
+        ),
     ] = "laptop",
     set_: Annotated[
         list[str] | None,
@@ -92,3 +96,5 @@ def sweep(
 
 if __name__ == "__main__":
     common.run(sweep)
+else:
+    make_callable(__name__)

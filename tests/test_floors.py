@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "jaxorg"
 COMMANDS = ("sweep", "measure", "report", "export", "fit", "bench", "pretrain", "list")
 FLOORS: list[tuple[str, ...]] = [
     ("__main__",),
-    COMMANDS,
+    (*COMMANDS, "notebook"),
     ("cli",),
     ("page",),
     ("summary",),

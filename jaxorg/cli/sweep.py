@@ -90,12 +90,17 @@ def run_sweep(name: str, options: SweepOptions) -> int:
         return execute(make_plan(spec.load(name, options.size, options.overrides)), options)
 
 
+def default_folder(asked: spec.Spec, size: str) -> Path:
+    """Where results go unless something else is said."""
+    return Path("results") / f"{asked.sweep.name}-{size}"
+
+
 def execute(plan: Plan, options: SweepOptions) -> int:
     """Bring a plan to its results, as `run_sweep` does."""
     runs_a_device = _width(options.width)
     asked = parse(options.mesh)
     console = Console(plan)
-    place = options.out or Path("results") / f"{plan.spec.sweep.name}-{options.size}"
+    place = options.out or default_folder(plan.spec, options.size)
     folder = Folder(place, console.warn)
     processes.first("folder", lambda: check_out(folder.path, options.fresh))
     if options.profile:
@@ -111,7 +116,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
         console.print_plan(cores if asked.platform in (None, "cpu") else None, options.keep, where)
         return 0
     _agree(plan, options, folder)
-    runtime.start(own_cpu_devices(asked, _side_by_side(plan)))
+    said = cpu_devices(asked) is not None
+    runtime.start(own_cpu_devices(asked, _side_by_side(plan)), fewer_will_do=not said)
     devices = make_mesh(asked, estimate.largest(plan), plan.rows)
     lanes = most_lanes(devices, runs_a_device, min(map(estimate.memory, plan.cohorts)))
     processes.first(

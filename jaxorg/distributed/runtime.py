@@ -1,6 +1,6 @@
 """The one place that prepares the machine: XLA options, devices, compile cache, a self-test.
 
-`start` runs before any JAX back end does. Nothing else in the project touches `XLA_FLAGS` or
+`start` runs before any JAX back end does, if it can. Nothing else in the project touches
 `jax.config`.
 """
 
@@ -21,21 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
 
+from jaxorg.distributed import xla_flags
 from jaxorg.errors import Refusal
 from jaxorg.user_cache import cache_folder
-
-_FLAGS = (
-    # jaxlib 0.10.2 and later send some CPU reductions through a fusion path that can return wrong
-    # numbers (jax-ml/jax#39103); naming no fusion type turns the path off. Older releases abort on
-    # the unknown flag, so pyproject.toml asks for 0.10.2.
-    "--xla_cpu_experimental_ynn_fusion_type=",
-    # On a GPU the same program gives the same numbers each time it runs, and is the same each time
-    # that it is compiled. Without Triton's products, which want tuning, it compiles in half the
-    # time, too (docs/performance.md).
-    "--xla_gpu_exclude_nondeterministic_ops=true",
-    "--xla_gpu_autotune_level=0",
-    "--xla_gpu_enable_triton_gemm=false",
-)
 
 
 def out_of_memory(error: Exception) -> bool:
@@ -73,26 +61,25 @@ def join(
     return found.client, found.num_processes, found.process_id
 
 
-def start(cpu_devices: int | None = None) -> None:
+def start(cpu_devices: int | None = None, fewer_will_do: bool = False) -> None:
     """Prepare JAX in this process and refuse a back end that computes wrongly.
 
     Args:
         cpu_devices: XLA devices to make of the CPU; None for one a core. Ignored where an
             accelerator is the default back end.
+        fewer_will_do: take those of a back end that runs already, as in a notebook.
 
     Raises:
         Refusal: the self-test disagrees with numpy, or a back end is running already with
             another number of CPU devices.
     """
     count = cpu_devices or cores()
-    flags = os.environ.get("XLA_FLAGS", "").split()
-    given = {flag.partition("=")[0] for flag in flags}
-    flags += [flag for flag in _FLAGS if flag.partition("=")[0] not in given]
-    os.environ["XLA_FLAGS"] = " ".join(flags)
+    xla_flags.add()
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # a back end runs already: fine if it is what was asked for
-        if jax.default_backend() == "cpu" and jax.local_device_count() < count:
+        few = jax.default_backend() == "cpu" and jax.local_device_count() < count
+        if few and not fewer_will_do:
             raise Refusal(
                 f"--mesh: {count} CPU devices asked for, but JAX already runs with "
                 f"{jax.local_device_count()}; start a new process"
@@ -151,7 +138,7 @@ def self_test() -> None:
         raise Refusal(
             f"back end: jaxlib {importlib.metadata.version('jaxlib')} computes wrongly on "
             f"{jax.default_backend()} (self-test against numpy failed); start jaxorg in a fresh "
-            f"process, or install another jaxlib"
+            f"process, import it before JAX computes, or install another jaxlib"
         )
 
 
