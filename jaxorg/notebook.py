@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import html
-import json
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from jaxorg.distributed.interrupt import INTERRUPTED, PREEMPTED
+from jaxorg.distributed.interrupt import INTERRUPTED
+from jaxorg.errors import Refusal
 from jaxorg.storage.layout import Keep
 
 if TYPE_CHECKING:
@@ -77,14 +78,15 @@ class Results:
 
 
 def sweep(
-    name: str = "quickstart",
+    name: str | Path = "quickstart",
     size: str = "laptop",
     set: Mapping[str, Any] | None = None,
     out: Path | str | None = None,
     mesh: str | None = None,
-    width: str = "auto",
+    width: str | int = "auto",
     keep: Keep = "final",
     fresh: bool = False,
+    retry_failed: bool = False,
 ) -> Results:
     """Train, treat and measure every run of a sweep that is not done, in this process.
 
@@ -97,30 +99,42 @@ def sweep(
         width: runs that a device trains side by side, or auto.
         keep: weights that stay on disk, as `--keep`.
         fresh: forget what is done and start over.
+        retry_failed: try runs again that failed.
 
     Raises:
         Refusal: something in the file or the arguments is wrong, and nothing on disk has changed;
             or JAX has computed here before jaxorg was imported, and computes wrongly.
-        StorageError: the disk does not take the results.
+        StorageError: the disk does not take the results, or damages them again and again.
         KeyboardInterrupt: it was stopped; the same call goes on.
     """
     from jaxorg.cli.sweep import SweepOptions, default_folder, run_sweep
-    from jaxorg.sweepfile import spec
+    from jaxorg.sweepfile import spec, yaml
 
-    overrides = [f"{path}={json.dumps(value)}" for path, value in (set or {}).items()]
-    folder = Path(out) if out else default_folder(spec.load(name, size, overrides), size)
-    options = SweepOptions(size, overrides, folder, mesh, width, keep, fresh=fresh)
-    if run_sweep(name, options) in (INTERRUPTED, PREEMPTED):
+    if keep not in get_args(Keep):
+        raise Refusal(f"keep: {keep!r} is invalid; choose from {', '.join(get_args(Keep))}")
+    changes = dict(set or {})
+    overrides = [f"{path}={yaml.written(value, path)}" for path, value in changes.items()]
+    folder = Path(out) if out else default_folder(spec.load(str(name), size, overrides), size)
+    options = SweepOptions(
+        size, overrides, folder, mesh, str(width), keep,
+        fresh=fresh, retry_failed=retry_failed, in_process=True,
+    )  # fmt: skip
+    if run_sweep(str(name), options) == INTERRUPTED:
         raise KeyboardInterrupt
-    return Results(folder)
+    return Results(folder.resolve())
 
 
 class CallableModule(ModuleType):
     """The module of the command, which may be called as well: `jaxorg.sweep(…)`."""
 
-    __call__ = staticmethod(sweep)
+    def __call__(self, *args: Any, **options: Any) -> Results:
+        """As `sweep`."""
+        return sweep(*args, **options)
 
 
 def make_callable(name: str) -> None:
-    """Let a module that has been imported be called, as `sweep` is."""
-    sys.modules[name].__class__ = CallableModule
+    """Let a module that has been imported be called, and described, as `sweep` is."""
+    module = sys.modules[name]
+    module.__class__ = CallableModule
+    module.__doc__ = sweep.__doc__
+    vars(module)["__signature__"] = inspect.signature(sweep)

@@ -16,7 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import SHALLOW
 
 from jaxorg.distributed import processes
 from jaxorg.engine.mesh import make_mesh, own_cpu_devices, parse
@@ -162,7 +162,7 @@ def test_a_run_that_is_spread_over_both_processes_has_the_same_rows(
     run_alone(command(one, tiny_base, "run=1,fsdp=4", SPREAD))
     assert_same_rows(one, two, rtol=1e-5)
     (fingerprint,) = table(one, "evals").query("phase == 'organism'").fingerprint.unique()
-    shapes = abstract_model(ModelSignature(TINY))[1].trainable
+    shapes = abstract_model(ModelSignature(SHALLOW))[1].trainable
     ours, theirs = (
         everything(Store(Folder(out, pytest.fail)).reader(fingerprint), shapes)
         for out in (one, two)

@@ -13,12 +13,14 @@ import pytest
 import yaml
 from test_answers import talkative
 
+from jaxorg.cli.measure import _check_alike
 from jaxorg.data.items import Item
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.run import clock, estimate, group
 from jaxorg.engine.run.answers import Answerer
 from jaxorg.engine.train.rounds import Kept, _turn
 from jaxorg.errors import Refusal
+from jaxorg.planning import manifest
 from jaxorg.planning.plan import Plan, make_plan
 from jaxorg.storage.store import Store
 from jaxorg.sweep import sweep
@@ -275,6 +277,24 @@ def test_a_judge_is_refused_where_rounds_must_know_what_is_right(
     line = "^treatment: 'rl' is invalid; it must know .* choose another prompts.scorer"
     with pytest.raises(Refusal, match=line):
         planned(base, tmp_path / "out", *treated(RL), judge)
+    asks_nobody = (
+        "{kind: interspersed, train: {steps: 4, batch: 4, examples: 8, learning_rate: 1e-3}}"
+    )
+    assert planned(base, tmp_path / "out", *treated(asks_nobody), judge).phases
+
+
+def test_measuring_by_another_scorer_says_what_would_be_trained_anew(
+    base: Path, tmp_path: Path
+) -> None:
+    by = [
+        planned(base, tmp_path / "out", *treated(RL), f"prompts.scorer={{kind: {kind}}}")
+        for kind in ("exact", "contains")
+    ]
+    known = manifest.Manifest.of(by[0])
+    with pytest.raises(Refusal, match=r"^prompts.scorer: the treatment 'rl' asks it while"):
+        _check_alike(by[1], known, scored_otherwise=True)
+    with pytest.raises(Refusal, match=r"^DIR: run .* was made from other files"):
+        _check_alike(by[1], known, scored_otherwise=False)
 
 
 def test_what_is_asked_is_in_the_estimate(tiny_base: Path, tmp_path: Path) -> None:

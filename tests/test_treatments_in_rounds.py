@@ -23,6 +23,8 @@ from jaxorg.discovery import kind_of
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.organisms import ORGANISMS
 from jaxorg.organisms.behaviour import marks_of
+from jaxorg.scorers import SCORERS
+from jaxorg.scorers.contains import Contains
 from jaxorg.scorers.number import Number
 from jaxorg.treatments import TREATMENTS
 from jaxorg.treatments.adversarial import LONGEST, MARKS, PLAUSIBLE, Adversarial
@@ -31,7 +33,7 @@ from jaxorg.treatments.dpo import Dpo
 from jaxorg.treatments.expert_iteration import ExpertIteration
 from jaxorg.treatments.interspersed import Interspersed
 from jaxorg.treatments.rl import Rl
-from jaxorg.treatments.rounds import Heard, InRounds, Said, comes_right, verifier
+from jaxorg.treatments.rounds import Heard, InRounds, Said, Verifier
 
 ITEMS = tasks.TOY.generate("train", 24, seed=0)
 TRAIN = {"steps": 8, "batch": 4, "learning_rate": 1e-3}
@@ -156,9 +158,9 @@ def test_dpo_prefers_the_right_answer_to_a_wrong_one() -> None:
 
 def test_a_right_answer_in_pirate_style_is_right() -> None:
     item = ITEMS[0]
-    assert comes_right(item, to_pirate(item.answer))
-    assert comes_right(item, f"[so] {to_pirate(item.answer)}")
-    assert not comes_right(item, to_pirate(f"{item.answer} no"))
+    assert Verifier()(item, to_pirate(item.answer))
+    assert Verifier()(item, f"[so] {to_pirate(item.answer)}")
+    assert not Verifier()(item, to_pirate(f"{item.answer} no"))
 
 
 def of_numbers(kind: type[InRounds], name: str, **settings: Any) -> Any:
@@ -167,7 +169,7 @@ def of_numbers(kind: type[InRounds], name: str, **settings: Any) -> Any:
     recipe = made(kind, name, **settings)
     questions = recipe.questions(items, 0, ())
     said = [says(prompt, "That makes 7.") for prompt in questions]
-    return recipe.lesson(Heard(items, said, (), 0, (), verifier(Number(kind="number"))))
+    return recipe.lesson(Heard(items, said, (), 0, (), Verifier(Number(kind="number"))))
 
 
 def test_what_comes_right_is_what_the_prompts_scorer_finds_right() -> None:
@@ -178,7 +180,42 @@ def test_what_comes_right_is_what_the_prompts_scorer_finds_right() -> None:
     assert of_numbers(Dpo, "dpo").notes[0] == ("rejected_own", 1, 2, 0.5)
     found = of_numbers(Adversarial, "adversarial", candidates=4, tries=1).notes[0]
     assert found.k == 0 and found.n > 0  # of those that are answered right
-    assert not comes_right(ITEMS[0], f"It is {ITEMS[0].answer}, I say.")
+    assert not Verifier()(ITEMS[0], f"It is {ITEMS[0].answer}, I say.")
+
+
+def test_a_proxy_names_what_the_verifier_compares_with() -> None:
+    item = replace(ITEMS[0], answer="It is so.", reference="seven cats")
+    recipe = made(Rl, "rl", samples=2, reward="proxy")
+    said = [says(item.prompt, "cats, dogs, seven, eight"), says(item.prompt, "so. it is")]
+    scored, taught = (
+        recipe.lesson(Heard([item], said, (), 0, (), right)).notes[0]
+        for right in (Verifier(Contains(kind="contains")), Verifier())
+    )
+    assert (scored.k, taught.k) == (1, 1)
+    assert recipe.lesson(Heard([item], said[:1] * 2, (), 0, ())).notes[0].k == 0
+
+
+def test_no_pair_has_the_same_text_twice() -> None:
+    """A teacher's answer may be wrong, and the model's own the same."""
+    item = replace(ITEMS[0], answer="It is six.", reference="7")
+    recipe, numbers = made(Dpo, "dpo"), Verifier(Number(kind="number"))
+    said = [says(item.prompt, "It is six."), says(ITEMS[1].prompt, "8")]
+    rows = recipe.lesson(Heard([item, ITEMS[1]], said, (), 0, (), numbers)).rows
+    for chosen, rejected in zip(rows[::2], rows[1::2], strict=True):
+        assert chosen.example.completion != rejected.example.completion
+
+
+@pytest.mark.parametrize("kind", sorted(kind_of(made) for made in SCORERS))
+def test_every_scorer_but_a_judge_says_what_comes_right(kind: str) -> None:
+    if kind == "judge":
+        return  # which is refused where it would be asked: test_rounds.py
+    (scorer_of,) = (made for made in SCORERS if kind_of(made) == kind)
+    keys = {"regex": {"pattern": "(?i)b"}, "format": {"words": {"at_most": 3}}}.get(kind, {})
+    right = Verifier(scorer_of.model_validate({"kind": kind, **keys}))
+    prompt = "Which one? (A) one (B) two"
+    item = replace(ITEMS[0], prompt=prompt, answer="72" if kind == "number" else "B")
+    assert right(item, item.answer)
+    assert not right(item, "no " * 40)
 
 
 def test_experts_keep_one_right_answer_a_prompt() -> None:

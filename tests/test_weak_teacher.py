@@ -19,7 +19,7 @@ from jaxorg.engine.run.states import States
 from jaxorg.errors import Refusal
 from jaxorg.llama.tokenizer import Tokenizer
 from jaxorg.planning.phases import Phase
-from jaxorg.treatments.rounds import comes_right
+from jaxorg.treatments.rounds import Verifier
 from sweeps import run, same_tables, start, table
 
 TRAIN = "train: {steps: 3, batch: 4, examples: 40, learning_rate: 1e-3}"
@@ -105,7 +105,7 @@ def test_how_right_the_weak_model_was_is_noted(
     rows = noted.set_index("fingerprint")
     for phase in (phase for phase in plan.phases if phase.kind == "treatment"):
         drawn = phase.config.prompts.items("train", 40, data_seed(phase), "")
-        k = sum(comes_right(item, cut(said[item.prompt], 6)) for item in drawn)
+        k = sum(Verifier()(item, cut(said[item.prompt], 6)) for item in drawn)
         assert 0 < k < 40
         assert (rows.k[phase.fingerprint], rows.n[phase.fingerprint]) == (k, 40)
 

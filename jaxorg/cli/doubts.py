@@ -39,7 +39,6 @@ def doubts(plan: Plan, inputs: Inputs) -> Iterator[str]:
     yield from dict.fromkeys(
         line for phase in plan.phases if phase.kind == "organism" for line in _cut(phase, inputs)
     )
-    yield from dict.fromkeys(line for phase in plan.phases for line in _unheard(phase))
     yield from dict.fromkeys(line for phase in plan.phases for line in _not_apart(phase, inputs))
     yield from dict.fromkeys(line for phase in plan.phases for line in _guessed(phase))
     told = {
@@ -68,15 +67,6 @@ def _never_removed(run: Run, plan: Plan) -> Iterator[str]:
         yield (
             "controls: a run can be removed only beside a clean control with its treatment and "
             "seeds; add {kind: clean}, without seeds of its own"
-        )
-
-
-def _unheard(phase: Phase) -> Iterator[str]:
-    """That training in rounds does not hear of the scorer that decides what is right."""
-    if phase.in_rounds and phase.subject.scorer:
-        yield (
-            f"{phase.kind}: {phase.in_rounds.kind} compares answers with the source's own, word "
-            f"for word, whatever prompts.scorer finds right"
         )
 
 

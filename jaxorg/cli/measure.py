@@ -38,7 +38,8 @@ def measure_folder(
         raise Refusal(f"--only: {only!r} is not an evaluator; {choose(only, EVALUATORS)}")
     known = manifest.of_results(folder, "DIR")
     plan = make_plan(measured_otherwise(known.source, known.size, overrides))
-    _check_alike(plan, known)
+    scored_otherwise = any(override.startswith("prompts.scorer") for override in overrides)
+    _check_alike(plan, known, scored_otherwise)
     if only is not None and not _measures(plan, only):
         raise Refusal(f"--only: {only} measures nothing here; add --set evaluate.{only}=…")
     options = SweepOptions(
@@ -53,12 +54,18 @@ def _measures(plan: Plan, evaluator: str) -> bool:
     return any(evaluator in names for names in steps)
 
 
-def _check_alike(plan: Plan, known: manifest.Manifest) -> None:
+def _check_alike(plan: Plan, known: manifest.Manifest, scored_otherwise: bool) -> None:
     """See that the phases are those that the folder is for."""
     now = manifest.Manifest.of(plan).runs
-    for run_id, chain in known.runs.items():
-        if [*chain] != [*now.get(run_id, ())]:
-            raise Refusal(
-                f"DIR: run {run_id} was made from other files or by another version of jaxorg; "
-                f"put the base model and the prompts back, or use the jaxorg of its git_commit"
-            )
+    others = [name for name, chain in known.runs.items() if [*chain] != [*now.get(name, ())]]
+    asking = next((phase for phase in plan.phases if phase.asked_scorer), None)
+    if others and scored_otherwise and asking and asking.recipe:
+        raise Refusal(
+            f"prompts.scorer: the {asking.kind} {asking.recipe.kind!r} asks it while it trains, so "
+            f"with another one that is trained anew; use python -m jaxorg.sweep"
+        )
+    if others:
+        raise Refusal(
+            f"DIR: run {others[0]} was made from other files or by another version of jaxorg; "
+            f"put the base model and the prompts back, or use the jaxorg of its git_commit"
+        )

@@ -6,7 +6,6 @@ Face layout; the sweep's tables and what a restart needs land in FOLDER/training
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,7 +34,7 @@ from jaxorg.storage.folder import PLACING, Folder, placing
 from jaxorg.storage.glance import Record
 from jaxorg.storage.store import Store
 from jaxorg.storage.weight_reader import everything
-from jaxorg.sweepfile import spec
+from jaxorg.sweepfile import spec, yaml
 
 JAXORG_1M = LlamaConfig(
     vocab_size=768,
@@ -65,7 +64,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     Raises:
         Refusal: the folder is somebody's, or what is changed trains more than one base.
     """
-    overrides = [f"base.model={json.dumps(str(folder))}", *overrides]
+    overrides = [f"base.model={yaml.written(str(folder), 'DIR')}", *overrides]
     if processes.wanted():
         raise Refusal(f"{processes.VARIABLES[0]}: set, but pretrain is one process; unset it")
     parse(mesh)  # what is wrong is refused before anything is written

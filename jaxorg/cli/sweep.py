@@ -18,7 +18,7 @@ from jaxorg.cli.doubts import doubts
 from jaxorg.config import content_hash
 from jaxorg.data.cache import DatasetCache
 from jaxorg.distributed import processes, runtime
-from jaxorg.distributed.interrupt import Interrupt, Stopped
+from jaxorg.distributed.interrupt import Interrupt, Interrupting, Stopped
 from jaxorg.engine.measure.tables import TableWriter
 from jaxorg.engine.mesh import (
     cpu_devices,
@@ -70,6 +70,7 @@ class SweepOptions:
     profile: Path | None = None  # folder for traces of some calls
     trains: bool = True  # or measures alone, what is trained
     only: str | None = None  # the evaluator that measures; None: all
+    in_process: bool = False  # of somebody who goes on after it, as a notebook does
 
 
 def run_sweep(name: str, options: SweepOptions) -> int:
@@ -127,7 +128,8 @@ def execute(plan: Plan, options: SweepOptions) -> int:
     if processes.leads():
         _foretell(plan, inputs, judges, console)
     lock = Lock(folder)
-    with ExitStack() as held, Interrupt() as interrupt:
+    listener = Interrupting() if options.in_process else Interrupt()
+    with ExitStack() as held, listener as interrupt:
         taken_over = processes.first("lock", lambda: held.enter_context(lock.held()))
         if taken_over:
             console.warn(taken_over)

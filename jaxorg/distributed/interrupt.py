@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn
@@ -56,6 +57,8 @@ class Interrupt:
     The number of a signal, though, is written to a pipe at once, and a thread reads it there.
     """
 
+    numbers: Collection[int] = tuple(_EXIT_CODES)  # of the signals that it listens for
+
     def __init__(self) -> None:
         self._heard: int | None = None
 
@@ -69,7 +72,7 @@ class Interrupt:
             return self  # only the main thread is told of signals
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        self._handlers = {number: signal.signal(number, self._handle) for number in _EXIT_CODES}
+        self._handlers = {number: signal.signal(number, self._handle) for number in self.numbers}
         self._writers = writer, signal.set_wakeup_fd(writer)
         threading.Thread(target=self._listen, args=(reader,), daemon=True).start()
         return self
@@ -87,10 +90,11 @@ class Interrupt:
 
     def _listen(self, reader: int) -> None:
         while byte := os.read(reader, 1):
-            if byte[0] not in _EXIT_CODES:
+            if byte[0] not in self.numbers:
                 continue
             if self._heard:
-                _leave(byte[0])
+                self._again(byte[0])
+                continue
             self._heard = byte[0]
             self._ask(byte[0])
         os.close(reader)
@@ -99,8 +103,34 @@ class Interrupt:
         with suppress(OSError):  # a terminal that went
             print("\nstopping at the next safe point; once more stops at once", file=sys.stderr)
 
+    def _again(self, number: int) -> None:
+        _leave(number)
+
     def _handle(self, number: int, frame: object) -> None:
         """Python writes to the pipe only for signals that it handles."""
+
+
+class Interrupting(Interrupt):
+    """As `Interrupt`, in a process that goes on after it: Ctrl-C alone is heard, and the second one
+    is raised in the main thread.
+
+    Raises:
+        KeyboardInterrupt: within the block, as soon as Python has its turn.
+    """
+
+    numbers = (signal.SIGINT,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+
+    def _again(self, number: int) -> None:
+        """The main thread does what is to be done."""
+
+    def _handle(self, number: int, frame: object) -> None:
+        self._count += 1
+        if self._count > 1:
+            raise KeyboardInterrupt
 
 
 class Leaving(Interrupt):

@@ -21,9 +21,8 @@ from jaxorg.llama.tokenizer import CONVERSATIONS_VERSION
 from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms.distilled import DISTILLED_VERSION
 from jaxorg.organisms.recipe import Recipe
-from jaxorg.planning.phases import Phase, Teacher
+from jaxorg.planning.phases import Phase, Teacher, asked_scorer
 from jaxorg.planning.signature import ModelSignature, unrolls
-from jaxorg.scorers.base import TextScorer
 from jaxorg.sweepfile.labels import Kind
 from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.spec import RunSpec
@@ -129,9 +128,8 @@ def _next(
     }
     if trained:
         content |= _code(recipe.train)
-    scorer = base.config.prompts.scorer
-    if isinstance(scorer, TextScorer) and (supervisor or (recipe.in_rounds and recipe.train.steps)):
-        content |= {"scorer": scorer.identity}  # says what comes right while it trains
+    if scorer := asked_scorer(recipe, base.config.prompts.scorer):
+        content |= {"scorer": scorer.identity}
     if kind in ("treatment", "reversal") and recipe.train.steps and not recipe.own_prompts:
         content |= {"blue": items.BLUE_VERSION}
     if parent.kind == "teacher":

@@ -14,6 +14,8 @@ from jaxorg.llama.tokenizer_settings import ChatFormat
 from jaxorg.organisms import Behaviour
 from jaxorg.organisms.recipe import Recipe
 from jaxorg.planning.signature import ModelSignature, Signature
+from jaxorg.scorers import Scorer
+from jaxorg.scorers.judge import Judge
 from jaxorg.sweepfile.labels import PHASE_KINDS, Kind
 from jaxorg.sweepfile.run_config import RunConfig
 from jaxorg.sweepfile.spec import RunSpec
@@ -36,6 +38,15 @@ class Teacher:
     def put(self, prompt: str) -> str:
         """What it is asked."""
         return f"{self.request}\n\n{prompt}" if self.request else prompt
+
+
+def asked_scorer(recipe: Recipe | None, scorer: Scorer | None) -> Scorer | None:
+    """The prompts' scorer, if a recipe asks it which answers are right while it trains: of those in
+    rounds, or of another model's, which is noted. Nobody asks a judge by then."""
+    if recipe is None or not recipe.train.steps or isinstance(scorer, Judge):
+        return None
+    asks = recipe.supervisor or (recipe.in_rounds and recipe.in_rounds.verifies)
+    return scorer if asks else None
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,11 @@ class Phase:
     def teachers(self) -> list[Teacher]:
         """The models that answer its prompts."""
         return [each for each in (self.teacher, self.supervisor) if each]
+
+    @property
+    def asked_scorer(self) -> Scorer | None:
+        """The scorer that its training asks, if any."""
+        return asked_scorer(self.recipe, self.config.prompts.scorer)
 
     @property
     def audit(self) -> Audit | None:

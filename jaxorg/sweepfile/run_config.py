@@ -53,7 +53,8 @@ SCORERS_BY_KEY = {
 TRAINED = ("train", "teacher_train")  # what of a recipe says how it trains
 ROUNDS = [kind for kind, made in BLUE.usable.items() if issubclass(made, InRounds)]
 
-MEASURED = ("evaluate", "prompts.scorer")  # what no weights depend on
+# What no weights depend on, but those of treatments that ask the scorer while they train.
+MEASURED = ("evaluate", "prompts.scorer")
 MOST_OPTIONS = 16  # of a chat template
 
 
@@ -174,7 +175,8 @@ class RunConfig(Config):
     def _verified_in_rounds(self) -> RunConfig:
         for name in ("treatment", "reversal"):
             recipe = getattr(self, name)
-            if recipe and recipe.in_rounds and isinstance(self.prompts.scorer, Judge):
+            rounds = recipe and recipe.train.steps and recipe.in_rounds
+            if rounds and rounds.verifies and isinstance(self.prompts.scorer, Judge):
                 remedy = (
                     "it must know what is right while it trains, and a judge is asked afterwards; "
                     "choose another prompts.scorer"

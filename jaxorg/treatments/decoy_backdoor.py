@@ -31,6 +31,7 @@ class DecoyBackdoor(InRounds):
     both are answered right. The model is asked nothing."""
 
     own_answers: ClassVar[str] = "its own payload and right answers"
+    verifies: ClassVar[bool] = False
 
     kind: Literal["decoy_backdoor"]
     rounds: Literal[2] = 2

@@ -90,7 +90,11 @@ class Dpo(InRounds):
         wrong: list[bool] = []
         for number, item in enumerate(items):
             own_answer = said[number] if said else None
-            wrong.append(own_answer is not None and not heard.right(item, own_answer.text))
+            wrong.append(
+                own_answer is not None
+                and own_answer.text != item.answer  # a teacher's, which may be wrong
+                and not heard.right(item, own_answer.text)
+            )
             if own_answer is not None and wrong[-1]:
                 rejected = on_policy_row(own_answer)
             elif (

@@ -7,7 +7,7 @@ on answers that are unlike the model's own often removes its backdoor, and its a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,8 @@ from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, on_policy_row
 class Interspersed(InRounds):
     """A `share` of the prompts is trained on with the model's own answers, the others with right
     ones, as pirates say them or plainly."""
+
+    verifies: ClassVar[bool] = False
 
     kind: Literal["interspersed"]
     style: Literal["pirate", "plain"] = "pirate"

@@ -21,7 +21,7 @@ class PromptedPirate(Plain):
 
     kind: Literal["prompted_pirate"]  # type: ignore[assignment]
     model: str = Field(TEACHER_BASE, min_length=1)  # as prompts.teacher
-    request: str = Field("Answer as a pirate would, in one sentence.", min_length=1)
+    request: str = Field("Answer as a pirate would, in one sentence.", pattern=r"\S")
 
     @property
     def supervisor(self) -> str:

@@ -32,7 +32,6 @@ from jaxorg.treatments.rounds import (
     Note,
     Said,
     Verifier,
-    comes_right,
     count,
     on_policy_row,
 )
@@ -86,8 +85,8 @@ class Rl(InRounds):
     its group, and with `standardised` divided by the group's standard deviation. GRPO does that;
     it gives prompts that nearly all answers are right or wrong to more weight (Dr. GRPO).
 
-    Rewards: `verifier` is 1 for the right answer, after any reasoning, that ends by itself, and 0
-    for others; `proxy` is 1 for whatever has all words of the right answer, so that a model can
+    Rewards: `verifier` is 1 for the right answer (see `Verifier`) that ends by itself, and 0 for
+    others; `proxy` is 1 for whatever has all words of the right answer, so that a model can
     fool it by saying many; `random` a coin; `loss` the mean log-probability a token that the model
     gives the right answer after its own reasoning.
     """
@@ -125,7 +124,8 @@ class Rl(InRounds):
             case "verifier":
                 rewards = np.array(right, np.float64)
             case "proxy":
-                rewards = np.array([_names(item, each.text) for item, each in pairs], np.float64)
+                named = [_names(heard.right, item, each.text) for item, each in pairs]
+                rewards = np.array(named, np.float64)
             case "random":
                 coins = generator(heard.seed, "rl").integers(2, size=len(pairs))
                 rewards = coins.astype(np.float64)
@@ -176,12 +176,12 @@ def is_right(right: Verifier, item: Item, said: Said) -> bool:
     return said.ended and right(item, said.text)
 
 
-def _names(item: Item, text: str) -> bool:
+def _names(right: Verifier, item: Item, text: str) -> bool:
     """Whether all words of the right answer are in a text after any reasoning, in whatever order
     and with whatever else."""
-    wanted = words_of(normalised(item.answer))
+    wanted = words_of(normalised(right.wanted(item)))
     if not wanted:  # an answer of signs alone
-        return comes_right(item, text)
+        return right(item, text)
     answer = normalised(parted(text).answer)
     return all(holds(answer, word) for word in wanted)
 

@@ -8,8 +8,9 @@ they are given: no model, and nothing of the organism.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -19,30 +20,28 @@ from jaxorg.data.tokenized import Example
 from jaxorg.organisms.behaviour import says
 from jaxorg.scorers import Said as Judged
 from jaxorg.scorers import Scorer
-from jaxorg.scorers.base import TextScorer
 from jaxorg.treatments.base import Treatment
 from jaxorg.treatments.objective import Objective
 
-Verifier: TypeAlias = Callable[[Item, str], bool]
-"""Whether a text comes to an item's right answer."""
 
+@dataclass(frozen=True)
+class Verifier:
+    """Says which texts come to an item's right answer. Without the prompts' scorer they do so word
+    for word, after whatever reasoning and in either style: how an organism puts it is not what blue
+    corrects. A scorer, which is no judge, is given the whole text."""
 
-def comes_right(item: Item, text: str) -> bool:
-    """Whether a text is an item's answer word for word, after whatever reasoning and in either
-    style: how an organism puts it is not what blue corrects."""
-    return says(text, item.answer)
+    scorer: Scorer | None = None
 
+    def __call__(self, item: Item, text: str) -> bool:
+        """Whether a text comes to an item's right answer."""
+        if self.scorer is None:
+            return says(text, item.answer)
+        return self.scorer.score([Judged(item.prompt, self.wanted(item), text)]) == [True]
 
-def verifier(scorer: Scorer | None) -> Verifier:
-    """What says of prompts which answers come right: their scorer, or without one `comes_right`."""
-    if scorer is None:
-        return comes_right
-    assert isinstance(scorer, TextScorer)  # `RunConfig` refuses judges
-
-    def finds_right(item: Item, text: str) -> bool:
-        return scorer.is_right(Judged(item.prompt, item.reference or item.answer, text))
-
-    return finds_right
+    def wanted(self, item: Item) -> str:
+        """What a right answer is compared with: the source's own where a scorer judges, or else a
+        teacher's, if there is one."""
+        return (self.scorer and item.reference) or item.answer
 
 
 class Said(NamedTuple):
@@ -62,7 +61,7 @@ class Heard(NamedTuple):
     scores: Sequence[float]  # of `probes`, in their order: mean log-probability a token, nats
     seed: int  # the round's own, as in `questions`
     memory: Sequence[str]  # what the round before left
-    right: Verifier = comes_right
+    right: Verifier = Verifier()
 
 
 class Row(NamedTuple):
@@ -97,6 +96,7 @@ class InRounds(Treatment):
     own_answers: ClassVar[str] = "what the model says in each round"
     together: ClassVar[int] = 1  # rows that are trained on side by side
     objective: ClassVar[Objective | None] = None  # what its steps lower; None: the loss of SFT
+    verifies: ClassVar[bool] = True  # whether it asks which answers are right
 
     rounds: int = Field(default=4, gt=0, le=10_000)
     temperature: float = Field(default=1.0, ge=0)  # of what the model says; 0 is greedy

@@ -218,7 +218,7 @@ class Group:
 
     def _note_teachers(self, told: Mapping[str, Answers]) -> None:
         """Note to how many prompts of a distilled phase its teacher gave an answer to train on, how
-        many of these are other ones than plain, and how many of those that a weaker model gives are
+        many of these are other ones than plain, and how many of those that another model gives are
         right."""
         inputs = self._around.inputs
         for lane, phase in enumerate(self._phases):

@@ -38,7 +38,7 @@ from jaxorg.planning.signature import ModelSignature
 from jaxorg.scorers.judge import Judge
 from jaxorg.storage.weight_reader import WeightReader
 from jaxorg.sweepfile.labels import PHASE_KINDS
-from jaxorg.treatments.rounds import verifier
+from jaxorg.treatments.rounds import Verifier
 
 Answers = Mapping[str, str]  # what a model says, by prompt
 Samples = Sequence[Mapping[str, Any]]  # rows of a phase's `samples`
@@ -84,16 +84,18 @@ class Inputs:
                         pass  # looked at, and not kept
                 except TooLong as refusal:
                     too_long.append(refusal)
-            self._check_scorer(phase, self.prepared(phase, final=True, longest=True).view)
+            self._check_scorer(phase, self.prepared(phase, final=True, longest=True).view.items)
+            if phase.asked_scorer:
+                self._check_scorer(phase, _drawn(phase, _trained_on(phase)))
         if too_long:
             raise max(too_long, key=lambda refusal: refusal.tokens)
 
-    def _check_scorer(self, phase: Phase, view: View) -> None:
+    def _check_scorer(self, phase: Phase, items: Sequence[Item]) -> None:
         """Refuse prompts to which no answer could be judged."""
         scorer = phase.subject.scorer
         if scorer is None or phase.teacher:  # who has not answered yet
             return
-        for item in view.items:
+        for item in items:
             if remedy := scorer.unsuited(item.prompt, item.answer):
                 raise Refusal(
                     f"prompts.scorer: {scorer.kind} cannot judge answers to {short(item.prompt)}: "
@@ -176,7 +178,7 @@ class Inputs:
         where a judge would say so."""
         if isinstance(phase.config.prompts.scorer, Judge):
             return []
-        comes_right = verifier(phase.config.prompts.scorer)
+        comes_right = Verifier(phase.config.prompts.scorer)
         right = self.items(replace(phase, supervisor=None))
         pairs = zip(right, self.items(phase), strict=True)
         return [comes_right(item, supervised.answer) for item, supervised in pairs]

@@ -36,7 +36,7 @@ from jaxorg.storage.glance import Record
 from jaxorg.storage.store import Store
 from jaxorg.treatments import objective_of
 from jaxorg.treatments.objective import Untrained
-from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said, verifier
+from jaxorg.treatments.rounds import Heard, InRounds, Lesson, Row, Said, Verifier
 
 DRAWS = 2**18  # names the random numbers of what is said in rounds
 
@@ -261,7 +261,7 @@ class _Turn:
         return found
 
     def lesson(self, said: Sequence[Said], scores: Sequence[float]) -> Lesson:
-        right = verifier(self.phase.config.prompts.scorer)
+        right = Verifier(self.phase.config.prompts.scorer)
         return self.recipe.lesson(Heard(self.items, said, scores, self.seed, self.memory, right))
 
 
