@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import dataset_memory
+import grain
 import numpy as np
 import pytest
 
-from jaxorg.data import cache
+from jaxorg.data import cache, tokenized
 from jaxorg.data.cache import DatasetCache, StoredDataset
 from jaxorg.data.packing import Packed
-from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
+from jaxorg.data.tokenized import Endless, Example, TokenizedDataset
 from jaxorg.engine.run.inputs import Inputs
 from jaxorg.engine.run.measuring import Measuring
 from jaxorg.errors import StorageError
@@ -57,11 +58,52 @@ def test_batches_from_disk_are_those_from_memory(
     assert len(stored) == len(held) == 500
     np.testing.assert_array_equal(stored.lengths, held.lengths)
     one, other = (Packed(p, 32, 5) if packing else p for p in (held, stored))
-    first, second = batches_of(one, 16, 5), batches_of(other, 16, 5)
+    first, second = Endless(one, 16, 5), Endless(other, 16, 5)
     for step in range(80):  # more than two epochs
         for expected, found in zip(first[step], second[step], strict=True):
             assert expected.dtype == found.dtype
             np.testing.assert_array_equal(expected, found)
+
+
+class Numbers:
+    """Rows that are their own numbers."""
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        return (rows,)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 300])
+def test_batches_stand_in_grains_order_and_an_epoch_has_each_row_once(count: int) -> None:
+    order = grain.MapDataset.range(count).seed(7).shuffle().repeat().batch(4)
+    found = Endless(Numbers(count), 4, 7)
+    steps = [found[step][0] for step in range(2 * count)]
+    for step, rows in enumerate(steps):
+        np.testing.assert_array_equal(rows, order[step])
+    assert sorted(np.concatenate(steps)[:count].tolist()) == [*range(count)]
+
+
+def test_phases_that_share_a_seed_ask_grain_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    epochs = tokenized._epochs(11, 5)
+
+    class Counted:
+        def __getitem__(self, place: int) -> int:
+            nonlocal asked
+            asked += 1
+            return epochs[place]
+
+    monkeypatch.setattr(tokenized, "_epochs", lambda rows, seed: Counted())
+    tokenized._row_at.cache_clear()
+    for _ in range(3):
+        batches = Endless(Numbers(11), 4, 5)
+        assert len([batches[step] for step in range(6)]) == 6
+    assert asked == 24
 
 
 def test_small_pools_stay_in_memory(tmp_path: Path) -> None:

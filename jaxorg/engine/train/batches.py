@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
-import grain
 import jax
 import numpy as np
 
 from jaxorg.data.packing import Packed
-from jaxorg.data.tokenized import batches_of
+from jaxorg.data.tokenized import Endless
 from jaxorg.distributed import processes
 from jaxorg.engine.batch import AnyBatch
 from jaxorg.engine.cohort import CHUNK_STEPS
@@ -18,8 +16,6 @@ from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
 from jaxorg.engine.step import batch_shapes
 from jaxorg.planning.phases import Phase
 from jaxorg.planning.signature import Signature
-
-Endless: TypeAlias = "grain.MapDataset[tuple[np.ndarray, ...]]"  # batches by their number
 
 
 class Batches:
@@ -59,5 +55,5 @@ def all_batches(
     for phase, dataset in zip(phases, datasets, strict=True):
         seed = data_seed(phase)
         rows = Packed(dataset, signature.length, seed) if signature.packing else dataset
-        each.append(batches_of(rows, signature.batch, seed))
+        each.append(Endless(rows, signature.batch, seed))
     return Batches(each, signature)

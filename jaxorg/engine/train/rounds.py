@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Key
 
 from jaxorg.data.items import Item, generator
-from jaxorg.data.tokenized import Example, TokenizedDataset, batches_of
+from jaxorg.data.tokenized import Endless, Example, TokenizedDataset
 from jaxorg.distributed.interrupt import Stopped
 from jaxorg.engine.arrays import fetch, folded
 from jaxorg.engine.batch import Batch
@@ -26,7 +26,6 @@ from jaxorg.engine.measure.calls import rows_at_once
 from jaxorg.engine.params import Params
 from jaxorg.engine.run.answers import Answerer, unspelled
 from jaxorg.engine.run.inputs import Answers, Inputs, data_seed
-from jaxorg.engine.train.batches import Endless
 from jaxorg.errors import Damaged
 from jaxorg.evaluators import Measurement
 from jaxorg.llama.tokenizer import Tokenizer
@@ -123,7 +122,7 @@ class Rounds:
     def batches(self, number: int, kept: Sequence[Kept]) -> list[Endless]:
         """The batches of each lane in a round, by their number in it."""
         each = [
-            batches_of(
+            Endless(
                 _Groups(one.arrays, self._together),
                 self._signature.batch // self._together,
                 _seed(phase, number),
