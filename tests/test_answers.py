@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from speech import answer_ids
-from tiny import SHALLOW, write_base
+from tiny import TINY, write_base
 from weights import random_weights
 
 from jaxorg.data import tasks
@@ -43,8 +43,8 @@ OWN = ("treatment.answers=on-policy", "prompts.new_tokens=6", TWO, *SMALL)
 
 def talkative(folder: Path, seed: int) -> Path:
     """A tiny model that says different things to different prompts."""
-    write_base(folder)
-    checkpoint.write_weights(folder, random_weights(ModelSignature(SHALLOW), seed)[0])
+    write_base(folder, config=TINY)
+    checkpoint.write_weights(folder, random_weights(ModelSignature(TINY), seed)[0])
     return folder
 
 
@@ -89,7 +89,7 @@ class Greedy:
 
     def __init__(self, folder: Path, read: WeightReader | None = None):
         self._tokenizer = Tokenizer.load(folder)
-        graph, (shapes, _) = abstract_model(ModelSignature(SHALLOW))
+        graph, (shapes, _) = abstract_model(ModelSignature(TINY))
         weights = everything(read or checkpoint.reader(folder, shapes), shapes)
         model = nnx.merge(graph, weights, {})
         self._logits = jax.jit(lambda tokens: model(tokens)[0][0])

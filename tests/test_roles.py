@@ -92,6 +92,8 @@ def test_what_shapes_a_program_makes_another_one_and_what_is_swept_does_not(
         train["optimizer"] = "soap"
     kind = KINDS.get(path.rpartition(".")[2], "plain")
     treatment = {"treatment": {"kind": kind, "train": train}, "reversal": None}
+    if path.endswith(".layer"):
+        treatment["base.model"] = "jaxorg-250k"  # of more than one
     before, after = (
         _of_treatment(planned({"prompts.new_tokens": 4, **treatment, **change}).cohorts)
         for change in ({}, {path: OTHERS[path]})

@@ -104,7 +104,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no such layer": (
         {"treatment": {"kind": "latent_adversarial", "layer": 2, "train": TRAIN}},
-        "treatment.layer: 2 is no layer of the model, which has 2; choose from 0 to 1",
+        "treatment.layer: 2 is no layer of the model, which has 1; choose from 0 to 0",
     ),
     "too few prompts for a probe": (
         {"evaluate.final_prompts": 6, "evaluate.probe": True},
