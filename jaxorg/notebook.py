@@ -112,11 +112,12 @@ def sweep(
 
     if keep not in get_args(Keep):
         raise Refusal(f"keep: {keep!r} is invalid; choose from {', '.join(get_args(Keep))}")
-    changes = dict(set or {})
-    overrides = [f"{path}={yaml.written(value, path)}" for path, value in changes.items()]
+    if not isinstance(set, Mapping | None):
+        raise Refusal(f"set: {set!r:.40} is invalid; map paths to values, as in {{'seeds': 2}}")
+    overrides = [f"{path}={yaml.written(value, path)}" for path, value in (set or {}).items()]
     folder = Path(out) if out else default_folder(spec.load(str(name), size, overrides), size)
     options = SweepOptions(
-        size, overrides, folder, mesh, str(width), keep,
+        size, overrides, folder, mesh and str(mesh), str(width), keep,
         fresh=fresh, retry_failed=retry_failed, in_process=True,
     )  # fmt: skip
     if run_sweep(str(name), options) == INTERRUPTED:

@@ -17,10 +17,7 @@ def sweep(
         str, typer.Argument(metavar="SWEEP", help="A built-in sweep's name, or a YAML file.")
     ] = "quickstart",
     size: Annotated[
-        str,
-        typer.Option(
-            metavar="SIZE", help="One of the file's: smoke, laptop, real, real-gpu, llama."
-        ),
+        str, typer.Option(metavar="SIZE", help="One of the file's: smoke, laptop, llama.")
     ] = "laptop",
     set_: Annotated[
         list[str] | None,

@@ -101,6 +101,8 @@ def test_an_interrupt_stops_the_sweep_and_not_the_process(
     [
         ({"keep": "nonsense"}, "keep: 'nonsense' is invalid; choose from none, final"),
         ({"width": 0}, "--width"),
+        ({"mesh": 2}, "--mesh"),
+        ({"set": ["seeds=1"]}, "set: .* is invalid; map paths to values"),
         ({"set": {"seeds": object()}}, "seeds: <object .* is invalid .* give plain numbers"),
         ({"set": {"organism.train.learning_rate": float("nan")}}, "learning_rate: nan is invalid"),
         ({"name": Path("nowhere.yaml")}, "sweep: 'nowhere.yaml' is neither a built-in sweep nor"),

@@ -233,7 +233,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "size that no sweep has": (
         {"sizes": {"huge": {}}},
-        "sizes.huge: unknown size; choose from smoke, laptop, real, real-gpu, llama",
+        "sizes.huge: unknown size; choose from smoke, laptop, llama",
     ),
     "size that changes nothing": (
         {"sizes.smoke": 3},

@@ -39,7 +39,7 @@ from jaxorg.sweepfile.seeds import (
 
 MOST_CLAIMS = 100
 LONGEST_PATH = 20  # names in a dotted path
-SIZES = ("smoke", "laptop", "real", "real-gpu", "llama")
+SIZES = ("smoke", "laptop", "llama")
 
 
 class Sweep(Config):
