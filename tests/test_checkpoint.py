@@ -69,6 +69,15 @@ def test_what_is_written_is_read_back_bit_by_bit(config: LlamaConfig, tmp_path: 
     assert_bits_equal(load(tmp_path), weights)
 
 
+def test_weights_are_written_in_the_precision_asked_for(folder: Path) -> None:
+    weights = load(folder)
+    checkpoint.write_weights(folder, weights, np.float16)
+    held = load_file(folder / "model.safetensors")
+    assert {tensor.dtype for tensor in held.values()} == {np.dtype(np.float16)}
+    rounded = jax.tree.map(lambda leaf: leaf.astype(np.float16).astype(np.float32), weights)
+    assert_bits_equal(load(folder), rounded)
+
+
 @pytest.mark.filterwarnings("ignore")  # whatever torch and Transformers say while being imported
 @pytest.mark.parametrize("config", [CONFIG, UNTIED, LINEAR_ROPE, *FAMILIES])
 def test_transformers_loads_what_is_written(config: LlamaConfig, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def test_pretraining_makes_a_folder_that_a_sweep_can_start_from(tmp_path: Path) 
     tokenizer = Tokenizer.load(folder)
     assert tokenizer.decode(answer_ids(tokenizer, "fox owl")) == "fox owl"
     assert "Held-out exact match" in (folder / "README.md").read_text()
+    assert precisions(folder) == {np.dtype(np.float16)}
     sweep("quickstart", size="smoke", set_=[f"base.model={folder}"], mesh="cpu-2", dry_run=True)
 
 
@@ -52,8 +53,11 @@ def test_a_shipped_model_is_capable(name: str) -> None:
     found = card.split("Held-out exact match, greedy: **")[1].split(" %**")[0]
     right = float(found.rpartition(" ")[2])
     assert 50 < right < 70 if name == "jaxorg-74k" else right >= 85
-    weights = load_file(names.MODELS / name / "model.safetensors")
-    assert {tensor.dtype for tensor in weights.values()} == {np.dtype(np.float16)}
+    assert precisions(names.MODELS / name) == {np.dtype(np.float16)}
+
+
+def precisions(folder: Path) -> set[np.dtype]:
+    return {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()}
 
 
 def test_bases_of_one_size_differ_by_their_seed_alone() -> None:

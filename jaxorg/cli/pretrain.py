@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from jaxorg.cli import common
@@ -91,7 +90,7 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
     plan = make_plan(spec.load("pretrain", size, overrides))
     (phase,) = plan.phases
     shape = checkpoint.read_config(folder)
-    shapes = jax.tree.map(_halved, abstract_model(ModelSignature(shape))[1].trainable)
+    shapes = abstract_model(ModelSignature(shape))[1].trainable
     card = _card(
         folder.name,
         shape,
@@ -99,14 +98,11 @@ def pretrain_base(folder: Path, size: str, mesh: str | None, overrides: Sequence
         store.record(phase.fingerprint, plan.measured(phase.fingerprint)),
     )
     with placing(folder) as beside:
-        checkpoint.write_weights(beside, everything(store.reader(phase.fingerprint), shapes))
+        weights = everything(store.reader(phase.fingerprint), shapes)
+        # Half the room; they are used in fp32.
+        checkpoint.write_weights(beside, weights, np.float16)
         (beside / "README.md").write_text(card, encoding="utf-8")
     return 0
-
-
-def _halved(shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    """Rounded to 16 bits, weights take half the room; they are used in fp32."""
-    return jax.ShapeDtypeStruct(shape.shape, np.float16)
 
 
 def _check_folder(folder: Path, training: Path) -> None:

@@ -156,26 +156,29 @@ def _read(tensors: Tensors, source: _Source, bounds: Bounds, dtype: np.dtype) ->
     return part
 
 
-def write_weights(folder: Path, weights: Weights) -> None:
-    """Write weights (fp32) into an existing folder."""
-    sizes = [4 * math.prod(shape) for _, shape in _wanted(weights, _SOURCES)]
-    write_shards(folder, _named(weights, _SOURCES), sizes)
+def write_weights(folder: Path, weights: Weights, dtype: type[np.floating] = np.float32) -> None:
+    """Write weights into an existing folder, rounded to a precision."""
+    size = np.dtype(dtype).itemsize
+    sizes = [size * math.prod(shape) for _, shape in _wanted(weights, _SOURCES)]
+    write_shards(folder, _named(weights, _SOURCES, dtype), sizes)
 
 
 def write_adapters(folder: Path, adapters: Weights) -> None:
     """Write adapters (fp32) into an existing folder: adapter_model.safetensors, as PEFT does."""
-    named = dict(_named(adapters, _SOURCES))
+    named = dict(_named(adapters, _SOURCES, np.float32))
     write_tensors(folder / "adapter_model.safetensors", named, PYTORCH)
 
 
-def _named(weights: Weights, sources: Mapping[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
+def _named(
+    weights: Weights, sources: Mapping[str, Any], dtype: type[np.floating]
+) -> Iterator[tuple[str, np.ndarray]]:
     """Parameters under their Hugging Face names, in their layout."""
     for name, value in weights.items():
         source = sources[name]
         if not isinstance(source, _Source):
-            yield from _named(value, source)
+            yield from _named(value, source, dtype)
             continue
-        array = np.asarray(value, np.float32)
+        array = np.asarray(value, dtype)
         layers = {source.name.format(i): layer for i, layer in enumerate(array)}
         for full, tensor in layers.items() if "{}" in source.name else [(source.name, array)]:
             yield full, np.ascontiguousarray(tensor.T if source.transposed else tensor)
